@@ -1,0 +1,1 @@
+"""The ai-service: text skills over any OpenAI-compatible model."""

@@ -1,0 +1,1 @@
+"""Measured scenarios, each a ratio to the raw limit of the part underneath."""

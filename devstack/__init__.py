@@ -1,0 +1,1 @@
+"""Real embedded servers, started from wheels."""

@@ -1,0 +1,1 @@
+"""Built-in provider definitions and schemas, as data."""

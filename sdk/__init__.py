@@ -1,0 +1,1 @@
+"""What API clients and provider developers install."""

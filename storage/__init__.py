@@ -1,0 +1,1 @@
+"""PostgreSQL, content store, outbox and relay."""
