@@ -113,6 +113,9 @@ CATALOGUE: dict[str, ProblemKind] = {
     "superseded": ProblemKind("The run's inputs have moved on", "A newer run takes its place."),
     "service_unavailable": ProblemKind("A service does not answer", "It is tried again.", retryable=True),
     "unavailable": ProblemKind("Something we need does not answer", "Try again shortly.", retryable=True),
+    "invalid_settings": ProblemKind(
+        "The settings are not valid", "Each entry of errors names a key and where it was set."
+    ),
     "integrity": ProblemKind("Stored content does not match its hash", "Restore it from a backup."),
     "internal": ProblemKind("Something went wrong on our side", "Tell us the request_id.", retryable=True),
 }

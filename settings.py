@@ -1,0 +1,421 @@
+"""One frozen settings tree: config/studio.yaml under environment variables, read once per process.
+
+Only composition roots import this module (``worker.py``, ``api/app.py``, ``migrations/env.py``, the ``__main__``
+modules, ``cli``); everything else receives values. Three layers, later ones win: the defaults here, the file
+(``STUDIO_CONFIG`` names another), the environment (``VARIABLES``, then ``STUDIO__SECTION__KEY`` for any key).
+An empty variable counts as unset. Nothing reads ``os.environ`` but ``load_settings``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from domain.errors import Fault, Invalid
+
+CONFIG_FILE = Path(__file__).parent / "config" / "studio.yaml"
+GENERIC_PREFIX = "STUDIO__"
+CONFIG_BYTES_MAX = 1_000_000
+
+VARIABLES: Mapping[str, tuple[str, ...]] = {
+    "STUDIO_HOST": ("service.host",),
+    "STUDIO_PORT": ("service.port",),
+    "STUDIO_DEV_API_KEY": ("api.dev_api_key",),
+    "STUDIO_ADMIN_API_KEY": ("api.admin_api_key",),
+    "DATABASE_URL": ("storage.metadata.url",),
+    "DATABASE_RELAY_URL": ("storage.metadata.relay_url",),
+    "DATABASE_ADMIN_URL": ("storage.metadata.admin_url",),
+    "S3_ENDPOINT": ("storage.blobs.endpoint",),
+    "S3_ACCESS_KEY": ("storage.blobs.access_key",),
+    "S3_SECRET_KEY": ("storage.blobs.secret_key",),
+    "S3_BUCKET": ("storage.blobs.bucket",),
+    "NATS_URL": ("events.url",),
+    "TEMPORAL_HOST": ("workflow.temporal_host",),
+    "TEMPORAL_NAMESPACE": ("workflow.namespace",),
+    "TEMPORAL_UI_URL": ("workflow.ui_url",),
+    "AI_URL": ("services.ai-service.url",),
+    "AI_TOKEN": ("services.ai-service.token", "ai.token"),
+    "MODEL_URL": ("ai.model_url",),
+    "MODEL_NAME": ("ai.model_name",),
+    "MODEL_API_KEY": ("ai.model_api_key",),
+}
+"""Environment variables with a name of their own, and the keys that each sets."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+T = TypeVar("T")
+
+
+def _parse_duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("write a duration as a number and a unit: 500ms, 30s, 5m, 2h or 30d")
+    return timedelta(seconds=float(match[1]) * _UNIT_SECONDS[match[2]])
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta():
+        raise ValueError("must be longer than zero")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_parse_duration), AfterValidator(_positive)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Group(BaseModel):
+    """A frozen section of the file; a key that it does not know is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+
+class ServiceGroup(Group):
+    """The HTTP service."""
+
+    name: str = "memmie-studio"
+    """Name in logs, health answers and metrics."""
+    host: str = "127.0.0.1"
+    """Address that the API binds."""
+    port: int = Field(default=8010, ge=0, le=65535)
+    """Port that the API binds."""
+
+
+class BlobsGroup(Group):
+    """Where large content lives."""
+
+    backend: Literal["s3"] = "s3"
+    """Kind of content store."""
+    bucket: str = "memmie-studio-blobs"
+    """Bucket; made at the first start if absent."""
+    endpoint: str | None = None
+    """Address of the S3 server; unset means AWS itself."""
+    access_key: SecretStr | None = None
+    """Access key id."""
+    secret_key: SecretStr | None = None
+    """Secret access key."""
+
+
+class MetadataGroup(Group):
+    """PostgreSQL, the truth for data, and one role per duty."""
+
+    backend: Literal["postgres"] = "postgres"
+    """Kind of database."""
+    url: SecretStr | None = None
+    """Database URL of the role studio_app (API and activities)."""
+    relay_url: SecretStr | None = None
+    """Database URL of the role studio_relay (relay)."""
+    admin_url: SecretStr | None = None
+    """Database URL that may create roles (migrate only)."""
+    pool_size: Count = 16
+    """Connections that one process keeps at most."""
+
+
+class StorageGroup(Group):
+    """Content and metadata."""
+
+    blobs: BlobsGroup = BlobsGroup()
+    metadata: MetadataGroup = MetadataGroup()
+    inline_max: int = Field(default=1_048_576, ge=0)
+    """Bytes of stored content below which it stays in PostgreSQL; S3 has the rest."""
+
+
+class RetryPolicyGroup(Group):
+    """How an activity of a provider is tried again."""
+
+    max_attempts: Count = 3
+    """Attempts of one step, the first included."""
+    backoff: Literal["exponential", "constant"] = "exponential"
+    """Whether the pause doubles after each attempt or stays."""
+
+
+class ProvidersGroup(Group):
+    """Defaults for providers whose definition does not say otherwise."""
+
+    max_concurrent: Count = 10
+    """Effectful activities that one worker runs at a time."""
+    timeout: Duration = timedelta(seconds=30)
+    """Longest duration of one attempt of a step."""
+    retry_policy: RetryPolicyGroup = RetryPolicyGroup()
+
+
+class TopicsGroup(Group):
+    """Prefixes of NATS subjects; ``.{user}.{key}`` follows."""
+
+    blob_created: str = "studio.blob.created"
+    """Subject prefix: a person made a blob."""
+    blob_updated: str = "studio.blob.updated"
+    """Subject prefix: a person changed a blob."""
+    blob_deleted: str = "studio.blob.deleted"
+    """Subject prefix: a person deleted a blob."""
+    delta_applied: str = "studio.delta.applied"
+    """Subject prefix: any delta, of any actor."""
+
+
+class EventsGroup(Group):
+    """Where events are published for others."""
+
+    backend: Literal["nats"] = "nats"
+    """Kind of event bus."""
+    url: SecretStr | None = None
+    """URL of NATS, with credentials."""
+    topics: TopicsGroup = TopicsGroup()
+
+
+class WorkflowGroup(Group):
+    """Temporal, the truth for what is under way."""
+
+    temporal_host: str = "localhost:7233"
+    """host:port of the Temporal frontend."""
+    namespace: str = "memmie-studio"
+    """Temporal namespace."""
+    task_queue: str = "studio-providers"
+    """Task queue of our workers."""
+    ui_url: str | None = None
+    """Address of the Temporal UI, for links in answers."""
+
+
+class CalledService(Group):
+    """A service that definitions may call by name (``service: ai-service``)."""
+
+    url: str
+    """Base URL; a step's endpoint is appended."""
+    token: SecretStr | None = None
+    """Bearer token sent with each call."""
+    pure: bool = False
+    """Equal requests get equal answers, so that results may be reused."""
+
+
+class LimitsGroup(Group):
+    """Bounds of requests."""
+
+    body_max: Count = 16_777_216
+    """Bytes of a request body; beyond is 413."""
+
+
+class ApiGroup(Group):
+    """Behaviour of the HTTP API."""
+
+    dev_api_key: SecretStr | None = None
+    """API key that migrate gives the user dev."""
+    admin_api_key: SecretStr | None = None
+    """API key that migrate gives the user admin."""
+    wait_max: Duration = timedelta(seconds=30)
+    """Longest wait that Prefer: wait may ask for."""
+
+
+class AiGroup(Group):
+    """The ai-service: our text skills over any OpenAI-compatible model."""
+
+    token: SecretStr | None = None
+    """Bearer token that callers of the ai-service must send."""
+    model_url: str | None = None
+    """Base URL of the OpenAI-compatible API, ending in /v1."""
+    model_name: str = "smollm2-135m-instruct"
+    """Name of the model to ask for."""
+    model_api_key: SecretStr | None = None
+    """API key of the model's vendor."""
+    timeout: Duration = timedelta(seconds=120)
+    """Longest duration of one model call."""
+
+
+class CascadesGroup(Group):
+    """Pace and bounds of cascades (CASCADES.md has the protocol)."""
+
+    window: Count = 100
+    """Child workflows that one cascade runs at a time."""
+    inline_batch: Count = 50
+    """Inline runs that one activity advances at a time."""
+    batch_seconds: float = Field(default=2.0, gt=0)
+    """Seconds after which an inline batch ends."""
+    poll_interval: Duration = timedelta(seconds=30)
+    """Pause of a cascade that no doorbell ends."""
+    lease_seconds: Count = 60
+    """Seconds without a sign of life after which a run may be lost."""
+    reconcile_interval: Duration = timedelta(seconds=60)
+    """Pause between searches for work that no workflow owns."""
+    depth_max: Count = 64
+    """Derivations on the longest path below a root."""
+    nodes_max: Count = 10_000
+    """Derivations that one cascade may touch."""
+
+
+class RelayGroup(Group):
+    """The relay: from PostgreSQL to NATS and Temporal."""
+
+    poll_interval: Duration = timedelta(seconds=1)
+    """Pause between looks when no notification arrives."""
+    batch: Count = 200
+    """Events, and doorbells, taken at a time."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; sections are frozen and know no other keys."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+    service: ServiceGroup = ServiceGroup()
+    storage: StorageGroup = StorageGroup()
+    providers: ProvidersGroup = ProvidersGroup()
+    events: EventsGroup = EventsGroup()
+    workflow: WorkflowGroup = WorkflowGroup()
+    services: dict[str, CalledService] = Field(default_factory=dict)
+    """Services by name; a definition that names another one is faulty."""
+    limits: LimitsGroup = LimitsGroup()
+    api: ApiGroup = ApiGroup()
+    ai: AiGroup = AiGroup()
+    cascades: CascadesGroup = CascadesGroup()
+    relay: RelayGroup = RelayGroup()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what ``load_settings`` hands in: pydantic's own source would ignore a misspelt variable."""
+        return (init_settings,)
+
+
+def load_settings(env: Mapping[str, str] | None = None) -> Settings:
+    """Read the file and the environment (``os.environ`` unless given).
+
+    Raises:
+        Invalid: ``invalid_settings``, with one fault per key that is unknown or wrong, naming where it was set.
+    """
+    env = os.environ if env is None else env
+    path = Path(env.get("STUDIO_CONFIG") or CONFIG_FILE)
+    tree = _read_file(path)
+    origins: dict[str, str] = {}
+    for variable, keys in VARIABLES.items():
+        for key in keys:
+            _overlay(tree, key.split("."), env.get(variable, ""), variable, origins)
+    for variable in sorted(env):
+        if variable.startswith(GENERIC_PREFIX):
+            keys_path = _spelled(variable.removeprefix(GENERIC_PREFIX).split("__"), tree)
+            _overlay(tree, keys_path, env[variable], variable, origins)
+    try:
+        return Settings(**tree)
+    except ValidationError as error:
+        raise _explained(error, path, origins) from None  # the cause would show the values, secrets among them
+
+
+def required(value: T | None, key: str) -> T:
+    """Return the value of a key that this process cannot do without.
+
+    Raises:
+        Invalid: ``invalid_settings`` if it is not set, naming the variable that sets it.
+    """
+    if value is None:
+        names = [name for name, keys in VARIABLES.items() if key in keys]
+        raise _invalid({key: ("missing_field", f"is not set: set {names[0] if names else _generic(key)}")})
+    return value
+
+
+def leaves(group: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
+    """Yield ``(key, group, field)`` of every single setting; ``services.<name>`` stands for any name."""
+    for name, field in group.model_fields.items():
+        kind: Any = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from leaves(kind, f"{prefix}{name}.")
+        elif kind == dict[str, CalledService]:
+            yield from leaves(CalledService, f"{prefix}{name}.<name>.")
+        else:
+            yield prefix + name, group, name
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(CONFIG_BYTES_MAX + 1)
+        if len(text) > CONFIG_BYTES_MAX:
+            raise _invalid({str(path): ("invalid_value", f"is larger than {CONFIG_BYTES_MAX} bytes")})
+        tree = yaml.safe_load(text)
+    except OSError as error:
+        raise _invalid({str(path): ("invalid_value", f"cannot be read: {error.strerror}")}) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise _invalid({str(path): ("invalid_value", f"is not YAML{where}")}) from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict) or not all(isinstance(name, str) for name in tree):
+        raise _invalid({str(path): ("wrong_type", "must hold a mapping of sections")})
+    return tree
+
+
+def _overlay(tree: dict[str, Any], path: list[str], value: str, source: str, origins: dict[str, str]) -> None:
+    """Set one key from a variable; an empty value counts as unset."""
+    if not value:
+        return
+    node = tree
+    for part in path[:-1]:
+        if node.get(part) is None:
+            node[part] = {}
+        node = node[part]
+        if not isinstance(node, dict):
+            return  # the file holds a value where a section belongs: validation says so
+    node[path[-1]] = value
+    origins[".".join(path)] = source
+
+
+def _spelled(parts: list[str], tree: Mapping[str, Any]) -> list[str]:
+    """Find the keys that a variable means: lower case, and ``AI_SERVICE`` is ``ai-service`` if that is known."""
+    path = [part.lower() for part in parts]
+    if path[0] == "services" and len(path) > 1:
+        known = {name.replace("-", "_"): name for name in (tree.get("services") or {})}
+        path[1] = known.get(path[1], path[1])
+    return path
+
+
+def _explained(error: ValidationError, path: Path, origins: Mapping[str, str]) -> Invalid:
+    """Turn pydantic's findings into sentences about keys; values are never repeated, they may be secrets."""
+    found: dict[str, tuple[str, str]] = {}
+    for item in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in item["loc"])
+        source = next((origins[k] for k in origins if k == key or k.startswith(f"{key}.")), str(path))
+        if item["type"] == "extra_forbidden":
+            found[key] = ("unknown_field", f"is not a setting{_nearest(key)} (set by {source})")
+        elif item["type"] == "missing":
+            found[key] = ("missing_field", f"is not set: set it in {path} or by {_generic(key)}")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            found[key] = ("invalid_value", f"{message[:1].lower()}{message[1:]} (set by {source})")
+    return _invalid(found)
+
+
+def _nearest(key: str) -> str:
+    known = {leaf for leaf, _, _ in leaves()} | {leaf.rpartition(".")[0] for leaf, _, _ in leaves()}
+    close = difflib.get_close_matches(key, sorted(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _generic(key: str) -> str:
+    return GENERIC_PREFIX + key.replace("-", "_").replace(".", "__").upper()
+
+
+def _invalid(found: Mapping[str, tuple[str, str]]) -> Invalid:
+    faults = [Fault("/" + key.replace(".", "/"), code, f"{key} {detail}") for key, (code, detail) in found.items()]
+    return Invalid(
+        "The settings are not valid: " + "; ".join(fault.detail for fault in faults),
+        code="invalid_settings",
+        faults=faults,
+    )
