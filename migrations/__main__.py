@@ -1,0 +1,85 @@
+"""``python -m migrations``: roles, schema history, functions, built-in catalogue, first users; then exit.
+
+Runs as the admin of the database (CREATEROLE suffices); everything else runs as studio_app or studio_relay.
+Safe to repeat and to run from several replicas at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+
+from migrations.seed import seed
+from settings import Settings, load_settings
+
+_ROLES = """
+do $$ begin
+  if not exists (select from pg_roles where rolname = 'studio_owner') then
+    create role studio_owner nologin nosuperuser nobypassrls;
+  end if;
+  if not exists (select from pg_roles where rolname = 'studio_app') then
+    create role studio_app login nosuperuser nobypassrls;
+  end if;
+  if not exists (select from pg_roles where rolname = 'studio_relay') then
+    create role studio_relay login nosuperuser nobypassrls;
+  end if;
+  execute format('grant studio_owner to %I', current_user);
+  execute format('grant create, usage on schema public to studio_owner');
+  grant usage on schema public to studio_app, studio_relay;
+end $$;
+"""
+
+
+def alembic_config(url: str) -> Config:
+    """Alembic's configuration for the database at ``url`` (``postgresql://…``)."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    parts = urlsplit(url)
+    config.set_main_option(
+        "sqlalchemy.url", urlunsplit(parts._replace(scheme="postgresql+asyncpg")).replace("%", "%%")
+    )
+    return config
+
+
+async def make_roles(url: str, passwords: dict[str, str]) -> None:
+    """Create the three roles if missing and set the passwords given (role → password)."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock(7264537)")
+            await connection.execute(_ROLES)
+            for role, password in passwords.items():
+                literal = await connection.fetchval("select quote_literal($1::text)", password)
+                await connection.execute(f"alter role {role} password {literal}")
+    finally:
+        await connection.close()
+
+
+def with_role(url: str, role: str, password: str) -> str:
+    """The same database under another role."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{role}:{quote(password, safe='')}@{host}"))
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the database up to this code; see the module."""
+    url = settings.database.admin_url.get_secret_value()
+    passwords = {
+        "studio_app": settings.database.app_password.get_secret_value(),
+        "studio_relay": settings.database.relay_password.get_secret_value(),
+    }
+    asyncio.run(make_roles(url, {role: password for role, password in passwords.items() if password}))
+    command.upgrade(alembic_config(url), "head")
+    asyncio.run(seed(settings))
+
+
+if __name__ == "__main__":
+    migrate(load_settings())
+    sys.stdout.write("The database is up to date.\n")

@@ -1,0 +1,120 @@
+"""One asyncpg pool, transactions that know their user, and PostgreSQL's failures in our words.
+
+Hot moves are functions in ``storage/functions``: one round trip, and they set the user themselves. Everything else
+runs inside ``Database.transaction(user)``, because row-level security shows nothing to a connection without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+from sqlalchemy import ClauseElement
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+
+from domain.errors import StudioError, Unavailable
+
+_DIALECT = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+
+_TRANSIENT = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.InterfaceError,
+    ConnectionError,
+    TimeoutError,
+)
+
+
+def compiled(statement: ClauseElement) -> tuple[str, list[Any]]:
+    """A SQLAlchemy Core statement as asyncpg takes it: text with ``$1``, and the arguments in order."""
+    done = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
+    values = done.construct_params() or {}
+    return str(done), [values[name] for name in done.positiontup or ()]  # type: ignore[attr-defined]
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    await connection.set_type_codec(
+        "json", schema="pg_catalog", encoder=orjson.dumps, decoder=orjson.loads, format="binary"
+    )
+    # jsonb's binary form is the text behind one version byte.
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: b"\x01" + orjson.dumps(value),
+        decoder=lambda data: orjson.loads(data[1:]),
+        format="binary",
+    )
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    try:
+        yield
+    except StudioError:
+        raise
+    except _TRANSIENT as error:
+        raise Unavailable("The database does not answer.") from error
+
+
+class Database:
+    """A pool of connections under one role; row-level security decides what each transaction sees."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def connect(cls, url: str, *, size_min: int = 1, size_max: int = 16) -> Database:
+        """Open the pool. Raises ``Unavailable`` when the server does not answer."""
+        with _in_our_words():
+            pool = await asyncpg.create_pool(
+                url, min_size=size_min, max_size=size_max, init=_prepare, command_timeout=60
+            )
+        return cls(pool)
+
+    async def close(self) -> None:
+        """Close every connection, waiting for what is under way."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """A bare connection: for functions that set their user themselves, and for the relay's role."""
+        with _in_our_words():
+            async with self._pool.acquire() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self, user_id: UUID) -> AsyncIterator[Any]:
+        """A transaction that sees the rows of ``user_id``; committed unless the block raises."""
+        async with self.connection() as connection, connection.transaction():
+            await connection.execute("select studio_enter($1)", user_id)
+            yield connection
+
+    async def call(self, query: str, *arguments: object) -> asyncpg.Record | None:
+        """One row of one statement, outside a user's transaction: for the functions of the schedule."""
+        async with self.connection() as connection:
+            row: asyncpg.Record | None = await connection.fetchrow(query, *arguments)
+            return row
+
+    async def rows(self, user_id: UUID, query: str | ClauseElement, *arguments: object) -> list[asyncpg.Record]:
+        """The rows of one read, as ``user_id`` sees them; text with ``$1``, or a Core statement."""
+        text, values = (query, list(arguments)) if isinstance(query, str) else compiled(query)
+        async with self.transaction(user_id) as connection:
+            found: list[asyncpg.Record] = await connection.fetch(text, *values)
+            return found
+
+    async def row(self, user_id: UUID, query: str | ClauseElement, *arguments: object) -> asyncpg.Record | None:
+        """The first row of one read, or None."""
+        found = await self.rows(user_id, query, *arguments)
+        return found[0] if found else None
+
+    async def notify(self) -> None:
+        """Tell the relay to look now; a lost hint costs one poll, so failures do not matter to the caller."""
+        await self.call("select pg_notify('studio_doorbell', '')")

@@ -1,0 +1,47 @@
+-- Who is asking, and the two things every transaction of ours ends with: events and rung doorbells.
+
+-- Time-ordered ids (RFC 9562). PostgreSQL 18 has them built in; older servers get the same shape.
+do $$ begin
+  if to_regprocedure('uuidv7()') is not null then
+    execute 'create or replace function studio_uuid7() returns uuid language sql volatile parallel safe
+             as ''select uuidv7()''';
+  else
+    execute $f$create or replace function studio_uuid7() returns uuid language sql volatile parallel safe as
+      $b$ select encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
+            placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3)
+            from 1 for 6), 52, 1), 53, 1), 'hex')::uuid $b$ $f$;
+  end if;
+end $$;
+
+create or replace function studio_enter(p_user uuid) returns void language sql as
+$$ select set_config('app.user_id', p_user::text, true) $$;
+
+-- The user lock (CASCADES rule 7): every move of one user's schedule, one after the other.
+create or replace function studio_lock(p_user uuid) returns void language plpgsql as $$
+begin
+  perform set_config('app.user_id', p_user::text, true);
+  perform pg_advisory_xact_lock(hashtextextended(p_user::text, 0));
+end $$;
+
+-- Append events [{type, subject, key, data}] under the user's sequence. The row lock on user_state is held to the
+-- end of the transaction, so sequences become visible in order: no reader can skip a late commit. Last in lock order.
+create or replace function studio_emit(p_user uuid, p_events jsonb, p_blobs int default 0, p_bytes bigint default 0)
+returns void language plpgsql as $$
+declare last_seq bigint; n int := jsonb_array_length(p_events);
+begin
+  update user_state set event_seq = event_seq + n, blob_count = blob_count + p_blobs,
+      bytes_used = bytes_used + p_bytes, updated_at = now()
+    where user_id = p_user returning event_seq into last_seq;
+  if not found then raise exception 'user % has no state', p_user; end if;
+  insert into events (user_id, seq, id, type, subject, key, data)
+    select p_user, last_seq - n + e.ord, studio_uuid7(), e.item->>'type', e.item->>'subject', e.item->>'key',
+           e.item->'data'
+    from jsonb_array_elements(p_events) with ordinality e(item, ord) order by e.ord;
+end $$;
+
+-- Ring doorbells: look again. Carries nothing else (CASCADES rule 4).
+create or replace function studio_ring(p_user uuid, p_cascades uuid[]) returns void language sql as $$
+  update cascades set seq = seq + 1, rung_at = now()
+    where user_id = p_user and id in
+      (select c.id from cascades c where c.user_id = p_user and c.id = any(p_cascades) order by c.id for update)
+$$;
