@@ -1,0 +1,118 @@
+-- What plan, claim and settle share. All of it runs under the user lock.
+
+-- Derived ids: the first 16 bytes of SHA-256 as a UUIDv8 (RFC 9562, section 5.8). domain/ids.py has the same rule;
+-- UUIDv5 would need SHA-1, which PostgreSQL's core does not offer.
+create or replace function studio_derived_id(p_space uuid, p_name text) returns uuid
+language sql immutable parallel safe as $$
+  select encode(set_byte(set_byte(h, 6, (get_byte(h, 6) & 15) | 128), 8, (get_byte(h, 8) & 63) | 128), 'hex')::uuid
+  from (select substring(sha256(uuid_send(p_space) || convert_to(p_name, 'UTF8')) from 1 for 16) h) x
+$$;
+
+-- want: digests of definition and settings + planned hashes of the inputs, as one digest. An input that does not
+-- track counts as it was used.
+create or replace function studio_want(p_user uuid, p_derivations uuid[])
+returns table (id uuid, digest text, complete boolean) language sql stable as $$
+  select d.id,
+    encode(sha256(convert_to(d.want_digest || coalesce(string_agg(E'\n' || i.blob_id || ' ' || i.position || ' ' ||
+        case when not i.tracks and i.used_hash is not null then i.used_hash
+             else coalesce(b.planned_hash, '-') || case when d.reads_meta then ' ' || coalesce(b.planned_meta_hash, '-')
+                  else '' end
+        end, '' order by i.position, i.blob_id), ''), 'UTF8')), 'hex'),
+    coalesce(bool_and(not i.required or b.planned_version > 0), false)
+  from derivations d
+  left join derivation_inputs i on i.user_id = d.user_id and i.derivation_id = d.id
+  left join blobs b on b.user_id = i.user_id and b.id = i.blob_id
+  where d.user_id = p_user and d.id = any(p_derivations)
+  group by d.user_id, d.id, d.want_digest, d.reads_meta
+$$;
+
+-- Derivations that read an output of one of these.
+create or replace function studio_dependants(p_user uuid, p_derivations uuid[]) returns uuid[] language sql stable as $$
+  select coalesce(array_agg(distinct i.derivation_id), '{}')
+  from derivation_outputs o
+  join derivation_inputs i on i.user_id = o.user_id and i.blob_id = o.blob_id
+  where o.user_id = p_user and o.derivation_id = any(p_derivations)
+$$;
+
+-- pending_inputs is a recount, never accumulated (CASCADES rule 2). Rings the owners of those that became free.
+create or replace function studio_recount(p_user uuid, p_derivations uuid[], p_quiet uuid default null)
+returns void language plpgsql as $$
+declare v_owners uuid[];
+begin
+  with counted as (
+    select d.id, d.pending_inputs as before, (
+        select count(*)::int from derivation_inputs i
+        join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
+        join derivations p on p.user_id = o.user_id and p.id = o.derivation_id
+        where i.user_id = d.user_id and i.derivation_id = d.id and p.unsettled) as now
+    from derivations d where d.user_id = p_user and d.id = any(p_derivations)
+  ), changed as (
+    update derivations d set pending_inputs = c.now from counted c
+    where d.user_id = p_user and d.id = c.id and c.now <> c.before
+    returning d.id, c.now, d.owner_cascade_id, d.unsettled
+  )
+  select array_agg(distinct owner_cascade_id) into v_owners from changed
+    where now = 0 and unsettled and owner_cascade_id is distinct from p_quiet;
+  if v_owners is not null then perform studio_ring(p_user, v_owners); end if;
+end $$;
+
+-- End runs that something has moved past, and clear their fences. Rings who claimed them.
+create or replace function studio_drop_runs(p_user uuid, p_derivations uuid[], p_quiet uuid default null)
+returns void language plpgsql as $$
+declare v_cascades uuid[];
+begin
+  with dropped as (
+    update runs r set status = 'superseded', ended_at = now() from derivations d
+    where d.user_id = p_user and d.id = any(p_derivations) and d.run_id is not null
+      and r.user_id = d.user_id and r.id = d.run_id and r.status in ('running', 'parked')
+    returning r.cascade_id
+  ) select array_agg(distinct cascade_id) into v_cascades from dropped where cascade_id is distinct from p_quiet;
+  update derivations set run_id = null where user_id = p_user and id = any(p_derivations) and run_id is not null;
+  if v_cascades is not null then perform studio_ring(p_user, v_cascades); end if;
+end $$;
+
+-- Settled: unsettled is false, dependants are recounted (CASCADES, close).
+create or replace function studio_close(p_user uuid, p_derivations uuid[], p_quiet uuid default null)
+returns void language plpgsql as $$
+begin
+  update derivations set unsettled = false, dirty_since = null, run_after = null, force = false, settled_at = now()
+    where user_id = p_user and id = any(p_derivations);
+  perform studio_recount(p_user, studio_dependants(p_user, p_derivations), p_quiet);
+end $$;
+
+-- No longer part of the schedule: inactive (its instance is off) or retired (its parent or output is deleted).
+-- Its outputs stay as they are, and nothing waits for it.
+create or replace function studio_rest(p_user uuid, p_derivations uuid[], p_hold text) returns void
+language plpgsql as $$
+begin
+  perform studio_drop_runs(p_user, p_derivations);
+  update derivations set hold = p_hold, hold_detail = null where user_id = p_user and id = any(p_derivations);
+  perform studio_close(p_user, p_derivations);
+end $$;
+
+-- Instances among the producers of a blob: an instance never matches what has itself among its producers.
+create or replace function studio_lineage(p_user uuid, p_blob uuid) returns setof uuid language sql stable as $$
+  with recursive up (derivation_id) as (
+    select o.derivation_id from derivation_outputs o where o.user_id = p_user and o.blob_id = p_blob
+    union
+    select x.derivation_id from up u cross join lateral (
+      select o.derivation_id from derivation_inputs i
+      join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
+      where i.user_id = p_user and i.derivation_id = u.derivation_id offset 0) x
+  )
+  select distinct d.instance_id from up join derivations d on d.user_id = p_user and d.id = up.derivation_id
+$$;
+
+-- Whether a blob is made, however indirectly, from an output of a derivation: as an input it would close a cycle.
+create or replace function studio_reaches(p_user uuid, p_derivation uuid, p_blob uuid) returns boolean
+language sql stable as $$
+  with recursive up (derivation_id) as (
+    select o.derivation_id from derivation_outputs o where o.user_id = p_user and o.blob_id = p_blob
+    union
+    select x.derivation_id from up u cross join lateral (
+      select o.derivation_id from derivation_inputs i
+      join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
+      where i.user_id = p_user and i.derivation_id = u.derivation_id offset 0) x
+  )
+  select exists (select from up where derivation_id = p_derivation)
+$$;

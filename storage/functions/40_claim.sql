@@ -1,0 +1,149 @@
+-- claim: take what has no unsettled input, pin the planned input versions; settle at once, without a run, what turns
+-- out unchanged. May be executed again at any time: it returns every unfinished run of its cascade, old and new.
+
+-- Settle without a run whatever is ready with used = want, and repeat until nothing more is (CASCADES rule 5). An
+-- input that its producer chose not to make leaves nothing to do either.
+create or replace function studio_cut_off(p_user uuid, p_cascade uuid) returns int language plpgsql as $$
+declare v_done uuid[]; v_count int := 0;
+begin
+  loop
+    with ready as (
+      select array_agg(d.id) as ids from derivations d
+      where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
+        and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
+    ), wanted as (
+      select w.* from ready, studio_want(p_user, ready.ids) w
+    )
+    select array_agg(d.id) into v_done from wanted w
+      join derivations d on d.user_id = p_user and d.id = w.id
+      where (w.digest = d.used_digest and not d.force) or not w.complete;
+    exit when v_done is null;
+    perform studio_close(p_user, v_done, p_cascade);
+    v_count := v_count + cardinality(v_done);
+  end loop;
+  return v_count;
+end $$;
+
+-- The run that a claim inserts: planned versions copied into its inputs; activities read exactly those.
+create or replace function studio_claim_ready(
+  p_user uuid, p_cascade uuid, p_room int, p_lease interval
+) returns int language plpgsql as $$
+declare v_ready uuid[]; v_count int;
+begin
+  select array_agg(id) into v_ready from (
+    select d.id from derivations d
+    where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
+      and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
+    order by d.level, d.id limit greatest(p_room, 0)) x;
+  if v_ready is null then return 0; end if;
+  with pinned as (
+    select i.derivation_id, jsonb_agg(jsonb_build_object('blob_id', b.id, 'version', b.planned_version,
+        'hash', b.planned_hash || case when d.reads_meta then ' ' || coalesce(b.planned_meta_hash, '-') else '' end,
+        'document_hash', x.document_hash, 'role', i.role, 'position', i.position)
+        order by i.position, i.blob_id) as inputs
+    from derivation_inputs i
+    join derivations d on d.user_id = i.user_id and d.id = i.derivation_id
+    join blobs b on b.user_id = i.user_id and b.id = i.blob_id and b.planned_version > 0 and b.deleted_at is null
+    join deltas x on x.user_id = b.user_id and x.blob_id = b.id and x.to_version = b.planned_version
+      and x.status = 'applied'
+    where i.user_id = p_user and i.derivation_id = any(v_ready)
+    group by i.derivation_id
+  ), inserted as (
+    insert into runs (user_id, id, derivation_id, cascade_id, provider_id, attempt, execution, definition_digest,
+        settings_digest, used_digest, inputs, label, lease_until)
+      select p_user, studio_uuid7(), d.id, p_cascade, p.slug, d.attempt + 1, d.execution, p.definition_digest,
+        coalesce(n.settings_digest, ''), w.digest, coalesce(q.inputs, '[]'), p.name || coalesce(
+          ' ''' || nullif(case d.anchor_kind when 'bucket' then k.name else a.title end, '') || '''', '')
+          || coalesce(' v' || a.planned_version, ''), now() + p_lease
+      from derivations d
+      join studio_want(p_user, v_ready) w on w.id = d.id
+      join providers p on p.id = d.provider_id
+      left join instances n on n.user_id = p_user and n.id = d.instance_id
+      left join pinned q on q.derivation_id = d.id
+      left join blobs a on a.user_id = p_user and a.id = d.anchor_id and d.anchor_kind = 'blob'
+      left join buckets k on k.user_id = p_user and k.id = d.anchor_id and d.anchor_kind = 'bucket'
+      where d.user_id = p_user and d.id = any(v_ready)
+      returning id, derivation_id, provider_id, execution, attempt
+  ), named as (
+    select i.*, case i.execution when 'workflow' then 'run:' || i.provider_id || ':' || i.id end as workflow_id
+    from inserted i
+  ), fenced as (
+    update derivations d set run_id = i.id, attempt = i.attempt from inserted i
+      where d.user_id = p_user and d.id = i.derivation_id returning 1
+  ), announced as (
+    select studio_emit(p_user, jsonb_agg(jsonb_build_object('type', 'run.started', 'subject', 'runs/' || i.id,
+      'key', i.provider_id, 'data', jsonb_build_object('run_id', i.id, 'user_id', p_user,
+      'derivation_id', i.derivation_id, 'provider_id', i.provider_id, 'cascade_id', p_cascade,
+      'attempt', i.attempt)) order by i.id)) from inserted i having count(*) > 0
+  ) select (select count(*) from inserted) + 0 * coalesce((select count(*) from announced), 0) into v_count;
+  return v_count;
+end $$;
+
+-- What still belongs to a cascade when nothing of it moves: waits for others (their doorbell comes), or is held.
+create or replace function studio_waiting(p_user uuid, p_cascade uuid) returns int language sql stable as $$
+  with recursive mine as (
+    select d.id, d.hold from derivations d
+    where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled
+  ), up (root, id, hold) as (
+    select id, id, hold from mine
+    union
+    select u.root, x.id, x.hold from up u cross join lateral (
+      select p.id, p.hold from derivation_inputs i
+      join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
+      join derivations p on p.user_id = o.user_id and p.id = o.derivation_id
+      where i.user_id = p_user and i.derivation_id = u.id and p.unsettled offset 0) x
+    where u.hold is null
+  )
+  select count(*)::int from mine m where not exists (select from up where root = m.id and up.hold is not null)
+$$;
+
+create or replace function claim_runs(p_user uuid, p_cascade uuid, p_window int, p_lease interval)
+returns table (runs jsonb, running int, next_run_after timestamptz, closed boolean, status text, cut_off int)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  v_cascade cascades%rowtype; v_cut int; v_claimed int; v_running int; v_next timestamptz; v_status text;
+  v_runs jsonb; v_left int; v_owned int;
+begin
+  perform studio_lock(p_user);
+  select * into v_cascade from cascades c where c.user_id = p_user and c.id = p_cascade;
+  if not found then return query select '[]'::jsonb, 0, null::timestamptz, true, 'unknown', 0; return; end if;
+  v_cut := studio_cut_off(p_user, p_cascade);
+  select count(*) into v_running from runs r
+    where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running';
+  v_claimed := studio_claim_ready(p_user, p_cascade, p_window - v_running, p_lease);
+  update runs r set workflow_id = 'run:' || r.provider_id || ':' || r.id
+    where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running' and r.execution = 'workflow'
+      and r.workflow_id is null;
+  select coalesce(jsonb_agg(jsonb_build_object('run_id', r.id, 'derivation_id', r.derivation_id,
+      'provider_id', r.provider_id, 'execution', r.execution, 'label', r.label, 'workflow_id', r.workflow_id)
+      order by r.id), '[]') into v_runs
+    from runs r where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running';
+  select count(*) into v_running from derivations d join runs r on r.user_id = d.user_id and r.id = d.run_id
+    where d.user_id = p_user and d.owner_cascade_id = p_cascade and r.status = 'running'
+      and r.cascade_id <> p_cascade;
+  v_running := v_running + jsonb_array_length(v_runs);
+  select min(d.run_after) into v_next from derivations d
+    where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
+      and d.run_id is null and d.hold is null and d.run_after > now();
+  v_status := 'running';
+  if v_running = 0 and v_next is null then
+    v_left := studio_waiting(p_user, p_cascade);
+    if v_left = 0 then
+      select count(*), count(*) filter (where d.unsettled) into v_owned, v_left from derivations d
+        where d.user_id = p_user and d.owner_cascade_id = p_cascade;
+      v_status := case when v_left > 0 or v_cascade.error is not null then 'partial'
+        when v_owned = 0 and v_cascade.superseded_by is not null then 'superseded' else 'completed' end;
+    end if;
+  end if;
+  update cascades c set status = v_status, cut_off = c.cut_off + v_cut,
+      ended_at = case when v_status <> 'running' then coalesce(c.ended_at, now()) end
+    where c.user_id = p_user and c.id = p_cascade
+      and (c.status <> v_status or v_cut > 0 or (c.ended_at is null) <> (v_status = 'running'));
+  if v_status <> 'running' and v_cascade.status <> v_status then
+    perform studio_emit(p_user, jsonb_build_array(jsonb_build_object('type', 'cascade.completed',
+      'subject', 'cascades/' || p_cascade, 'key', coalesce(v_cascade.target_id, v_cascade.id), 'data',
+      jsonb_build_object('cascade_id', p_cascade, 'user_id', p_user, 'status', v_status))));
+  end if;
+  return query select v_runs, v_running, v_next, v_status <> 'running', v_status, v_cut;
+end $$;

@@ -1,0 +1,215 @@
+-- settle: the end of runs, in the transaction that applies their deltas. Set-based: one call settles a batch.
+
+-- One row an output. p_changed says whether a delta is stored; without one only the machine head may move.
+create or replace function settle_runs(
+  p_user uuid, p_runs uuid[], p_usages jsonb, p_caller uuid,
+  p_out_run uuid[], p_out_slot text[], p_out_expected int[], p_changed boolean[], p_patch text[], p_inverse text[],
+  p_document_hash text[], p_content_hash text[], p_cutoff_hash text[], p_meta_hash text[], p_size bigint[],
+  p_body bytea[], p_location text[], p_title text[], p_preview text[], p_tags jsonb, p_machine_hash text[],
+  p_machine_size bigint[], p_machine_body bytea[], p_machine_location text[], p_base_hash text[], p_conflicts text[],
+  p_snapshot_every int
+) returns table (run_id uuid, status text) language plpgsql as $$
+#variable_conflict use_column
+declare
+  v_ok uuid[]; v_derivations uuid[]; v_moved_body uuid[]; v_moved_meta uuid[]; v_affected uuid[]; v_cancel uuid[];
+  v_closable uuid[]; v_rings uuid[]; v_events jsonb; v_made int; v_bytes bigint;
+begin
+  perform studio_lock(p_user);
+  -- Look at the run's own status before the fence (CASCADES rule 3): an acknowledgement may have been lost.
+  create temp table if not exists settling (
+    run_id uuid primary key, derivation_id uuid, verdict text
+  ) on commit delete rows;
+  delete from settling;
+  insert into settling
+    select x.id, r.derivation_id, case
+      when r.id is null then 'superseded'
+      when r.status = 'settled' then 'settled'
+      when r.status <> 'running' or d.run_id is distinct from r.id then 'superseded'
+      when exists (
+        select from unnest(p_out_run, p_out_slot, p_out_expected) o(run_id, slot, expected)
+        join derivation_outputs q on q.user_id = p_user and q.derivation_id = r.derivation_id and q.slot = o.slot
+        join blobs b on b.user_id = p_user and b.id = q.blob_id
+        where o.run_id = r.id and b.version <> o.expected) then 'moved'
+      else 'ok' end
+    from unnest(p_runs) x(id)
+    left join runs r on r.user_id = p_user and r.id = x.id
+    left join derivations d on d.user_id = r.user_id and d.id = r.derivation_id
+    on conflict do nothing;
+  select array_agg(s.run_id), array_agg(s.derivation_id) into v_ok, v_derivations from settling s where s.verdict = 'ok';
+  if v_ok is null then
+    return query select s.run_id, s.verdict from settling s; return;
+  end if;
+
+  create temp table if not exists settling_outputs (
+    run_id uuid, derivation_id uuid, slot text, blob_id uuid, expected int, changed boolean, patch text, inverse text,
+    document_hash text, content_hash text, cutoff_hash text, meta_hash text, size bigint, location text, title text,
+    preview text, tags text[], machine_hash text, base_hash text, conflicts text, delta_id uuid, schema_id text,
+    body_moved boolean, meta_moved boolean, old_size bigint, deleted boolean
+  ) on commit delete rows;
+  delete from settling_outputs;
+  insert into settling_outputs
+    select o.run_id, s.derivation_id, o.slot, q.blob_id, o.expected, o.changed and b.deleted_at is null, o.patch,
+      o.inverse, o.document_hash, o.content_hash, o.cutoff_hash, o.meta_hash, o.size, o.location, o.title, o.preview,
+      array(select jsonb_array_elements_text(p_tags->(o.ord::int - 1))), o.machine_hash, o.base_hash, o.conflicts,
+      studio_uuid7(), b.schema_id, b.planned_hash is distinct from o.cutoff_hash,
+      b.planned_meta_hash is distinct from o.meta_hash, b.size, b.deleted_at is not null
+    from unnest(p_out_run, p_out_slot, p_out_expected, p_changed, p_patch, p_inverse, p_document_hash, p_content_hash,
+      p_cutoff_hash, p_meta_hash, p_size, p_location, p_title, p_preview, p_machine_hash, p_base_hash, p_conflicts)
+      with ordinality o(run_id, slot, expected, changed, patch, inverse, document_hash, content_hash, cutoff_hash,
+        meta_hash, size, location, title, preview, machine_hash, base_hash, conflicts, ord)
+    join settling s on s.run_id = o.run_id and s.verdict = 'ok'
+    join derivation_outputs q on q.user_id = p_user and q.derivation_id = s.derivation_id and q.slot = o.slot
+    join blobs b on b.user_id = p_user and b.id = q.blob_id;
+
+  insert into contents (user_id, hash, size, tier, body, location)
+    select p_user, c.hash, c.size, case when c.location is null then 'warm' else 'cold' end, c.body, c.location from (
+      select * from unnest(p_document_hash, p_size, p_body, p_location) x(hash, size, body, location)
+      union
+      select * from unnest(p_machine_hash, p_machine_size, p_machine_body, p_machine_location)
+        y(hash, size, body, location)) c
+    where c.hash is not null and (c.body is null) <> (c.location is null)
+    on conflict do nothing;
+  insert into deltas (user_id, id, blob_id, from_version, to_version, operation, patch, inverse, document_hash,
+      content_hash, cutoff_hash, meta_hash, actor, provider_id, previous_delta, caused_by, cascade_id, run_id,
+      machine_hash, base_hash, conflicts, inputs, applied_at)
+    select p_user, o.delta_id, o.blob_id, o.expected, o.expected + 1,
+      case when o.expected = 0 then 'create' else 'transform' end, case when o.expected > 0 then o.patch end,
+      case when o.expected > 0 then o.inverse end, o.document_hash, o.content_hash, o.cutoff_hash, o.meta_hash,
+      'provider:' || r.provider_id, r.provider_id,
+      (select p.id from deltas p where p.user_id = p_user and p.blob_id = o.blob_id and p.to_version = o.expected
+         and p.status = 'applied'),
+      (select c.id from deltas c where c.user_id = p_user and c.cascade_id = r.cascade_id and c.run_id is null
+         order by c.created_at desc limit 1),
+      r.cascade_id, r.id, o.machine_hash, o.base_hash, o.conflicts, r.inputs, now()
+    from settling_outputs o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed;
+  insert into snapshots (user_id, blob_id, version, document_hash)
+    select p_user, o.blob_id, o.expected + 1, o.document_hash from settling_outputs o
+    where o.changed and (o.expected = 0 or (o.expected + 1) % p_snapshot_every = 0)
+    on conflict do nothing;
+  update blobs b set version = o.expected + 1, planned_version = o.expected + 1, planned_hash = o.cutoff_hash,
+      planned_meta_hash = o.meta_hash, document_hash = o.document_hash, content_hash = o.content_hash,
+      cutoff_hash = o.cutoff_hash, meta_hash = o.meta_hash, size = o.size, title = o.title, preview = o.preview,
+      tags = o.tags, storage_type = case when o.location is null then 'inline' else 'url' end, updated_at = now(),
+      created_at = case when o.expected = 0 then now() else b.created_at end,
+      processing_meta = coalesce(p_usages->(o.run_id::text), '{}')
+    from settling_outputs o where o.changed and b.user_id = p_user and b.id = o.blob_id;
+  update derivation_outputs q set machine_hash = o.machine_hash, machine_run_id = o.run_id
+    from settling_outputs o
+    where q.user_id = p_user and q.derivation_id = o.derivation_id and q.slot = o.slot and o.machine_hash is not null;
+
+  update derivation_inputs i set used_version = (x.item->>'version')::int, used_hash = x.item->>'hash'
+    from runs r cross join lateral jsonb_array_elements(r.inputs) x(item)
+    where r.user_id = p_user and r.id = any(v_ok) and i.user_id = p_user and i.derivation_id = r.derivation_id
+      and i.blob_id = (x.item->>'blob_id')::uuid;
+  update derivations d set run_id = null, used_digest = r.used_digest, hold = null, hold_detail = null, force = false
+    from runs r where r.user_id = p_user and r.id = any(v_ok) and d.user_id = p_user and d.id = r.derivation_id;
+  update runs r set status = 'settled', ended_at = now(), lease_until = null,
+      usage = coalesce(p_usages->(r.id::text), '{}')
+    where r.user_id = p_user and r.id = any(v_ok);
+
+  -- Dependants whose inputs moved look again: a failure may be cured, a run of theirs may be out of date.
+  select array_agg(blob_id) filter (where body_moved), array_agg(blob_id) filter (where meta_moved)
+    into v_moved_body, v_moved_meta from settling_outputs where changed;
+  select array_agg(distinct d.id) into v_affected from derivation_inputs i
+    join derivations d on d.user_id = i.user_id and d.id = i.derivation_id
+    where i.user_id = p_user and i.tracks
+      and (i.blob_id = any(v_moved_body) or (d.reads_meta and i.blob_id = any(v_moved_meta)))
+      and d.hold is distinct from 'inactive' and d.hold is distinct from 'retired';
+  if v_affected is not null then
+    update derivations d set hold = null, hold_detail = null
+      where d.user_id = p_user and d.id = any(v_affected) and d.hold in ('failed', 'conflict');
+    select array_agg(d.id) into v_cancel from derivations d
+      where d.user_id = p_user and d.id = any(v_affected) and d.run_id is not null and d.supersede = 'cancel';
+    if v_cancel is not null then perform studio_drop_runs(p_user, v_cancel, p_caller); end if;
+    -- A dependant that a person's edit of its input settled too early is unsettled again.
+    update derivations d set unsettled = true, dirty_since = coalesce(d.dirty_since, now()),
+        owner_cascade_id = coalesce(x.owner_cascade_id, d.owner_cascade_id)
+      from derivation_inputs i join settling_outputs o on o.blob_id = i.blob_id and o.changed
+      join derivations x on x.user_id = p_user and x.id = o.derivation_id
+      where i.user_id = p_user and i.derivation_id = d.id and d.user_id = p_user and d.id = any(v_affected)
+        and not d.unsettled;
+  end if;
+
+  select array_agg(d.id) into v_closable from derivations d
+    join studio_want(p_user, v_derivations) w on w.id = d.id
+    where d.user_id = p_user and d.id = any(v_derivations) and d.pending_inputs = 0 and w.digest = d.used_digest;
+  if v_closable is not null then perform studio_close(p_user, v_closable, p_caller); end if;
+  if v_affected is not null then perform studio_recount(p_user, v_affected, p_caller); end if;
+
+  -- Every end of a run rings its owner and its claimer (rule 4); the caller looks again by itself.
+  select array_agg(distinct c) into v_rings from (
+    select r.cascade_id from runs r where r.user_id = p_user and r.id = any(v_ok)
+    union select d.owner_cascade_id from derivations d where d.user_id = p_user and d.id = any(v_derivations)) x(c)
+    where c is distinct from p_caller;
+  if v_rings is not null then perform studio_ring(p_user, v_rings); end if;
+
+  select coalesce(jsonb_agg(e.item order by e.run_id, e.ord), '[]') into v_events from (
+    select o.run_id, 1 as ord, jsonb_build_object('type', 'blob.derived', 'subject', 'blobs/' || o.blob_id, 'key',
+      o.schema_id, 'data', jsonb_build_object('blob_id', o.blob_id, 'derived_id', o.blob_id, 'user_id', p_user,
+        'parent_id', r.inputs->0->>'blob_id', 'version', o.expected + 1, 'schema_id', o.schema_id,
+        'provider_id', r.provider_id, 'processor_id', r.provider_id, 'run_id', r.id, 'cascade_id', r.cascade_id,
+        'delta_id', o.delta_id, 'size', o.size))
+      from settling_outputs o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed
+    union all
+    select o.run_id, 2, jsonb_build_object('type', 'delta.applied', 'subject', 'deltas/' || o.delta_id, 'key',
+      o.blob_id, 'data', jsonb_build_object('blob_id', o.blob_id, 'user_id', p_user, 'delta_id', o.delta_id,
+        'operation', case when o.expected = 0 then 'create' else 'transform' end, 'from_version', o.expected,
+        'to_version', o.expected + 1, 'run_id', o.run_id, 'cascade_id', r.cascade_id))
+      from settling_outputs o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed
+    union all
+    select r.id, 3, jsonb_build_object('type', 'run.completed', 'subject', 'runs/' || r.id, 'key', r.provider_id,
+      'data', jsonb_build_object('run_id', r.id, 'user_id', p_user, 'derivation_id', r.derivation_id,
+        'provider_id', r.provider_id, 'cascade_id', r.cascade_id, 'attempt', r.attempt))
+      from runs r where r.user_id = p_user and r.id = any(v_ok)) e(run_id, ord, item);
+  select count(*) filter (where expected = 0), coalesce(sum(size - case when expected = 0 then 0 else old_size end), 0)
+    into v_made, v_bytes from settling_outputs where changed;
+  perform studio_emit(p_user, v_events, v_made, v_bytes);
+  return query select s.run_id, case s.verdict when 'ok' then 'settled' else s.verdict end from settling s;
+end $$;
+
+-- A run that failed for good: a hold with its reason, one dead letter; descendants stay blocked, siblings go on.
+create or replace function fail_run(p_user uuid, p_run uuid, p_code text, p_detail text, p_usage jsonb)
+returns text language plpgsql as $$
+declare v_run runs%rowtype; v_owner uuid; v_fence uuid;
+begin
+  perform studio_lock(p_user);
+  select * into v_run from runs where user_id = p_user and id = p_run;
+  if not found then return 'superseded'; end if;
+  if v_run.status <> 'running' then return v_run.status; end if;
+  select run_id, owner_cascade_id into v_fence, v_owner from derivations
+    where user_id = p_user and id = v_run.derivation_id;
+  if v_fence is distinct from p_run then return 'superseded'; end if;
+  update runs set status = 'failed', ended_at = now(), lease_until = null, usage = p_usage,
+      error = jsonb_build_object('code', p_code, 'detail', p_detail)
+    where user_id = p_user and id = p_run;
+  -- A run that finishes on purpose although its input moved fails for the old input only.
+  update derivations d set run_id = null,
+      hold = case when w.digest = v_run.used_digest then 'failed' end,
+      hold_detail = case when w.digest = v_run.used_digest then
+        jsonb_build_object('code', p_code, 'detail', p_detail, 'run_id', p_run) end
+    from studio_want(p_user, array[v_run.derivation_id]) w
+    where d.user_id = p_user and d.id = v_run.derivation_id and w.id = d.id;
+  insert into dead_letters (user_id, id, run_id, derivation_id, code, detail, inputs, usage)
+    values (p_user, studio_uuid7(), p_run, v_run.derivation_id, p_code, p_detail, v_run.inputs, p_usage)
+    on conflict do nothing;
+  perform studio_ring(p_user, array[v_run.cascade_id, v_owner]);
+  perform studio_emit(p_user, jsonb_build_array(jsonb_build_object('type', 'run.failed', 'subject', 'runs/' || p_run,
+    'key', v_run.provider_id, 'data', jsonb_build_object('run_id', p_run, 'user_id', p_user,
+      'derivation_id', v_run.derivation_id, 'provider_id', v_run.provider_id, 'cascade_id', v_run.cascade_id,
+      'code', p_code))));
+  return 'failed';
+end $$;
+
+-- A run whose lease has expired and of which Temporal says closed or unknown: free its place and look again.
+create or replace function lose_run(p_user uuid, p_run uuid) returns boolean language plpgsql as $$
+declare v_run runs%rowtype; v_owner uuid;
+begin
+  perform studio_lock(p_user);
+  update runs set status = 'lost', ended_at = now(), lease_until = null
+    where user_id = p_user and id = p_run and status in ('running', 'parked') returning * into v_run;
+  if not found then return false; end if;
+  update derivations set run_id = null where user_id = p_user and id = v_run.derivation_id and run_id = p_run;
+  select owner_cascade_id into v_owner from derivations where user_id = p_user and id = v_run.derivation_id;
+  perform studio_ring(p_user, array[v_run.cascade_id, v_owner]);
+  return true;
+end $$;
