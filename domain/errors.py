@@ -75,6 +75,9 @@ CATALOGUE: dict[str, ProblemKind] = {
     "unparsable_body": ProblemKind("The body cannot be parsed", "Send valid JSON (or YAML where it is accepted)."),
     "invalid_header": ProblemKind("A header cannot be read", "detail names the header and its form."),
     "invalid_cursor": ProblemKind("The cursor is not one of ours", "Start again without a cursor."),
+    "resync_required": ProblemKind(
+        "The cursor is of another installation", "Read the current state, then start again without a cursor."
+    ),
     "missing_credentials": ProblemKind("Who are you?", "Send Authorization: Bearer with an API key."),
     "invalid_credentials": ProblemKind("Unknown API key", "Check the key, or make another: POST /api-keys."),
     "expired_credentials": ProblemKind("The API key has expired or was revoked", "Make another: POST /api-keys."),
@@ -88,6 +91,9 @@ CATALOGUE: dict[str, ProblemKind] = {
     "precondition_required": ProblemKind("If-Match is required", "Send If-Match with the ETag you read, or *."),
     "test_failed": ProblemKind("A test operation of the patch failed", "Read the blob again."),
     "already_exists": ProblemKind("It exists already", "Choose another name, or use the existing one."),
+    "provider_inactive": ProblemKind(
+        "The provider is switched off", "Switch it on: PUT /providers/{id}/instance with active true."
+    ),
     "idempotency_key_in_flight": ProblemKind(
         "The same request is being processed", "Wait for Retry-After and repeat.", retryable=True
     ),

@@ -1,7 +1,7 @@
 """Events: what happened, as CloudEvents 1.0.2 in JSON, and the cursor that resumes any list of them.
 
-An event is stored as its short name (``blob.created``), a subject (``blobs/{id}``), a key and data: ids, versions and
-sizes, never content. Everything else of the CloudEvent follows from these, here, for the API and the relay alike.
+An event is stored as its short name (``blob.created``), a subject (``blobs/{id}``), a key and data: ids, versions
+and sizes, never content. Everything else of the CloudEvent follows from these, for the API and the relay alike.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ def cursor(installation: UUID, secret: bytes, user_id: UserId, seq: int) -> str:
 def read_cursor(text: str, installation: UUID, secret: bytes, user_id: UserId) -> int:
     """Return the sequence behind which a list goes on.
 
-    Raises Malformed ``invalid_cursor`` for one that is not ours or not this user's, Gone ``invalid_cursor`` for one
-    of another installation (a restored database, CASCADES rule 11): the reader has to read everything again.
+    Raises Malformed ``invalid_cursor`` for one that is not ours or not this user's, Gone ``resync_required`` for
+    one of another installation (a restored database, CASCADES rule 11): the reader reads everything again.
     """
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
@@ -134,8 +134,7 @@ def read_cursor(text: str, installation: UUID, secret: bytes, user_id: UserId) -
     if UUID(bytes=body[:16]) != installation:
         raise Gone(
             "The cursor belongs to another installation: read the current state, then start without a cursor.",
-            code="invalid_cursor",
-            members={"resync": True},
+            code="resync_required",
         )
     if not hmac.compare_digest(signature, _signature(secret, user_id, body)):
         raise Malformed("The cursor was altered, or belongs to somebody else.", code="invalid_cursor")
