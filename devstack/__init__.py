@@ -1,1 +1,1 @@
-"""Real embedded servers, started from wheels."""
+"""Real servers from wheels, for development and tests: PostgreSQL, Temporal, NATS, S3, a small language model."""
