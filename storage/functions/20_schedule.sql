@@ -1,12 +1,21 @@
 -- What plan, claim and settle share. All of it runs under the user lock.
 
--- Derived ids: the first 16 bytes of SHA-256 as a UUIDv8 (RFC 9562, section 5.8). domain/ids.py has the same rule;
--- UUIDv5 would need SHA-1, which PostgreSQL's core does not offer.
-create or replace function studio_derived_id(p_space uuid, p_name text) returns uuid
-language sql immutable parallel safe as $$
+-- Derived ids: the first 16 bytes of SHA-256 over a namespace and a text, as a UUIDv8 (RFC 9562, section 5.8).
+-- domain/ids.py has the same rule and texts; UUIDv5 would need SHA-1, which PostgreSQL's core does not offer.
+create or replace function studio_derived_id(p_text text) returns uuid language sql immutable parallel safe as $$
   select encode(set_byte(set_byte(h, 6, (get_byte(h, 6) & 15) | 128), 8, (get_byte(h, 8) & 63) | 128), 'hex')::uuid
-  from (select substring(sha256(uuid_send(p_space) || convert_to(p_name, 'UTF8')) from 1 for 16) h) x
+  from (select substring(sha256('\x6f1d4a523c0b5b8e9a6f0d2f5a7c1e94'::bytea || convert_to(p_text, 'UTF8'))
+        from 1 for 16) h) x
 $$;
+
+create or replace function studio_instance_id(p_user uuid, p_provider uuid) returns uuid
+language sql immutable parallel safe as $$ select studio_derived_id('instance:' || p_user || ':' || p_provider) $$;
+
+create or replace function studio_derivation_id(p_instance uuid, p_anchor uuid) returns uuid
+language sql immutable parallel safe as $$ select studio_derived_id('derivation:' || p_instance || ':' || p_anchor) $$;
+
+create or replace function studio_output_id(p_derivation uuid, p_slot text) returns uuid
+language sql immutable parallel safe as $$ select studio_derived_id('output:' || p_derivation || ':' || p_slot) $$;
 
 -- want: digests of definition and settings + planned hashes of the inputs, as one digest. An input that does not
 -- track counts as it was used.

@@ -3,7 +3,7 @@
 -- The user's effective activations: own and published providers; built-ins are active without a row.
 create or replace function studio_active_providers(p_user uuid)
 returns table (provider_id uuid, instance_id uuid, settings_digest text, has_row boolean) language sql stable as $$
-  select p.id, coalesce(i.id, studio_derived_id(p_user, p.id::text)), coalesce(i.settings_digest, ''), i.id is not null
+  select p.id, coalesce(i.id, studio_instance_id(p_user, p.id)), coalesce(i.settings_digest, ''), i.id is not null
   from providers p left join instances i on i.user_id = p_user and i.provider_id = p.id
   where p.active and coalesce(i.active, p.owner_id = '00000000-0000-0000-0000-000000000000')
 $$;
@@ -13,7 +13,7 @@ create or replace function studio_derive(
   p_user uuid, p_provider providers, p_instance uuid, p_settings_digest text, p_anchor_kind text, p_anchor uuid,
   p_cascade uuid
 ) returns uuid[] language plpgsql as $$
-declare v_id uuid := studio_derived_id(p_instance, p_anchor::text); v_outputs uuid[]; v_root uuid; v_depth int := 0;
+declare v_id uuid := studio_derivation_id(p_instance, p_anchor); v_outputs uuid[]; v_root uuid; v_depth int := 0;
 begin
   insert into instances (user_id, id, provider_id) values (p_user, p_instance, p_provider.id) on conflict do nothing;
   insert into derivations (user_id, id, instance_id, provider_id, anchor_kind, anchor_id, execution, supersede,
@@ -35,13 +35,13 @@ begin
   end if;
   with made as (
     insert into blobs (user_id, id, content_type, schema_id, created_by, provider_id, root_id, depth)
-      select p_user, studio_derived_id(v_id, o->>'slot'), o->>'content_type', o->>'schema_id', p_provider.slug,
-        p_provider.slug, coalesce(v_root, studio_derived_id(v_id, o->>'slot')), v_depth + 1
+      select p_user, studio_output_id(v_id, o->>'slot'), o->>'content_type', o->>'schema_id', p_provider.slug,
+        p_provider.slug, coalesce(v_root, studio_output_id(v_id, o->>'slot')), v_depth + 1
       from jsonb_array_elements(p_provider.outputs) o
       returning id
   ), linked as (
     insert into derivation_outputs (user_id, derivation_id, slot, blob_id)
-      select p_user, v_id, o->>'slot', studio_derived_id(v_id, o->>'slot')
+      select p_user, v_id, o->>'slot', studio_output_id(v_id, o->>'slot')
       from jsonb_array_elements(p_provider.outputs) o
   ) select array_agg(id) into v_outputs from made;
   insert into bucket_blobs (user_id, bucket_id, blob_id, position, inherited_from)
@@ -75,7 +75,7 @@ begin
     select * into v_provider from providers where id = v.provider_id;
     v_outputs := studio_derive(p_user, v_provider, v.instance_id, v.settings_digest, 'blob', v.blob, p_cascade);
     if v_outputs is not null then
-      derivation := studio_derived_id(v.instance_id, v.blob::text); outputs := v_outputs; return next;
+      derivation := studio_derivation_id(v.instance_id, v.blob); outputs := v_outputs; return next;
     end if;
   end loop;
 end $$;
@@ -93,7 +93,7 @@ begin
     order by k.id, a.provider_id
   loop
     select * into v_provider from providers where id = v.provider_id;
-    v_id := studio_derived_id(v.instance_id, v.bucket::text);
+    v_id := studio_derivation_id(v.instance_id, v.bucket);
     v_outputs := null;
     if not exists (select from derivations d where d.user_id = p_user and d.id = v_id) then
       continue when not exists (
@@ -254,7 +254,7 @@ create or replace function studio_ask(p_user uuid, p_cascade uuid, p_instance uu
 returns table (derivation uuid, outputs uuid[]) language plpgsql as $$
 declare v_provider providers; v_settings text;
 begin
-  derivation := studio_derived_id(p_instance, p_blob::text);
+  derivation := studio_derivation_id(p_instance, p_blob);
   select a.settings_digest into v_settings from studio_active_providers(p_user) a where a.instance_id = p_instance;
   if not found or exists (select from studio_lineage(p_user, p_blob) l where l = p_instance) then return; end if;
   select p.* into v_provider from providers p join studio_active_providers(p_user) a on a.provider_id = p.id
@@ -343,7 +343,7 @@ begin
         (select array_agg(o) from studio_ask(p_user, p_cascade, v_cascade.instance_id, v_cascade.target_id) a,
          unnest(a.outputs) o), '{}')
       into v_direct, v_new
-      from (select studio_derived_id(v_cascade.instance_id, v_cascade.target_id::text) as derivation) x;
+      from (select studio_derivation_id(v_cascade.instance_id, v_cascade.target_id) as derivation) x;
   end if;
 
   -- Discovery, one generation of outputs after the other.

@@ -1,0 +1,91 @@
+"""A user's API keys in PostgreSQL: hashed, scoped, with an expiry. The key itself is shown once and never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from domain.errors import Conflict, NotFound
+from domain.ids import ApiKeyId, UserId, new_id
+from domain.keys import key_hash, key_prefix
+from storage.causes import emit, event
+from storage.database import Database
+
+KEYS_MAX = 100
+"""Keys of one user that are not revoked."""
+
+_COLUMNS = "id, name, prefix, scopes, expires_at, revoked_at, created_at"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key as its owner sees it in a list: everything but the key."""
+
+    id: ApiKeyId
+    name: str
+    prefix: str
+    scopes: tuple[str, ...]
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    created_at: datetime
+
+
+class ApiKeys:
+    """A user's keys."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self, user_id: UserId, key: str, *, name: str, scopes: Sequence[str], expires_at: datetime | None
+    ) -> ApiKey:
+        """Store the hash of ``key``. Raises Conflict when the user has ``KEYS_MAX`` keys in use."""
+        identity = ApiKeyId(new_id())
+        async with self._database.transaction(user_id) as connection:
+            await connection.execute("select studio_lock($1)", user_id)
+            count = await connection.fetchval(
+                "select count(*) from api_keys where user_id = $1 and revoked_at is null", user_id
+            )
+            if count >= KEYS_MAX:
+                raise Conflict(f"You have {KEYS_MAX} keys already: revoke one.", code="too_many")
+            row = await connection.fetchrow(
+                "insert into api_keys (user_id, id, key_hash, prefix, name, scopes, expires_at)"
+                f" values ($1, $2, $3, $4, $5, $6, $7) returning {_COLUMNS}",
+                user_id, identity, key_hash(key), key_prefix(key), name, list(scopes), expires_at,
+            )  # fmt: skip
+            data: dict[str, object] = {"api_key_id": identity, "user_id": user_id, "scopes": list(scopes)}
+            await emit(connection, user_id, event("api_key.created", f"api-keys/{identity}", identity, data))
+        return _read(row)
+
+    async def page(self, user_id: UserId, *, limit: int, after: tuple[datetime, UUID] | None) -> list[ApiKey]:
+        """Return up to ``limit`` keys in the order they were made, revoked ones too."""
+        rows = await self._database.rows(
+            user_id,
+            f"select {_COLUMNS} from api_keys where user_id = $1"
+            " and ($2::timestamptz is null or (created_at, id) > ($2, $3::uuid)) order by created_at, id limit $4",
+            user_id, *(after or (None, None)), limit,
+        )  # fmt: skip
+        return [_read(row) for row in rows]
+
+    async def revoke(self, user_id: UserId, key_id: ApiKeyId) -> None:
+        """Make a key stop working; doing it again changes nothing. Raises NotFound."""
+        async with self._database.transaction(user_id) as connection:
+            row = await connection.fetchrow(
+                "select revoked_at from api_keys where user_id = $1 and id = $2 for update", user_id, key_id
+            )
+            if row is None:
+                raise NotFound("There is no such API key.")
+            if row["revoked_at"] is not None:
+                return
+            await connection.execute(
+                "update api_keys set revoked_at = now() where user_id = $1 and id = $2", user_id, key_id
+            )
+            data: dict[str, object] = {"api_key_id": key_id, "user_id": user_id}
+            await emit(connection, user_id, event("api_key.revoked", f"api-keys/{key_id}", key_id, data))
+
+
+def _read(row: object) -> ApiKey:
+    record = dict(row)  # type: ignore[call-overload]
+    return ApiKey(**{**record, "scopes": tuple(record["scopes"])})
