@@ -1,4 +1,4 @@
-"""A user's API keys in PostgreSQL: hashed, scoped, with an expiry. The key itself is shown once and never stored."""
+"""A user's API keys in PostgreSQL: hashed, scoped, with an expiry. A key itself is shown once, never stored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from storage.database import Database
 KEYS_MAX = 100
 """Keys of one user that are not revoked."""
 
-_COLUMNS = "id, name, prefix, scopes, expires_at, revoked_at, created_at"
+_INSERT = """
+insert into api_keys (user_id, id, key_hash, prefix, name, scopes, expires_at) values ($1, $2, $3, $4, $5, $6, $7)
+returning id, name, prefix, scopes, expires_at, revoked_at, created_at
+"""
+
+_PAGE = """
+select id, name, prefix, scopes, expires_at, revoked_at, created_at from api_keys
+where user_id = $1 and ($2::timestamptz is null or (created_at, id) > ($2, $3::uuid))
+order by created_at, id limit $4
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +60,7 @@ class ApiKeys:
             if count >= KEYS_MAX:
                 raise Conflict(f"You have {KEYS_MAX} keys already: revoke one.", code="too_many")
             row = await connection.fetchrow(
-                "insert into api_keys (user_id, id, key_hash, prefix, name, scopes, expires_at)"
-                f" values ($1, $2, $3, $4, $5, $6, $7) returning {_COLUMNS}",
+                _INSERT,
                 user_id, identity, key_hash(key), key_prefix(key), name, list(scopes), expires_at,
             )  # fmt: skip
             data: dict[str, object] = {"api_key_id": identity, "user_id": user_id, "scopes": list(scopes)}
@@ -61,12 +69,7 @@ class ApiKeys:
 
     async def page(self, user_id: UserId, *, limit: int, after: tuple[datetime, UUID] | None) -> list[ApiKey]:
         """Return up to ``limit`` keys in the order they were made, revoked ones too."""
-        rows = await self._database.rows(
-            user_id,
-            f"select {_COLUMNS} from api_keys where user_id = $1"
-            " and ($2::timestamptz is null or (created_at, id) > ($2, $3::uuid)) order by created_at, id limit $4",
-            user_id, *(after or (None, None)), limit,
-        )  # fmt: skip
+        rows = await self._database.rows(user_id, _PAGE, user_id, *(after or (None, None)), limit)
         return [_read(row) for row in rows]
 
     async def revoke(self, user_id: UserId, key_id: ApiKeyId) -> None:

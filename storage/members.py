@@ -13,14 +13,16 @@ from domain.ids import BlobId, BucketId, CascadeId, UserId
 from storage.causes import add_cause, emit, event
 from storage.database import Database
 
-# Outputs follow the member they were derived from; removing that member removes them.
+# Outputs follow the member they were made from, so they leave with it (plan does the same: studio_inherit).
 _REMOVE = """
-with recursive gone(blob_id) as (
-  select $3::uuid
-  union
-  select m.blob_id from gone join bucket_blobs m
-    on m.user_id = $1 and m.bucket_id = $2 and m.inherited_from = gone.blob_id)
-delete from bucket_blobs where user_id = $1 and bucket_id = $2 and blob_id in (select blob_id from gone)
+with gone as (
+  delete from bucket_blobs where user_id = $1 and bucket_id = $2 and blob_id = $3 and inherited_from is null
+  returning blob_id
+), followers as (
+  delete from bucket_blobs m using gone g
+    where m.user_id = $1 and m.bucket_id = $2 and m.inherited_from = g.blob_id
+)
+select count(*) from gone
 """
 
 _MEMBERS = """
@@ -82,12 +84,14 @@ class Members:
             return await _one_member(connection, user_id, bucket_id, blob_id), cascade
 
     async def remove(self, user_id: UserId, bucket_id: BucketId, blob_id: BlobId, *, actor: str) -> CascadeId:
-        """Take a blob, and the outputs that followed it, out of a bucket. Raises NotFound if it is no member."""
+        """Take a blob, and the outputs that follow it, out of a bucket.
+
+        Raises NotFound unless a person put it there: an output stays as long as what it was made from.
+        """
         async with self._database.transaction(user_id) as connection:
             bucket = await _exists(connection, user_id, bucket_id)
-            done = await connection.execute(_REMOVE, user_id, bucket_id, blob_id)
-            if done == "DELETE 0":
-                raise NotFound("The blob is not in this bucket.")
+            if not await connection.fetchval(_REMOVE, user_id, bucket_id, blob_id):
+                raise NotFound("Nobody put this blob into this bucket.")
             return await _follow_up(
                 connection, user_id, bucket, "bucket.blob_removed", blob_id=blob_id, actor=actor
             )

@@ -1,0 +1,110 @@
+"""Reading cascades: the cause, the progress, what was folded in; ``storage/cascades.py`` moves them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from domain.errors import NotFound
+from domain.ids import CascadeId, UserId
+from storage.database import Database
+
+# Counts of many cascades at once. Blocked is found downwards, once for all: what unsettled stands below a hold.
+_CASCADES = """
+with recursive picked as (
+  select * from cascades c where c.user_id = $1
+    and ($2::uuid is null or c.id = $2)
+    and ($3::timestamptz is null or (c.created_at, c.id) < ($3, $4::uuid))
+    and ($5::text is null or c.status = $5)
+  order by c.created_at desc, c.id desc limit $6
+), mine as (
+  select d.owner_cascade_id as cascade_id, d.id, d.hold, d.run_id from derivations d
+  where d.user_id = $1 and d.unsettled and d.owner_cascade_id in (select id from picked)
+), below (id) as (
+  select d.id from derivations d where d.user_id = $1 and d.unsettled and d.hold is not null
+    and exists (select from mine)
+  union
+  select x.id from below u cross join lateral (
+    select d.id from derivation_outputs o
+    join derivation_inputs i on i.user_id = o.user_id and i.blob_id = o.blob_id
+    join derivations d on d.user_id = i.user_id and d.id = i.derivation_id
+    where o.user_id = $1 and o.derivation_id = u.id and d.unsettled offset 0) x
+), counted as (
+  select m.cascade_id, count(*)::int as unsettled,
+    (count(*) filter (where m.hold is null and m.run_id is not null))::int as running,
+    (count(*) filter (where m.hold = 'failed'))::int as failed,
+    (count(*) filter (where m.hold <> 'failed' or (m.hold is null and m.run_id is null and b.id is not null)))::int
+      as blocked
+  from mine m left join below b on b.id = m.id group by m.cascade_id
+)
+select c.id, c.cause, c.target_id, c.instance_id, c.actor, c.label, c.status, c.superseded_by, c.touched,
+  c.cut_off, c.error, c.created_at, c.planned_at, c.ended_at, coalesce(n.unsettled, 0) as unsettled,
+  coalesce(n.running, 0) as running, coalesce(n.failed, 0) as failed, coalesce(n.blocked, 0) as blocked,
+  array(select distinct x.blob_id from deltas x where x.user_id = c.user_id and x.cascade_id = c.id
+    and x.run_id is null order by x.blob_id) as roots
+from picked c left join counted n on n.cascade_id = c.id
+order by c.created_at desc, c.id desc
+"""
+
+_DELTAS = """
+select id, blob_id, operation, from_version, to_version, actor, created_at from deltas
+where user_id = $1 and cascade_id = $2 and run_id is null order by created_at, id limit $3
+"""
+
+_RUNS = """
+select id, provider_id, derivation_id, status, label, workflow_id, started_at, ended_at, error from runs
+where user_id = $1 and cascade_id = $2 order by id limit $3
+"""
+
+_WAITED_FOR = """
+select c.status in ('pending', 'running') and not exists (
+    select from runs r join derivations d on d.user_id = r.user_id and d.id = r.derivation_id
+    where r.user_id = c.user_id and r.cascade_id = c.id and d.instance_id = $3
+      and r.status not in ('running', 'parked')) as open
+from cascades c where c.user_id = $1 and c.id = $2
+"""
+
+DETAILS_MAX = 1000
+"""Folded deltas, and runs, that one cascade shows; the lists of runs and events have them all."""
+
+
+class CascadeViews:
+    """A user's cascades, newest first; rows are mappings by column."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(
+        self,
+        user_id: UserId,
+        *,
+        limit: int,
+        before: tuple[datetime, UUID] | None = None,
+        status: str | None = None,
+    ) -> list[asyncpg.Record]:
+        """Return up to ``limit`` cascades older than ``before``."""
+        return await self._database.rows(
+            user_id, _CASCADES, user_id, None, *(before or (None, None)), status, limit
+        )
+
+    async def get(self, user_id: UserId, cascade_id: CascadeId) -> asyncpg.Record:
+        """Return one cascade. Raises NotFound."""
+        row = await self._database.row(user_id, _CASCADES, user_id, cascade_id, None, None, None, 1)
+        if row is None:
+            raise NotFound("There is no such cascade.")
+        return row
+
+    async def details(
+        self, user_id: UserId, cascade_id: CascadeId
+    ) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
+        """Return the people's deltas folded into a cascade, and the runs that it claimed, oldest first."""
+        async with self._database.transaction(user_id) as connection:
+            deltas = await connection.fetch(_DELTAS, user_id, cascade_id, DETAILS_MAX)
+            return deltas, await connection.fetch(_RUNS, user_id, cascade_id, DETAILS_MAX)
+
+    async def is_open(self, user_id: UserId, cascade_id: CascadeId, instance_id: UUID | None = None) -> bool:
+        """Tell whether a cascade has still to close; with an instance, whether its run has still to end."""
+        row = await self._database.row(user_id, _WAITED_FOR, user_id, cascade_id, instance_id)
+        return bool(row and row["open"])
