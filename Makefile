@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+COMPILE := uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-annotate
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo test dev check bench soak docs lock clean
@@ -43,11 +44,11 @@ soak: $(READY) ## the same under kills, for longer
 	STUDIO_STATE_DIR=$(CURDIR)/.studio-bench $(BIN)/python -m bench soak
 
 docs: $(READY) ## write the generated reference pages again
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
-lock: ## resolve requirements.lock again (needs uv and the network)
-	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header --no-annotate \
-	  --extra dev --extra embedded pyproject.toml -o requirements.lock
+lock: ## resolve requirements.lock and deploy/runtime.lock again (needs uv and the network)
+	$(COMPILE) --extra dev --extra embedded pyproject.toml -o requirements.lock
+	$(COMPILE) --constraint requirements.lock pyproject.toml -o deploy/runtime.lock
 	cat deploy/model.lock >> requirements.lock
 
 clean: ## remove .venv, caches and the state of demo, test and bench (the state of dev stays)
