@@ -1,145 +1,182 @@
-"""Events: what happened, as CloudEvents 1.0.2 in JSON, and the cursor that resumes any list of them.
+"""Events: what the world is told. A row of the outbox becomes a CloudEvent (1.0.2, JSON) on a NATS subject.
 
-An event is stored as its short name (``blob.created``), a subject (``blobs/{id}``), a key and data: ids, versions
-and sizes, never content. Everything else of the CloudEvent follows from these, for the API and the relay alike.
+A row holds ``id, user_id, seq, type, subject, key, time, data``. ``type`` is the short name,
+``blob.created``; the CloudEvents type is ``ai.memmie.studio.blob.created.v1`` and the NATS subject
+``studio.blob.created.<user>.<key>``. Data names ids, versions, hashes and sizes, never content: events are
+kept, copied and logged in places where nobody checks whose they are.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import hmac
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from domain.errors import Gone, Malformed
+from domain.canonical import canonical
+from domain.errors import Fault, Invalid
 from domain.ids import EventId, UserId
 
-TYPE_PREFIX = "ai.memmie.studio."
-TYPE_SUFFIX = ".v1"
-CONTENT_TYPE = "application/cloudevents+json"
+SPEC_VERSION = "1.0"
+MEDIA_TYPE = "application/cloudevents+json"
+TYPE_PREFIX = "ai.memmie.studio"
+SUBJECT_PREFIX = "studio"
+DATA_BYTES_MAX = 16 * 1024
+TOKEN_CHARACTERS_MAX = 64
+CONTENT_MEMBERS = frozenset({"content", "data", "patch", "inverse", "preview", "document"})
+"""Members that would be content; events never have them."""
 
-_SIGNATURE_BYTES = 12
-_CURSOR_BYTES = 16 + 8 + _SIGNATURE_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class EventKind:
-    """When an event is emitted, and what its key (the last part of its NATS subject) is."""
-
-    when: str
-    key: str
-
-
-KINDS: dict[str, EventKind] = {
-    "blob.created": EventKind("A person created a blob.", "schema"),
-    "blob.updated": EventKind("A person changed a blob, reverted or restored it.", "schema"),
-    "blob.deleted": EventKind("A person deleted a blob.", "schema"),
-    "blob.derived": EventKind("A run made a blob, or a new version of one.", "schema"),
-    "delta.applied": EventKind("Any delta was applied, of a person or a run.", "blob"),
-    "run.started": EventKind("A run was claimed.", "provider"),
-    "run.completed": EventKind("A run settled.", "provider"),
-    "run.failed": EventKind("A run failed for good.", "provider"),
-    "run.superseded": EventKind("A run's inputs moved on before it settled.", "provider"),
-    "cascade.started": EventKind("A cascade was planned.", "root blob, or the cascade"),
-    "cascade.completed": EventKind("A cascade closed; its status says how.", "root blob, or the cascade"),
-    "bucket.created": EventKind("A bucket was created.", "bucket"),
-    "bucket.updated": EventKind("A bucket's name or metadata changed.", "bucket"),
-    "bucket.deleted": EventKind("A bucket was deleted; its blobs stay.", "bucket"),
-    "bucket.blob_added": EventKind("A blob joined a bucket.", "bucket"),
-    "bucket.blob_removed": EventKind("A blob left a bucket.", "bucket"),
-    "bucket.structure_changed": EventKind("A bucket moved, or its blobs changed their order.", "bucket"),
-    "schema.registered": EventKind("A version of a schema was registered.", "schema"),
-    "workflow.registered": EventKind("A version of a workflow was registered.", "workflow"),
-    "provider.registered": EventKind("A provider, or a new version of it, was registered.", "provider"),
-    "provider.deleted": EventKind("A provider was deleted; what it made stays.", "provider"),
-    "instance.updated": EventKind("A provider was switched on or off, or its settings changed.", "provider"),
-    "user.created": EventKind("A user was created.", "user"),
-    "api_key.created": EventKind("An API key was made.", "API key"),
-    "api_key.revoked": EventKind("An API key was revoked.", "API key"),
+EVENT_TYPES: Mapping[str, str] = {
+    "blob.created": "schema",
+    "blob.updated": "schema",
+    "blob.deleted": "schema",
+    "blob.restored": "schema",
+    "blob.derived": "schema",
+    "blob.stale": "schema",
+    "delta.applied": "blob",
+    "delta.rejected": "blob",
+    "run.started": "provider",
+    "run.completed": "provider",
+    "run.failed": "provider",
+    "run.superseded": "provider",
+    "run.dead_lettered": "provider",
+    "provider.registered": "provider",
+    "provider.activated": "provider",
+    "provider.paused": "provider",
+    "workflow.registered": "workflow",
+    "schema.registered": "schema",
+    "schema.deprecated": "schema",
+    "cascade.started": "blob",
+    "cascade.completed": "blob",
+    "cascade.halted": "blob",
+    "bucket.created": "bucket",
+    "bucket.updated": "bucket",
+    "bucket.blob_added": "bucket",
+    "bucket.blob_removed": "bucket",
+    "bucket.structure_changed": "bucket",
+    "book.updated": "book",
+    "book.compiled": "book",
 }
-"""Every event there is; a test holds the documentation and what is emitted against it."""
+"""The published event types, each with what its key names."""
+
+_TYPE = re.compile(r"([a-z]+)\.([a-z]+(?:_[a-z]+)*)")
+_NOT_IN_TOKEN = re.compile(r"[^A-Za-z0-9_-]")
+_TOPIC = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One event as it is stored; ``seq`` counts a user's events from 1 without gaps."""
+    """One row of the outbox. ``seq`` orders a user's events without gaps; it is None until the row is written."""
 
-    user_id: UserId
-    seq: int
     id: EventId
+    user_id: UserId
     type: str
     subject: str
+    """What it is about: ``blobs/{id}``."""
     key: str
-    data: Mapping[str, Any] = field(hash=False)
+    """What subscribers filter by: the slug of the schema or provider, or an id; see ``EVENT_TYPES``."""
     time: datetime
+    data: Mapping[str, Any]
+    seq: int | None = None
 
 
-def source(user_id: UserId) -> str:
-    """Return the CloudEvents source: one stream of events per user."""
-    return f"/users/{user_id}/studio"
+def event(
+    type_name: str,
+    *,
+    id: UUID,  # noqa: A002 - the name that CloudEvents gives it
+    user_id: UUID,
+    subject: str,
+    key: str,
+    time: datetime,
+    data: Mapping[str, Any],
+    seq: int | None = None,
+) -> Event:
+    """Return a checked event.
+
+    Raises Invalid if the type is not ``entity.verb``, the time has no zone, the subject is empty, or the data
+    holds content, and TooLarge beyond 16 KiB of data.
+    """
+    faults = []
+    if not _TYPE.fullmatch(type_name):
+        faults.append(Fault("/type", "invalid_value", "An event's type is entity.verb, such as blob.created."))
+    if not subject:
+        faults.append(Fault("/subject", "missing_field", "subject names a resource, such as blobs/{id}."))
+    if time.tzinfo is None:
+        faults.append(Fault("/time", "invalid_value", "The time has a zone."))
+    held = sorted(CONTENT_MEMBERS & data.keys())
+    if held:
+        faults.append(Fault(f"/data/{held[0]}", "invalid_value", "Events carry ids and sizes, never content."))
+    if faults:
+        raise Invalid(faults[0].detail, faults=faults)
+    canonical(dict(data), bytes_max=DATA_BYTES_MAX)
+    return Event(
+        id=EventId(id),
+        user_id=UserId(user_id),
+        type=type_name,
+        subject=subject,
+        key=key,
+        time=time,
+        data=data,
+        seq=seq,
+    )
 
 
-def full_type(name: str) -> str:
-    """Return the CloudEvents type of a short name: ``ai.memmie.studio.blob.created.v1``."""
-    return f"{TYPE_PREFIX}{name}{TYPE_SUFFIX}"
+def cloud_event(event: Event, *, installation: str | None = None) -> dict[str, Any]:
+    """Return the CloudEvents 1.0 JSON of an event.
 
-
-def short_type(name: str) -> str:
-    """Return the short name of an event type, given either form."""
-    return name.removeprefix(TYPE_PREFIX).removesuffix(TYPE_SUFFIX)
-
-
-def cloud_event(event: Event) -> dict[str, Any]:
-    """Return the event as a CloudEvent in structured JSON; ids that the data names become extensions."""
-    extensions = {"correlationid": event.data.get("cascade_id"), "causationid": event.data.get("delta_id")}
-    return {
-        "specversion": "1.0",
+    Extension attributes: ``userid``; ``sequence`` (a text, as the sequence extension has it), with which and the
+    ``installationid`` a reader resumes; ``correlationid`` (the cascade) and ``causationid`` (the delta) if the
+    data names them.
+    """
+    envelope: dict[str, Any] = {
+        "specversion": SPEC_VERSION,
         "id": str(event.id),
-        "source": source(event.user_id),
-        "type": full_type(event.type),
+        "source": f"/users/{event.user_id}/studio",
+        "type": f"{TYPE_PREFIX}.{event.type}.v1",
         "subject": event.subject,
-        "time": event.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "time": _rfc3339(event.time),
         "datacontenttype": "application/json",
         "userid": str(event.user_id),
-        # As text of equal width, so that sequences compare as CloudEvents extensions do.
-        "sequence": f"{event.seq:020d}",
-        **{name: str(value) for name, value in extensions.items() if value is not None},
         "data": dict(event.data),
     }
+    extensions = {
+        "sequence": event.seq,
+        "correlationid": event.data.get("cascade_id"),
+        "causationid": event.data.get("delta_id"),
+        "installationid": installation,
+    }
+    envelope.update({name: str(value) for name, value in extensions.items() if value is not None})
+    return envelope
 
 
-def cursor(installation: UUID, secret: bytes, user_id: UserId, seq: int) -> str:
-    """Return the cursor behind event ``seq``: installation and sequence, signed for this user."""
-    body = installation.bytes + seq.to_bytes(8, "big")
-    return base64.urlsafe_b64encode(body + _signature(secret, user_id, body)).decode().rstrip("=")
+def nats_subject(event: Event, topics: Mapping[str, str] | None = None) -> str:
+    """Return ``studio.<entity>.<verb>.<user>.<key>``.
 
-
-def read_cursor(text: str, installation: UUID, secret: bytes, user_id: UserId) -> int:
-    """Return the sequence behind which a list goes on.
-
-    Raises Malformed ``invalid_cursor`` for one that is not ours or not this user's, Gone ``resync_required`` for
-    one of another installation (a restored database, CASCADES rule 11): the reader reads everything again.
+    ``topics`` is the seed's ``events.topics`` (``blob_created: studio.blob.created``): a prefix per event type.
+    Raises Invalid if a topic is not a plain subject (wildcards and empty tokens would reach other people's).
     """
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except ValueError:
-        raw = b""
-    if len(raw) != _CURSOR_BYTES:
-        raise Malformed("The cursor is not one that a list of events gave.", code="invalid_cursor")
-    body, signature = raw[:-_SIGNATURE_BYTES], raw[-_SIGNATURE_BYTES:]
-    if UUID(bytes=body[:16]) != installation:
-        raise Gone(
-            "The cursor belongs to another installation: read the current state, then start without a cursor.",
-            code="resync_required",
-        )
-    if not hmac.compare_digest(signature, _signature(secret, user_id, body)):
-        raise Malformed("The cursor was altered, or belongs to somebody else.", code="invalid_cursor")
-    return int.from_bytes(body[16:], "big")
+    entity, _, verb = event.type.partition(".")
+    prefix = (topics or {}).get(f"{entity}_{verb}", f"{SUBJECT_PREFIX}.{entity}.{verb}")
+    if not _TOPIC.fullmatch(prefix):
+        detail = "A topic is a NATS subject of letters, digits, - and _ between dots."
+        raise Invalid(detail, faults=[Fault(f"/events/topics/{entity}_{verb}", "invalid_value", detail)])
+    return f"{prefix}.{subject_token(str(event.user_id))}.{subject_token(event.key)}"
 
 
-def _signature(secret: bytes, user_id: UserId, body: bytes) -> bytes:
-    return hmac.digest(secret, b"events" + user_id.bytes + body, hashlib.sha256)[:_SIGNATURE_BYTES]
+def subject_token(text: str) -> str:
+    """Return a text as one token of a NATS subject, ``[A-Za-z0-9_-]{1,64}``; other characters become ``-``.
+
+    Too long a text keeps its beginning and ends in 16 digits of its hash, so that two of them stay apart.
+    """
+    token = _NOT_IN_TOKEN.sub("-", text) or "-"
+    if len(token) <= TOKEN_CHARACTERS_MAX:
+        return token
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+    return f"{token[: TOKEN_CHARACTERS_MAX - 17]}-{digest}"
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,169 @@
+"""The stored form of a change: a small patch from one JSON value to another, together with its inverse.
+
+Operations are ``add``, ``remove``, ``replace`` of RFC 6902 and, for a long text of which a part changed,
+``splice`` (see ``domain/operations.py``). The differ is ours because the library's (python-json-patch)
+detects moves with stale indices (its issues 124, 138, 160, 179) and takes ``1``, ``1.0`` and true for equal;
+both break replay. There are no moves here: they save little, and without them each operation can be inverted
+by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any, TypeAlias
+
+from domain.alignment import common_prefix, common_suffix, matches, regions
+from domain.canonical import DEPTH_MAX, JSON_BYTES_MAX, canonical, escaped, same
+from domain.errors import StudioError
+from domain.operations import Operation, apply_operations
+
+SPLICE_CHARACTERS_MIN = 64
+"""Shorter texts are replaced whole: a splice would be longer."""
+SPLICE_OVERHEAD = 60
+"""What a splice operation costs in bytes beside its two texts."""
+OPERATIONS_STORED_MAX = 2_000
+"""A field whose change takes more operations than this is stored as one replacement."""
+PATCH_DEPTH_MAX = DEPTH_MAX + 3
+PATCH_BYTES_MAX = 2 * JSON_BYTES_MAX + 1024
+"""A stored patch holds at most a whole document within ``[{"value": …}]``, or the two texts of a splice."""
+
+Edit: TypeAlias = tuple[dict[str, Any], dict[str, Any]]
+"""An operation and its inverse."""
+
+
+def diff(before: Any, after: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return a patch that makes ``after`` of ``before`` byte for byte, and its inverse, both verified.
+
+    Equal values give two empty patches. Raises StudioError ``integrity`` if verification fails, which is a bug.
+    """
+    edits = _root_edits(before, after)
+    patch = [operation for operation, _ in edits]
+    inverse = [operation for _, operation in reversed(edits)]
+    verified(before, after, patch, inverse)
+    return patch, inverse
+
+
+def verified(before: Any, after: Any, patch: Sequence[Operation], inverse: Sequence[Operation]) -> None:
+    """Apply both patches and compare canonical bytes; raises StudioError ``integrity`` on any difference.
+
+    Nothing is stored that did not pass here: a wrong patch would surface as a lost version much later.
+    """
+    if not same(apply_operations(before, patch), after):
+        raise StudioError("The patch does not give the new state.", code="integrity")
+    if not same(apply_operations(after, inverse), before):
+        raise StudioError("The inverse patch does not give the old state.", code="integrity")
+
+
+def patch_bytes(patch: Sequence[Operation]) -> bytes:
+    """Return a stored patch as canonical JSON; raises as ``canonical`` does beyond the bounds."""
+    return canonical(list(patch), depth_max=PATCH_DEPTH_MAX, bytes_max=PATCH_BYTES_MAX)
+
+
+def _root_edits(before: Any, after: Any) -> list[Edit]:
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return [] if same(before, after) else [_replacement("", before, after)]
+    edits: list[Edit] = []
+    for name in sorted(before.keys() | after.keys()):
+        field = list(_member_edits("", name, before, after))
+        if len(field) > 1 and _is_longer(field, before[name], after[name]):
+            field = [_replacement(f"/{escaped(name)}", before[name], after[name])]
+        edits.extend(field)
+    return edits
+
+
+def _is_longer(edits: Sequence[Edit], before: Any, after: Any) -> bool:
+    """Tell whether the edits take more room than replacing the whole value does."""
+    if len(edits) > OPERATIONS_STORED_MAX:
+        return True
+    whole = len(canonical(before)) + len(canonical(after))
+    return sum(len(patch_bytes(edit)) for edit in edits) > whole
+
+
+def _edits(path: str, before: Any, after: Any) -> Iterator[Edit]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in sorted(before.keys() | after.keys()):
+            yield from _member_edits(path, name, before, after)
+    elif isinstance(before, list) and isinstance(after, list):
+        yield from _array_edits(path, before, after)
+    elif isinstance(before, str) and isinstance(after, str):
+        yield from _text_edits(path, before, after)
+    elif not same(before, after):
+        yield _replacement(path, before, after)
+
+
+def _member_edits(path: str, name: str, before: dict[str, Any], after: dict[str, Any]) -> Iterator[Edit]:
+    place = f"{path}/{escaped(name)}"
+    if name not in after:
+        yield _removal(place, before[name])
+    elif name not in before:
+        yield _addition(place, after[name])
+    else:
+        yield from _edits(place, before[name], after[name])
+
+
+def _array_edits(path: str, before: list[Any], after: list[Any]) -> Iterator[Edit]:
+    old, new = [_key(item) for item in before], [_key(item) for item in after]
+    # From the right, so that the indices further left stay what they were.
+    for low, high, new_low, new_high in reversed(regions(matches(old, new), len(old), len(new))):
+        paired = min(high - low, new_high - new_low)
+        for index in range(high - 1, low + paired - 1, -1):
+            yield _removal(f"{path}/{index}", before[index])
+        for offset in range(new_low + paired, new_high):
+            yield _addition(f"{path}/{low + offset - new_low}", after[offset])
+        for offset in range(paired):
+            yield from _edits(f"{path}/{low + offset}", before[low + offset], after[new_low + offset])
+
+
+def _key(item: Any) -> bytes:
+    return canonical(item)
+
+
+def _text_edits(path: str, before: str, after: str) -> Iterator[Edit]:
+    if before == after:
+        return
+    whole = len(before) + len(after)
+    if whole < 2 * SPLICE_CHARACTERS_MIN:
+        yield _replacement(path, before, after)
+        return
+    splices = list(_splices(path, before, after))
+    room = sum(2 * (len(edit["remove"]) + len(edit["insert"]) + SPLICE_OVERHEAD) for edit, _ in splices)
+    if len(splices) <= OPERATIONS_STORED_MAX and room < whole:
+        yield from splices
+    else:
+        yield _replacement(path, before, after)
+
+
+def _splices(path: str, before: str, after: str) -> Iterator[Edit]:
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    old_at, new_at = _offsets(old), _offsets(new)
+    # From the right, so that every offset is one of the text before.
+    for low, high, new_low, new_high in reversed(regions(matches(old, new), len(old), len(new))):
+        removed = before[old_at[low] : old_at[high]]
+        inserted = after[new_at[new_low] : new_at[new_high]]
+        head = common_prefix(removed, inserted)
+        tail = common_suffix(removed, inserted, min(len(removed), len(inserted)) - head)
+        yield _splice(
+            path, old_at[low] + head, removed[head : len(removed) - tail], inserted[head : len(inserted) - tail]
+        )
+
+
+def _offsets(lines: Sequence[str]) -> list[int]:
+    return list(accumulate(map(len, lines), initial=0))
+
+
+def _splice(path: str, at: int, removed: str, inserted: str) -> Edit:
+    operation = {"op": "splice", "path": path, "at": at, "remove": removed, "insert": inserted}
+    return operation, {**operation, "remove": inserted, "insert": removed}
+
+
+def _replacement(path: str, before: Any, after: Any) -> Edit:
+    return {"op": "replace", "path": path, "value": after}, {"op": "replace", "path": path, "value": before}
+
+
+def _addition(path: str, value: Any) -> Edit:
+    return {"op": "add", "path": path, "value": value}, {"op": "remove", "path": path}
+
+
+def _removal(path: str, value: Any) -> Edit:
+    return {"op": "remove", "path": path}, {"op": "add", "path": path, "value": value}

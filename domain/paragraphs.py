@@ -1,0 +1,175 @@
+"""Text as paragraphs: how it is cut, put together again exactly, and how paragraphs of two versions correspond.
+
+Paragraphs are separated by blank lines. A machine that writes a text again rewords nearly everything, so that
+equal paragraphs alone would align almost nothing; here equal ones are anchors, and between two anchors
+paragraphs are paired by likeness of words, in order, a heading only with a heading.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from domain.alignment import Pair, Region, matches, regions
+
+PARAGRAPHS_MAX = 20_000
+"""A text of more paragraphs is merged as one piece."""
+COMPARISONS_MAX = 100_000
+"""Pairs compared for likeness per alignment (about a quarter of a second); longer gaps are cut into pieces."""
+COMPARED_CHARACTERS_MAX = 4_000
+"""Of a longer paragraph only the beginning counts for likeness."""
+PAIRING_BONUS = 0.05
+"""Pairing unlike paragraphs beats leaving both alone: a text reworded throughout keeps its positions."""
+EQUAL_BONUS = 0.5
+DEFAULT_SEPARATOR = "\n\n"
+
+# The lookbehind lets a run of blanks be tried once only: without it the time is quadratic.
+_SEPARATOR = re.compile(r"(?<![ \t\r])[ \t\r]*\n(?:[ \t\r]*\n)+")
+_LEAD = re.compile(r"(?:[ \t\r]*\n)*")
+_WORD = re.compile(r"\w+")
+_BLANK = " \t\r\n"
+_FEW_WORDS = 5
+
+Features = frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Prose:
+    """A text as its paragraphs and everything between them: ``separators[i]`` follows ``paragraphs[i]``."""
+
+    lead: str
+    paragraphs: tuple[str, ...]
+    separators: tuple[str, ...]
+    tail: str
+
+    def join(self) -> str:
+        """Return the text, exactly as it was cut."""
+        parts = [self.lead]
+        for index, paragraph in enumerate(self.paragraphs):
+            parts.append(paragraph)
+            if index < len(self.separators):
+                parts.append(self.separators[index])
+        return "".join([*parts, self.tail])
+
+    def separator(self, index: int | None) -> str | None:
+        """Return what follows a paragraph; None after the last one, or if there is no such paragraph."""
+        return self.separators[index] if index is not None and index < len(self.separators) else None
+
+
+def split(text: str) -> Prose:
+    """Cut a text into paragraphs; ``split(text).join() == text`` for every text."""
+    lead_match = _LEAD.match(text)
+    lead = lead_match[0] if lead_match else ""
+    body = text[len(lead) :].rstrip(_BLANK)
+    if not body:
+        return Prose(lead="", paragraphs=(), separators=(), tail=text)
+    tail = text[len(lead) + len(body) :]
+    spans = [match.span() for match in _SEPARATOR.finditer(body)]
+    edges = [0, *(edge for span in spans for edge in span), len(body)]
+    pieces = [body[low:high] for low, high in pairwise(edges)]
+    return Prose(lead=lead, paragraphs=tuple(pieces[::2]), separators=tuple(pieces[1::2]), tail=tail)
+
+
+def align(base: Sequence[str], other: Sequence[str]) -> list[int | None]:
+    """Return for each paragraph of ``base`` the index of its counterpart in ``other`` (ascending), None if gone."""
+    pairs = matches(base, other)
+    counterparts: list[int | None] = [None] * len(base)
+    gaps = regions(pairs, len(base), len(other))
+    area = sum((high - low) * (other_high - other_low) for low, high, other_low, other_high in gaps)
+    for gap in gaps:
+        for piece in _pieces(gap, 1 + area // COMPARISONS_MAX):
+            pairs.extend(_pair_gap(base, other, piece))
+    for index, other_index in pairs:
+        counterparts[index] = other_index
+    return counterparts
+
+
+def is_heading(paragraph: str) -> bool:
+    """Tell whether a paragraph is a Markdown heading of one line."""
+    return paragraph.startswith("#") and "\n" not in paragraph
+
+
+def likeness(left: Features, right: Features) -> float:
+    """Return how alike two paragraphs are, 0 to 1: the share of words (Dice) that they have in common."""
+    total = len(left) + len(right)
+    return 2 * len(left & right) / total if total else 0.0
+
+
+def features(paragraph: str) -> Features:
+    """Return a paragraph's words, or its pairs of characters if words say little (short, or unspaced scripts)."""
+    text = paragraph[:COMPARED_CHARACTERS_MAX].lower()
+    words = frozenset(_WORD.findall(text))
+    if len(words) >= _FEW_WORDS:
+        return words
+    return frozenset(first + second for first, second in pairwise(text))
+
+
+def _pieces(gap: Region, count: int) -> list[Region]:
+    """Cut a gap proportionally, so that all its pieces together cost ``1 / count`` of the whole."""
+    low, high, other_low, other_high = gap
+    count = max(1, min(count, high - low, other_high - other_low))
+    cuts = [
+        (low + (high - low) * part // count, other_low + (other_high - other_low) * part // count)
+        for part in range(count + 1)
+    ]
+    return [(left, left_end, right, right_end) for (left, right), (left_end, right_end) in pairwise(cuts)]
+
+
+def _pair_gap(base: Sequence[str], other: Sequence[str], gap: Region) -> list[Pair]:
+    """Choose pairs, ascending on both sides, of the greatest total value (Needleman and Wunsch, gaps free)."""
+    low, high, other_low, other_high = gap
+    values = _values(base[low:high], other[other_low:other_high])
+    width = other_high - other_low
+    totals = [0.0] * (width + 1)
+    choices: list[bytearray] = []
+    for row in values:
+        totals, chosen = _next_row(totals, row)
+        choices.append(chosen)
+    return [(low + row, other_low + column) for row, column in _path(choices, width)]
+
+
+_ABOVE, _LEFT, _PAIR = range(3)
+
+
+def _next_row(above: Sequence[float], values: Sequence[float | None]) -> tuple[list[float], bytearray]:
+    totals, chosen = [0.0], bytearray(len(values))
+    for column, value in enumerate(values):
+        best, choice = above[column + 1], _ABOVE
+        if totals[column] > best:
+            best, choice = totals[column], _LEFT
+        if value is not None and above[column] + value > best:
+            best, choice = above[column] + value, _PAIR
+        totals.append(best)
+        chosen[column] = choice
+    return totals, chosen
+
+
+def _path(choices: Sequence[bytearray], width: int) -> list[Pair]:
+    pairs: list[Pair] = []
+    row, column = len(choices) - 1, width - 1
+    while row >= 0 and column >= 0:
+        choice = choices[row][column]
+        if choice == _PAIR:
+            pairs.append((row, column))
+        row -= choice != _LEFT
+        column -= choice != _ABOVE
+    return pairs[::-1]
+
+
+def _values(base: Sequence[str], other: Sequence[str]) -> list[list[float | None]]:
+    """Return what pairing each two paragraphs is worth; None where a heading would meet something else."""
+    right = [(text, is_heading(text), features(text)) for text in other]
+    rows: list[list[float | None]] = []
+    for text in base:
+        heading, words = is_heading(text), features(text)
+        rows.append(
+            [
+                (EQUAL_BONUS if text == other_text else 0.0) + PAIRING_BONUS + likeness(words, other_words)
+                if heading == other_heading
+                else None
+                for other_text, other_heading, other_words in right
+            ]
+        )
+    return rows
