@@ -10,7 +10,6 @@ from uuid import UUID
 from domain.errors import Conflict, NotFound
 from domain.ids import ApiKeyId, UserId, new_id
 from domain.keys import key_hash, key_prefix
-from storage.causes import emit, event
 from storage.database import Database
 
 KEYS_MAX = 100
@@ -63,8 +62,6 @@ class ApiKeys:
                 _INSERT,
                 user_id, identity, key_hash(key), key_prefix(key), name, list(scopes), expires_at,
             )  # fmt: skip
-            data: dict[str, object] = {"api_key_id": identity, "user_id": user_id, "scopes": list(scopes)}
-            await emit(connection, user_id, event("api_key.created", f"api-keys/{identity}", identity, data))
         return _read(row)
 
     async def page(self, user_id: UserId, *, limit: int, after: tuple[datetime, UUID] | None) -> list[ApiKey]:
@@ -85,8 +82,6 @@ class ApiKeys:
             await connection.execute(
                 "update api_keys set revoked_at = now() where user_id = $1 and id = $2", user_id, key_id
             )
-            data: dict[str, object] = {"api_key_id": key_id, "user_id": user_id}
-            await emit(connection, user_id, event("api_key.revoked", f"api-keys/{key_id}", key_id, data))
 
 
 def _read(row: object) -> ApiKey:
