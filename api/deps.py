@@ -1,0 +1,110 @@
+"""What handlers are given: ports, opened once, and the shorthand for their parameters.
+
+To add a port: a field of ``Ports``, a line in ``open_ports``. Handlers take ``ports: Stores``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Request
+
+from api.pages import Cursors
+from domain.errors import StudioError
+from settings import Settings, required
+from storage.contents import Contents, S3Objects
+from storage.database import Database
+from storage.idempotency import IdempotencyKeys
+from storage.users import KeyHolders
+
+
+class Bell:
+    """Tells the relay that something was written: in the background, and once for many writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._rung = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def ring(self) -> None:
+        """Let the relay look soon; returns at once. A lost ring costs the relay one poll."""
+        self._rung.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._notify(), name="bell")
+
+    async def close(self) -> None:
+        """Stop; a ring that was not passed on is the relay's next poll."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _notify(self) -> None:
+        while True:
+            await self._rung.wait()
+            self._rung.clear()
+            with contextlib.suppress(StudioError):
+                await self._database.notify()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Everything that handlers reach outside of their process."""
+
+    settings: Settings
+    database: Database
+    contents: Contents
+    bell: Bell
+    cursors: Cursors
+    installation_id: UUID
+    keys: KeyHolders
+    idempotency: IdempotencyKeys
+
+
+async def open_ports(settings: Settings) -> Ports:
+    """Connect to what the API needs. Raises Unavailable, or Invalid for a missing setting."""
+    metadata = settings.storage.metadata
+    url = required(metadata.url, "storage.metadata.url").get_secret_value()
+    database = await Database.connect(url, size_max=metadata.pool_size)
+    blobs = settings.storage.blobs
+    objects = S3Objects(
+        blobs.bucket,
+        endpoint=blobs.endpoint,
+        access_key=blobs.access_key.get_secret_value() if blobs.access_key else None,
+        secret_key=blobs.secret_key.get_secret_value() if blobs.secret_key else None,
+    )
+    installation = await database.call("select id, secret from installation")
+    if installation is None:
+        await database.close()
+        raise StudioError("The database has no installation: run python -m migrations first.", code="unavailable")
+    contents = Contents(database, objects, inline_max=settings.storage.inline_max)
+    return Ports(
+        settings=settings,
+        database=database,
+        contents=contents,
+        bell=Bell(database),
+        cursors=Cursors(installation["secret"]),
+        installation_id=installation["id"],
+        keys=KeyHolders(database),
+        idempotency=IdempotencyKeys(database),
+    )
+
+
+async def close_ports(ports: Ports) -> None:
+    """Let go of everything ``open_ports`` opened."""
+    await ports.bell.close()
+    await ports.contents.close()
+    await ports.database.close()
+
+
+def ports_of(request: Request) -> Ports:
+    """Return the ports of this application."""
+    ports: Ports = request.app.state.ports
+    return ports
+
+
+Stores = Annotated[Ports, Depends(ports_of)]
