@@ -224,12 +224,14 @@ class AiGroup(Group):
     """Bearer token that callers of the ai-service must send."""
     model_url: str | None = None
     """Base URL of the OpenAI-compatible API, ending in /v1."""
-    model_name: str = "smollm2-135m-instruct"
+    model_name: str = "SmolLM2-135M-Instruct-Q4_1"
     """Name of the model to ask for."""
     model_api_key: SecretStr | None = None
     """API key of the model's vendor."""
-    timeout: Duration = timedelta(seconds=120)
-    """Longest duration of one model call."""
+    concurrency: Count = 2
+    """Model calls at a time."""
+    queue_max: Count = 32
+    """Requests that may wait for a place; beyond is 429."""
 
 
 class CascadesGroup(Group):
