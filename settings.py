@@ -138,8 +138,8 @@ class RetryPolicyGroup(Group):
 
     max_attempts: Count = 3
     """Attempts of one step, the first included."""
-    backoff: Literal["exponential", "constant"] = "exponential"
-    """Whether the pause doubles after each attempt or stays."""
+    backoff: Literal["exponential"] = "exponential"
+    """How the pause grows from attempt to attempt."""
 
 
 class ProvidersGroup(Group):
@@ -207,14 +207,12 @@ class LimitsGroup(Group):
 
 
 class ApiGroup(Group):
-    """Behaviour of the HTTP API."""
+    """The users that migrate makes."""
 
     dev_api_key: SecretStr | None = None
     """API key that migrate gives the user dev."""
     admin_api_key: SecretStr | None = None
     """API key that migrate gives the user admin."""
-    wait_max: Duration = timedelta(seconds=30)
-    """Longest wait that Prefer: wait may ask for."""
 
 
 class AiGroup(Group):
