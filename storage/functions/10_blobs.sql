@@ -4,7 +4,7 @@ create or replace function studio_store(
   p_user uuid, p_hash text, p_size bigint, p_body bytea, p_location text
 ) returns void language sql as $$
   insert into contents (user_id, hash, size, tier, body, location)
-  values (p_user, p_hash, p_size, case when p_location is null then 'warm' else 'cold' end, p_body, p_location)
+  values (p_user, p_hash, coalesce(octet_length(p_body), p_size), case when p_location is null then 'warm' else 'cold' end, p_body, p_location)
   on conflict do nothing
 $$;
 

@@ -350,10 +350,10 @@ begin
   while cardinality(v_new) > 0 or cardinality(v_buckets) > 0 loop
     v_round := v_round + 1;
     if v_round > p_depth_max then v_problem := 'depth'; exit; end if;
-    select coalesce(array_agg(m.derivation), '{}'), coalesce((
-        select array_agg(o) from unnest(array_agg(m.derivation)) x
-        join derivation_outputs q on q.user_id = p_user and q.derivation_id = x cross join lateral (select q.blob_id) y(o)
-      ), '{}') into v_more, v_outputs from studio_match(p_user, p_cascade, v_new) m;
+    with matched as materialized (select * from studio_match(p_user, p_cascade, v_new))
+    select coalesce((select array_agg(m.derivation) from matched m), '{}'),
+           coalesce((select array_agg(o) from matched m, unnest(m.outputs) o), '{}')
+      into v_more, v_outputs;
     v_direct := v_direct || v_more;
     select coalesce(array_agg(distinct m.bucket_id), '{}') || v_buckets into v_buckets from bucket_blobs m
       where m.user_id = p_user and m.blob_id = any(v_outputs);

@@ -5,7 +5,7 @@ create or replace function settle_runs(
   p_user uuid, p_runs uuid[], p_usages jsonb, p_caller uuid,
   p_out_run uuid[], p_out_slot text[], p_out_expected int[], p_changed boolean[], p_patch text[], p_inverse text[],
   p_document_hash text[], p_content_hash text[], p_cutoff_hash text[], p_meta_hash text[], p_size bigint[],
-  p_body bytea[], p_location text[], p_title text[], p_preview text[], p_tags jsonb, p_machine_hash text[],
+  p_body bytea[], p_location text[], p_title text[], p_preview text[], p_tags text[], p_machine_hash text[],
   p_machine_size bigint[], p_machine_body bytea[], p_machine_location text[], p_base_hash text[], p_conflicts text[],
   p_snapshot_every int
 ) returns table (run_id uuid, status text) language plpgsql as $$
@@ -50,19 +50,19 @@ begin
   insert into settling_outputs
     select o.run_id, s.derivation_id, o.slot, q.blob_id, o.expected, o.changed and b.deleted_at is null, o.patch,
       o.inverse, o.document_hash, o.content_hash, o.cutoff_hash, o.meta_hash, o.size, o.location, o.title, o.preview,
-      array(select jsonb_array_elements_text(p_tags->(o.ord::int - 1))), o.machine_hash, o.base_hash, o.conflicts,
+      array(select jsonb_array_elements_text(o.tags::jsonb)), o.machine_hash, o.base_hash, o.conflicts,
       studio_uuid7(), b.schema_id, b.planned_hash is distinct from o.cutoff_hash,
       b.planned_meta_hash is distinct from o.meta_hash, b.size, b.deleted_at is not null
     from unnest(p_out_run, p_out_slot, p_out_expected, p_changed, p_patch, p_inverse, p_document_hash, p_content_hash,
-      p_cutoff_hash, p_meta_hash, p_size, p_location, p_title, p_preview, p_machine_hash, p_base_hash, p_conflicts)
-      with ordinality o(run_id, slot, expected, changed, patch, inverse, document_hash, content_hash, cutoff_hash,
-        meta_hash, size, location, title, preview, machine_hash, base_hash, conflicts, ord)
+      p_cutoff_hash, p_meta_hash, p_size, p_location, p_title, p_preview, p_tags, p_machine_hash, p_base_hash,
+      p_conflicts) o(run_id, slot, expected, changed, patch, inverse, document_hash, content_hash, cutoff_hash,
+        meta_hash, size, location, title, preview, tags, machine_hash, base_hash, conflicts)
     join settling s on s.run_id = o.run_id and s.verdict = 'ok'
     join derivation_outputs q on q.user_id = p_user and q.derivation_id = s.derivation_id and q.slot = o.slot
     join blobs b on b.user_id = p_user and b.id = q.blob_id;
 
   insert into contents (user_id, hash, size, tier, body, location)
-    select p_user, c.hash, c.size, case when c.location is null then 'warm' else 'cold' end, c.body, c.location from (
+    select p_user, c.hash, coalesce(octet_length(c.body), c.size), case when c.location is null then 'warm' else 'cold' end, c.body, c.location from (
       select * from unnest(p_document_hash, p_size, p_body, p_location) x(hash, size, body, location)
       union
       select * from unnest(p_machine_hash, p_machine_size, p_machine_body, p_machine_location)

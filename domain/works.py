@@ -1,0 +1,117 @@
+"""What the schedule hands to those who carry out runs, and what it takes back from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from domain.definitions import Definition
+from domain.documents import Document
+from domain.schemas import Schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedRun:
+    """A run that a claim answers: enough to start it and to name it in the Temporal UI."""
+
+    run_id: UUID
+    derivation_id: UUID
+    provider_id: str
+    execution: str
+    label: str
+    workflow_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a claim found: every unfinished run of the cascade, old and new, and whether anything is left to do."""
+
+    runs: tuple[ClaimedRun, ...]
+    running: int
+    next_run_after: datetime | None
+    closed: bool
+    status: str
+    cut_off: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInput:
+    """One pinned input: exactly this version of this blob, whatever has happened since."""
+
+    blob_id: UUID
+    version: int
+    document: Document
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutput:
+    """One output slot as it stands: the current document (None before the first) and the machine head."""
+
+    slot: str
+    blob_id: UUID
+    version: int
+    deleted: bool
+    current: Document | None
+    machine: Document | None
+    schema: Schema
+    on_conflict: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWork:
+    """Everything a run reads: nothing in it changes while the run is under way, except its outputs."""
+
+    run_id: UUID
+    status: str
+    label: str
+    provider_id: str
+    anchor_kind: str
+    definition: Definition
+    trigger_patterns: tuple[str, ...]
+    settings: Mapping[str, Any]
+    inputs: tuple[RunInput, ...]
+    outputs: tuple[RunOutput, ...]
+    schemas: Mapping[str, Schema]
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """What one finished step added to the context of its run, and what it used."""
+
+    step_id: str
+    entries: Mapping[str, Any]
+    usage: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledOutput:
+    """One slot of a settlement, decided against ``expected``, the version of the output that it was merged with.
+
+    ``document`` is what readers will see; ``machine`` the pure machine document, the new machine head; ``base`` the
+    head before. Without ``changed`` no delta is stored and only the head moves.
+    """
+
+    slot: str
+    expected: int
+    changed: bool
+    document: Document
+    machine: Document
+    base_hash: str | None
+    patch: bytes | None
+    inverse: bytes | None
+    cutoff_hash: str
+    conflicts: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """The end of one run: its outputs (none: it had nothing to say) and what it used."""
+
+    run_id: UUID
+    outputs: tuple[SettledOutput, ...]
+    usage: Mapping[str, Any]

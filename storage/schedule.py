@@ -1,0 +1,257 @@
+"""The moves of CASCADES.md over PostgreSQL: each call is one function of ``storage/functions``, one round trip.
+
+The functions take the user lock; nothing slow happens inside it. Content for S3 is put before, merges are decided
+before, and ``settle`` answers ``moved`` where an output changed in between (rule 7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from domain.documents import content_hash, content_size, meta_hash, preview
+from domain.works import Claim, ClaimedRun, RunWork, SettledOutput, Settlement, StepRecord
+from storage.contents import Contents, Placed
+from storage.database import Database
+from storage.works import Works
+
+USER_GATES_MAX = 10_000
+"""Users whose gate is remembered; beyond it, gates that nobody waits at are dropped."""
+
+
+class PostgresSchedule:
+    """Plan, claim, load, settle, fail, and the steps of runs. One per process: it gates per user."""
+
+    def __init__(
+        self,
+        database: Database,
+        contents: Contents,
+        *,
+        lease: timedelta,
+        depth_max: int,
+        nodes_max: int,
+        snapshot_every: int,
+    ) -> None:
+        self._database = database
+        self._contents = contents
+        self._works = Works(database, contents)
+        self._lease = lease
+        self._bounds = (depth_max, nodes_max)
+        self._snapshot_every = snapshot_every
+        self._gates: dict[UUID, asyncio.Lock] = {}
+
+    async def plan(self, user_id: UUID, cascade_id: UUID) -> bool:
+        """Decide what the cascade touches; False when that was done before."""
+        async with self._gate(user_id):
+            row = await self._database.call(
+                "select * from plan_cascade($1, $2, $3, $4)", user_id, cascade_id, *self._bounds
+            )
+        return bool(row and row["planned"])
+
+    async def claim(self, user_id: UUID, cascade_id: UUID, *, window: int) -> Claim:
+        """Take what is ready, settle what is unchanged, answer every unfinished run."""
+        async with self._gate(user_id):
+            row = await self._database.call(
+                "select * from claim_runs($1, $2, $3, $4)", user_id, cascade_id, window, self._lease
+            )
+        if row is None:
+            return Claim(runs=(), running=0, next_run_after=None, closed=True, status="unknown", cut_off=0)
+        return Claim(
+            runs=tuple(_claimed(run) for run in row["runs"]),
+            running=row["running"],
+            next_run_after=row["next_run_after"],
+            closed=row["closed"],
+            status=row["status"],
+            cut_off=row["cut_off"],
+        )
+
+    async def load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:
+        """What these runs read; runs that have ended are left out."""
+        return await self._works.load(user_id, run_ids)
+
+    async def settle(
+        self, user_id: UUID, settlements: Sequence[Settlement], *, caller: UUID | None
+    ) -> dict[UUID, str]:
+        """End runs: ``settled``, ``superseded``, or ``moved`` when an output changed since the merge."""
+        outputs = [(settled.run_id, output) for settled in settlements for output in settled.outputs]
+        columns = [await self._columns(user_id, run_id, output) for run_id, output in outputs]
+        usages = {str(settled.run_id): dict(settled.usage) for settled in settlements}
+        arrays = [[row[index] for row in columns] for index in range(len(_OUTPUT_COLUMNS))]
+        async with self._gate(user_id), self._database.connection() as connection:
+            rows = await connection.fetch(
+                _SETTLE,
+                user_id,
+                [settled.run_id for settled in settlements],
+                usages,
+                caller,
+                *arrays,
+                self._snapshot_every,
+            )
+        return {row["run_id"]: row["status"] for row in rows}
+
+    async def fail(
+        self, user_id: UUID, run_id: UUID, *, code: str, detail: str, usage: Mapping[str, Any]
+    ) -> str:
+        """End a run for good as failed; its descendants are blocked by it."""
+        async with self._gate(user_id):
+            row = await self._database.call(
+                "select fail_run($1, $2, $3, $4, $5) as status", user_id, run_id, code, detail, dict(usage)
+            )
+        return str(row["status"]) if row else "superseded"
+
+    async def lose(self, user_id: UUID, run_id: UUID) -> bool:
+        """Free the place of a run that nothing carries out any more; False if it has ended."""
+        async with self._gate(user_id):
+            row = await self._database.call("select lose_run($1, $2) as lost", user_id, run_id)
+        return bool(row and row["lost"])
+
+    async def begin_step(self, user_id: UUID, run_id: UUID, step_id: str, position: int, kind: str) -> str:
+        """Record that a step is under way and extend the run's lease; answer the run's status."""
+        async with self._database.transaction(user_id) as connection:
+            status = await connection.fetchval(
+                "update runs set lease_until = now() + $3 where user_id = $1 and id = $2 and status = 'running' "
+                "returning status",
+                user_id,
+                run_id,
+                self._lease,
+            )
+            if status is None:
+                ended = await connection.fetchval(
+                    "select status from runs where user_id = $1 and id = $2", user_id, run_id
+                )
+                return str(ended or "superseded")
+            await connection.execute(
+                "insert into run_steps (user_id, run_id, step_id, position, type, status) "
+                "values ($1, $2, $3, $4, $5, 'running') on conflict do nothing",
+                user_id,
+                run_id,
+                step_id,
+                position,
+                kind,
+            )
+        return "running"
+
+    async def end_step(self, user_id: UUID, run_id: UUID, record: StepRecord) -> None:
+        """Record what a step added; the first record of a step stays."""
+        placed = await self._contents.put(user_id, orjson.dumps(dict(record.entries)))
+        async with self._database.transaction(user_id) as connection:
+            await _store(connection, user_id, placed)
+            await connection.execute(
+                "update run_steps set status = 'done', output_hash = $4, usage = $5, ended_at = now() "
+                "where user_id = $1 and run_id = $2 and step_id = $3 and status <> 'done'",
+                user_id,
+                run_id,
+                record.step_id,
+                placed.hash,
+                dict(record.usage),
+            )
+
+    async def fail_step(self, user_id: UUID, run_id: UUID, step_id: str, code: str, detail: str) -> None:
+        """Record why the latest attempt of a step failed; a later success replaces it."""
+        async with self._database.transaction(user_id) as connection:
+            await connection.execute(
+                "update run_steps set status = 'failed', error = $4, ended_at = now() "
+                "where user_id = $1 and run_id = $2 and step_id = $3 and status <> 'done'",
+                user_id,
+                run_id,
+                step_id,
+                {"code": code, "detail": detail},
+            )
+
+    async def steps(self, user_id: UUID, run_id: UUID) -> list[StepRecord]:
+        """The finished steps of a run, in order."""
+        rows = await self._database.rows(
+            user_id,
+            "select s.step_id, s.usage, c.hash, c.body, c.location from run_steps s "
+            "join contents c on c.user_id = s.user_id and c.hash = s.output_hash "
+            "where s.user_id = $1 and s.run_id = $2 and s.status = 'done' order by s.position",
+            user_id,
+            run_id,
+        )
+        return [
+            StepRecord(
+                step_id=row["step_id"],
+                entries=orjson.loads(await self._contents.read(row["hash"], row["body"], row["location"])),
+                usage=row["usage"],
+            )
+            for row in rows
+        ]
+
+    async def _columns(self, user_id: UUID, run_id: UUID, output: SettledOutput) -> tuple[Any, ...]:
+        """One output as ``settle_runs`` takes it; large documents go to S3 now, before the transaction."""
+        document, machine = output.document, output.machine
+        placed = await self._contents.put(user_id, document.to_bytes())
+        head = placed if machine is document else await self._contents.put(user_id, machine.to_bytes())
+        return (
+            run_id,
+            output.slot,
+            output.expected,
+            output.changed,
+            None if output.patch is None else output.patch.decode(),
+            None if output.inverse is None else output.inverse.decode(),
+            placed.hash,
+            content_hash(document),
+            output.cutoff_hash,
+            meta_hash(document),
+            content_size(document),
+            placed.body,
+            placed.location,
+            document.title,
+            preview(document),
+            orjson.dumps(document.tags).decode(),
+            head.hash,
+            head.size,
+            head.body,
+            head.location,
+            output.base_hash,
+            orjson.dumps(output.conflicts).decode() if output.conflicts else None,
+        )
+
+    @asynccontextmanager
+    async def _gate(self, user_id: UUID) -> AsyncIterator[None]:
+        """Let one move per user through at a time, before it takes a connection (CASCADES rule 7)."""
+        if len(self._gates) > USER_GATES_MAX:
+            self._gates = {user: gate for user, gate in self._gates.items() if gate.locked()}
+        async with self._gates.setdefault(user_id, asyncio.Lock()):
+            yield
+
+
+_OUTPUT_COLUMNS = (
+    "uuid", "text", "int", "boolean", "text", "text", "text", "text", "text", "text", "bigint", "bytea", "text",
+    "text", "text", "text", "text", "bigint", "bytea", "text", "text", "text",
+)  # fmt: skip
+_SETTLE = (
+    "select * from settle_runs($1, $2, $3, $4, "
+    + ", ".join(f"${index + 5}::{kind}[]" for index, kind in enumerate(_OUTPUT_COLUMNS))
+    + f", ${len(_OUTPUT_COLUMNS) + 5})"
+)
+
+
+async def _store(connection: Any, user_id: UUID, placed: Placed) -> None:
+    await connection.execute(
+        "select studio_store($1, $2, $3, $4, $5)",
+        user_id,
+        placed.hash,
+        placed.size,
+        placed.body,
+        placed.location,
+    )
+
+
+def _claimed(run: Mapping[str, Any]) -> ClaimedRun:
+    return ClaimedRun(
+        run_id=UUID(run["run_id"]),
+        derivation_id=UUID(run["derivation_id"]),
+        provider_id=run["provider_id"],
+        execution=run["execution"],
+        label=run["label"],
+        workflow_id=run["workflow_id"],
+    )
+
+
