@@ -19,7 +19,7 @@ MODULES = ("settings.py", "worker.py")
 @functools.cache
 def tracked_files() -> tuple[Path, ...]:
     """Files that git tracks or would track, as they are now."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
     return tuple(sorted(ROOT / name for name in names if name and (ROOT / name).is_file()))
 
