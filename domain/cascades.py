@@ -1,0 +1,177 @@
+"""The protocol of cascades as a pure model: plan, claim, settle, close, fail, doorbells, reconcile.
+
+This is the reference that the SQL functions are compared with, move by move. Each public method of ``Schedule``
+is one transaction under the user's lock; it can be executed again at any time (rule 3). The rules are numbered as
+in CASCADES.md and explained in ``docs/explanation/cascades.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from domain.derivations import OPEN, Cascade, CascadeStatus, Derivation, OnDelete, Run
+from domain.facts import move
+from domain.ids import CascadeId, DerivationId, RunId
+from domain.planning import Planning
+from domain.runs import UNFINISHED, Hold, RunStatus
+from domain.settling import Settling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a cascade has to do: every unfinished run of its own, old and new, and when to look again.
+
+    ``closed`` are the derivations settled without a run, ``seq`` is the doorbell as seen (for ``close_cascade``),
+    ``claimable`` counts what the window left over.
+    """
+
+    runs: tuple[RunId, ...] = ()
+    next_run_after: float | None = None
+    closed: tuple[DerivationId, ...] = ()
+    seq: int = 0
+    claimable: int = 0
+
+
+class Closing(StrEnum):
+    """Whether the workflow of a cascade may end: ``rung`` means look again, ``waiting`` wait for a doorbell."""
+
+    CLOSED = "closed"
+    RUNG = "rung"
+    WAITING = "waiting"
+
+
+class Schedule(Planning, Settling):
+    """The schedule of one user. Times are seconds; the caller's clock only grows."""
+
+    # --- claim --------------------------------------------------------------------------------------------
+
+    @move
+    def claim(self, cascade_id: CascadeId, run_ids: Sequence[RunId], now: float, window: int) -> Claim:
+        """Settle what needs no run, start runs for what is ready, and return all that this cascade must see to.
+
+        ``run_ids`` are new ids for the runs to be made, ``window`` bounds how many of the cascade's run at once.
+        """
+        cascade = self.cascades.get(cascade_id)
+        if cascade is None:
+            return Claim()
+        closed = self._close_unchanged(cascade, now)
+        ready = [d for d in self.owned(cascade_id) if self._ready(d) and self._due(d, now)]
+        room = max(0, window - len(self._running(cascade_id)))
+        unused = [found for found in run_ids if found not in self.runs]
+        started = [self._start(d, run, cascade) for d, run in zip(ready[:room], unused, strict=False)]
+        later = [d.run_after for d in self.owned(cascade_id) if self._ready(d) and not self._due(d, now)]
+        runs = self._unfinished(cascade, started)
+        if runs or later or ready:
+            cascade.status = CascadeStatus.RUNNING
+        self.bells.discard(cascade_id)
+        return Claim(
+            runs=runs, next_run_after=min((at for at in later if at is not None), default=None),
+            closed=tuple(closed), seq=cascade.seq, claimable=len(ready) - len(started),
+        )  # fmt: skip
+
+    def _ready(self, derivation: Derivation) -> bool:
+        free = derivation.hold is None and derivation.run_id is None
+        return derivation.unsettled and free and derivation.pending_inputs == 0
+
+    def _due(self, derivation: Derivation, now: float) -> bool:
+        return derivation.run_after is None or derivation.run_after <= now
+
+    def _close_unchanged(self, cascade: Cascade, now: float) -> list[DerivationId]:
+        """Settle without a run what is ready and unchanged or without supply, until nothing more is (rule 5)."""
+        closed: list[DerivationId] = []
+        while True:
+            ready = [d for d in self.owned(cascade.id) if self._ready(d) and self._due(d, now)]
+            ready = [d for d in ready if self._close_without_run(d, cascade, now)]
+            if not ready:
+                return closed
+            closed += [d.id for d in ready]
+
+    def _close_without_run(self, derivation: Derivation, cascade: Cascade, now: float) -> bool:
+        supplied = self.supplied(derivation)
+        if not supplied or self.output_deleted(derivation):
+            derivation.hold = Hold.RETIRED
+            if not supplied:
+                self._withdraw(derivation, cascade, now)
+        elif derivation.force or not self.unchanged(derivation):
+            return False
+        self.close(derivation)
+        return True
+
+    def _withdraw(self, derivation: Derivation, cascade: Cascade, now: float) -> None:
+        """Delete the outputs of a derivation that lost its source, if its provider says so (rule 9)."""
+        if self.instances[derivation.provider_id].on_delete != OnDelete.DELETE:
+            return
+        for row in self.outputs[derivation.id].values():
+            blob = self.blobs[row.blob_id]
+            if row.machine_hash is None or blob.deleted:
+                continue
+            self.append(blob, blob.hash, deleted=True, cascade_id=cascade.id)
+            row.machine_hash = derivation.used_digest = None
+            if self.advance(blob):
+                self.blobs_moved([blob.id], now)
+
+    def _running(self, cascade_id: CascadeId) -> list[Run]:
+        rows = self.runs.values()
+        return [run for run in rows if run.cascade_id == cascade_id and run.status == RunStatus.RUNNING]
+
+    def _unfinished(self, cascade: Cascade, started: list[RunId]) -> tuple[RunId, ...]:
+        """Return every unfinished run of the cascade, not only those just started (rule 3)."""
+        del started
+        rows = self.runs.values()
+        return tuple(sorted(r.id for r in rows if r.cascade_id == cascade.id and r.status in UNFINISHED))
+
+    def _start(self, derivation: Derivation, run_id: RunId, cascade: Cascade) -> RunId:
+        """Pin the inputs as the schedule sees them, and make the run the one that is waited for."""
+        derivation.attempt += 1
+        derivation.run_id = run_id
+        self.runs[run_id] = Run(
+            id=run_id, derivation_id=derivation.id, attempt=derivation.attempt, cascade_id=cascade.id,
+            inputs=self.pinned_inputs(derivation.id), used_digest=derivation.want_digest,
+        )  # fmt: skip
+        return run_id
+
+    # --- ending and beginning again -----------------------------------------------------------------------
+
+    @move
+    def close_cascade(self, cascade_id: CascadeId, seen_seq: int) -> Closing:
+        """End a cascade, unless a doorbell rang since ``seen_seq`` or something of its own can still move."""
+        cascade = self.cascades.get(cascade_id)
+        if cascade is None:
+            return Closing.CLOSED
+        if cascade.seq != seen_seq:
+            return Closing.RUNG
+        if self._moving(cascade_id):
+            return Closing.WAITING
+        if self.owned(cascade_id):
+            cascade.status = CascadeStatus.PARTIAL
+        elif cascade.superseded_by is not None:
+            cascade.status = CascadeStatus.SUPERSEDED
+        else:
+            cascade.status = CascadeStatus.COMPLETED
+        return Closing.CLOSED
+
+    @move
+    def sent(self, cascade_id: CascadeId, seq: int) -> None:
+        """Note that the doorbell was delivered up to ``seq``; a later ring is delivered again (rule 4)."""
+        cascade = self.cascades.get(cascade_id)
+        if cascade is not None:
+            cascade.sent_seq = max(cascade.sent_seq, seq)
+
+    @move
+    def reconcile(self) -> tuple[CascadeId, ...]:
+        """Ring every cascade that still has something to do, and recount; for what no living workflow owns."""
+        self.recount(self.derivations)
+        due = [c.id for c in self.cascades.values() if c.status in OPEN or self._moving(c.id)]
+        self.ring(*due)
+        return tuple(sorted(due))
+
+    def _moving(self, cascade_id: CascadeId) -> bool:
+        """Tell whether something of this cascade runs, or can go on before anybody lifts a hold.
+
+        What waits for another cascade's work counts: whoever ends that wait, by settling or by a hold, rings.
+        """
+        if self._running(cascade_id):
+            return True
+        return any(d.hold is None and not self.blocked_by(d) for d in self.owned(cascade_id))

@@ -1,0 +1,242 @@
+"""The rows of the schedule: what is stored about blobs, derivations, runs and cascades (CASCADES.md, Facts).
+
+The field names are those of the tables. Rows are mutable because the model in ``domain/cascades.py`` changes them
+as a transaction does; nothing outside a move may write to them. Times are seconds of any clock that only grows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from uuid import UUID
+
+from domain.ids import BlobId, BucketId, CascadeId, DerivationId, InstanceId, RunId
+from domain.runs import Hold, RunStatus
+
+
+class Anchor(StrEnum):
+    """What triggers a derivation: one blob, or a bucket whose blobs it joins."""
+
+    BLOB = "blob"
+    BUCKET = "bucket"
+
+
+class Execution(StrEnum):
+    """Whether a run is evaluated in a batch or is a child workflow of its own."""
+
+    INLINE = "inline"
+    WORKFLOW = "workflow"
+
+
+class Supersede(StrEnum):
+    """What happens to a run whose inputs move: dropped, or left to finish and followed by another (rule 6)."""
+
+    CANCEL = "cancel"
+    FINISH = "finish"
+
+
+class OnDelete(StrEnum):
+    """What becomes of the outputs of a derivation whose required input was deleted (rule 9)."""
+
+    KEEP = "keep"
+    DELETE = "delete"
+
+
+class Cause(StrEnum):
+    """What sets a cascade in motion."""
+
+    CREATE = "create"
+    EDIT = "edit"
+    DELETE = "delete"
+    RESTORE = "restore"
+    BUCKET = "bucket"
+    PROVIDER = "provider"
+    REPROCESS = "reprocess"
+
+
+BLOB_CAUSES = frozenset({Cause.CREATE, Cause.EDIT, Cause.DELETE, Cause.RESTORE})
+"""Causes that a person's write to one blob makes; while unplanned, the next write to it joins them (rule 10)."""
+
+
+class CascadeStatus(StrEnum):
+    """Where a cascade stands; ``pending`` and ``running`` are open."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    PARTIAL = "partial"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+OPEN = frozenset({CascadeStatus.PENDING, CascadeStatus.RUNNING})
+
+
+@dataclass(slots=True)
+class Member:
+    """A blob's place in a bucket; ``inherited_from`` is the anchor it follows, None if a person put it there."""
+
+    position: int
+    inherited_from: UUID | None = None
+
+
+@dataclass(slots=True)
+class Blob:
+    """``version, hash`` are what readers see, ``planned_version, planned_hash`` what the schedule sees (rule 1).
+
+    ``hash`` is the cut-off hash (rule 5) of the current document and survives deletion; ``planned_hash`` is None
+    while there is nothing to read: not made yet, or deleted.
+    """
+
+    id: BlobId
+    schema_id: str
+    version: int = 0
+    hash: str | None = None
+    planned_version: int = 0
+    planned_hash: str | None = None
+    deleted: bool = False
+    buckets: dict[BucketId, Member] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Delta:
+    """One applied change of a blob; ``run_id`` and ``machine_hash`` only if a provider made it."""
+
+    blob_id: BlobId
+    from_version: int
+    to_version: int
+    hash: str | None
+    deleted: bool
+    cascade_id: CascadeId
+    run_id: RunId | None = None
+    machine_hash: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Instance:
+    """A user's activation of a provider, with what discovery needs of its definition.
+
+    ``tracks`` false means that it reacts to a blob once (onCreate) and keeps reading that version;
+    ``debounce_seconds`` count from plan, once for a burst that was folded into it (rule 10).
+    """
+
+    id: InstanceId
+    input_schemas: frozenset[str]
+    outputs: tuple[tuple[str, str], ...]
+    definition_digest: str
+    settings_digest: str = ""
+    anchor: Anchor = Anchor.BLOB
+    active: bool = False
+    tracks: bool = True
+    execution: Execution = Execution.INLINE
+    supersede: Supersede = Supersede.CANCEL
+    on_delete: OnDelete = OnDelete.KEEP
+    debounce_seconds: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Derivation:
+    """The standing fact that an instance, at an anchor, makes these outputs of these inputs, and its schedule."""
+
+    id: DerivationId
+    provider_id: InstanceId
+    anchor_id: UUID
+    execution: Execution
+    supersede: Supersede
+    want_digest: str
+    used_digest: str | None = None
+    unsettled: bool = True
+    pending_inputs: int = 0
+    hold: Hold | None = None
+    hold_code: str | None = None
+    run_id: RunId | None = None
+    attempt: int = 0
+    owner_cascade_id: CascadeId | None = None
+    run_after: float | None = None
+    dirty_since: float | None = None
+    force: bool = False
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the derivation is out of the schedule: its provider is off, or something it needs is deleted."""
+        return self.hold in (Hold.INACTIVE, Hold.RETIRED)
+
+
+@dataclass(slots=True, kw_only=True)
+class Input:
+    """An input of a derivation and what its last settled run used of it (None: nothing was there)."""
+
+    derivation_id: DerivationId
+    blob_id: BlobId
+    role: str = "source"
+    position: int = 0
+    required: bool = True
+    tracks: bool = True
+    used_version: int | None = None
+    used_hash: str | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether the schedule looks at this input: a pinned one counts only until it was used."""
+        return self.tracks or self.used_version is None
+
+
+@dataclass(slots=True, kw_only=True)
+class Output:
+    """An output slot; ``machine_hash`` is the machine head, the last pure machine document taken in.
+
+    A deleted blob without a head was deleted by ``on_delete``, one with a head by a person.
+    """
+
+    derivation_id: DerivationId
+    slot: str
+    blob_id: BlobId
+    machine_hash: str | None = None
+    machine_run_id: RunId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """One input as a run reads it: exactly this version."""
+
+    blob_id: BlobId
+    version: int
+    hash: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One execution of a derivation; ``used_digest`` and ``inputs`` are copied from the plan by claim."""
+
+    id: RunId
+    derivation_id: DerivationId
+    attempt: int
+    cascade_id: CascadeId
+    inputs: tuple[Pinned, ...]
+    used_digest: str
+    status: RunStatus = RunStatus.RUNNING
+    error: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Cascade:
+    """Everything one cause sets in motion; ``seq`` counts doorbells rung, ``sent_seq`` those delivered."""
+
+    id: CascadeId
+    cause: Cause
+    roots: tuple[UUID, ...]
+    planned_at: float | None = None
+    status: CascadeStatus = CascadeStatus.PENDING
+    superseded_by: CascadeId | None = None
+    seq: int = 1
+    sent_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a run offers for one slot: the machine's document, and its merge with the blob at ``version``."""
+
+    slot: str
+    machine_hash: str
+    merged_hash: str
+    version: int

@@ -1,0 +1,113 @@
+"""Plan: how a cause enters the schedule (CASCADES.md, rules 1, 3, 8 and 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from domain.derivations import BLOB_CAUSES, Cascade, CascadeStatus, Cause, Derivation, Instance
+from domain.discovery import Discovery
+from domain.facts import move
+from domain.ids import BlobId, CascadeId, DerivationId, InstanceId
+from domain.runs import Hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What plan did: ``planned`` is false if there was nothing (left) to plan; ``touched`` are now unsettled."""
+
+    planned: bool
+    touched: tuple[DerivationId, ...] = ()
+
+
+class Planning(Discovery):
+    """Advances what a cause changed, and unsettles everything below it."""
+
+    @move
+    def plan(self, cascade_id: CascadeId, now: float) -> Planned:
+        """Carry a cause into the schedule: advance, discover, unsettle and own everything below it. Once."""
+        cascade = self.cascades.get(cascade_id)
+        if cascade is None or self._already_planned(cascade):
+            return Planned(planned=False)
+        touched = self._unsettle(self._directly_moved(cascade), cascade, now)
+        cascade.planned_at = now
+        self.bells.discard(cascade_id)
+        return Planned(planned=True, touched=touched)
+
+    def _already_planned(self, cascade: Cascade) -> bool:
+        """Tell whether plan is over (rule 3)."""
+        return cascade.planned_at is not None or cascade.status == CascadeStatus.CANCELLED
+
+    def _directly_moved(self, cascade: Cascade) -> set[DerivationId]:
+        """Advance what the cause changed, and return the derivations that it moves itself."""
+        [root] = cascade.roots
+        if cascade.cause in BLOB_CAUSES:
+            return self._blob_moved(BlobId(root))
+        if cascade.cause == Cause.BUCKET:
+            return self.discover(self.inherit(BlobId(root)))
+        if cascade.cause == Cause.PROVIDER:
+            return self._instance_moved(self.instances[InstanceId(root)])
+        derivation = self.derivations[DerivationId(root)]
+        if derivation.hold != Hold.INACTIVE:
+            self.drop_run(derivation)
+            derivation.force, derivation.hold, derivation.hold_code = True, None, None
+        return {derivation.id}
+
+    def _blob_moved(self, blob_id: BlobId) -> set[DerivationId]:
+        blob = self.blobs[blob_id]
+        moved = set(self.readers([blob_id])) if self.advance(blob) else set()
+        producer = self.producer(blob_id)
+        if producer is not None and (blob.deleted or producer.hold == Hold.RETIRED):
+            moved.add(producer.id)
+        return moved | self.discover([blob_id])
+
+    def _instance_moved(self, instance: Instance) -> set[DerivationId]:
+        """Bring an instance's derivations in line with it, whichever of its causes is planned first."""
+        known = self._of_instance(instance.id)
+        if not instance.active:
+            for found in known:
+                self._deactivate(self.derivations[found])
+            return set()
+        members = {blob_id for found in known for blob_id in self.inputs[found]}
+        matching = {b.id for b in self.blobs.values() if b.schema_id in instance.input_schemas}
+        moved = self.discover(sorted(members | matching), instance)
+        for derivation in map(self.derivations.__getitem__, known):
+            if self._want_again(derivation.id) or derivation.hold == Hold.INACTIVE:
+                moved.add(derivation.id)
+            if derivation.hold == Hold.INACTIVE:
+                derivation.hold = None
+        return moved
+
+    def _deactivate(self, derivation: Derivation) -> None:
+        if derivation.hold != Hold.INACTIVE:
+            self.drop_run(derivation)
+            derivation.hold, derivation.hold_code = Hold.INACTIVE, None
+            if derivation.unsettled:
+                self.ring(derivation.owner_cascade_id)
+            self.close(derivation)
+
+    def _unsettle(self, direct: Iterable[DerivationId], cascade: Cascade, now: float) -> tuple[DerivationId, ...]:
+        """Unsettle and own the directly moved and everything active below them; ring the former owners."""
+        direct = {found for found in direct if not self._inactive(found)}
+        for found in sorted(direct):
+            self.input_moved(self.derivations[found], now)
+        touched = direct | set(self.descendants(sorted(direct)))
+        former: set[CascadeId] = set()
+        for derivation in map(self.derivations.__getitem__, touched):
+            if derivation.hold == Hold.RETIRED:
+                derivation.hold = None
+            if derivation.unsettled and derivation.owner_cascade_id not in (None, cascade.id):
+                former.add(derivation.owner_cascade_id)
+            derivation.unsettled, derivation.owner_cascade_id = True, cascade.id
+            wait = self.instances[derivation.provider_id].debounce_seconds
+            derivation.run_after = now + wait if wait else None
+            derivation.dirty_since = now if derivation.dirty_since is None else derivation.dirty_since
+        self.recount(touched.union(*(self.dependants(found) for found in touched)))
+        self._supersede(former, cascade)
+        return tuple(sorted(touched))
+
+    def _supersede(self, former: Iterable[CascadeId], cascade: Cascade) -> None:
+        for found in former:
+            self.ring(found)
+            if not self.owned(found):
+                self.cascades[found].superseded_by = cascade.id

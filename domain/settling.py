@@ -1,0 +1,133 @@
+"""The ends of a run: settled, failed or lost, and fenced off if they come too late (rules 1 and 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from domain.derivations import Derivation, Draft, Run
+from domain.facts import Facts, move
+from domain.ids import BlobId, RunId
+from domain.runs import UNFINISHED, Hold, RunStatus
+
+
+class Ending(StrEnum):
+    """What a late or repeated report of a run came to."""
+
+    SETTLED = "settled"
+    FAILED = "failed"
+    LOST = "lost"
+    ALREADY = "already"
+    SUPERSEDED = "superseded"
+    MOVED = "moved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What settle did; ``changed`` are the outputs that got a new version. ``moved``: merge again, then settle."""
+
+    status: Ending
+    changed: tuple[BlobId, ...] = ()
+
+
+class Settling(Facts):
+    """What happens to the derivation, its outputs and its dependants when a run ends."""
+
+    @move
+    def settle(self, run_id: RunId, drafts: Sequence[Draft], now: float) -> Settled:
+        """Take in what a run made: fence, append what differs, advance, free the dependants."""
+        run = self.runs.get(run_id)
+        ended = self._fence(run)
+        if run is None or ended is not None:
+            return Settled(status=ended or Ending.SUPERSEDED)
+        derivation = self.derivations[run.derivation_id]
+        if self.output_deleted(derivation):
+            self.end_run(derivation, run, RunStatus.SUPERSEDED)
+            return Settled(status=Ending.SUPERSEDED)
+        outputs = self.outputs[derivation.id]
+        if any(self.blobs[outputs[draft.slot].blob_id].version != draft.version for draft in drafts):
+            return Settled(status=Ending.MOVED)
+        changed = [found for draft in drafts for found in self._take_in(derivation, run, draft)]
+        self._use(derivation, run)
+        self.end_run(derivation, run, RunStatus.SETTLED)
+        self.blobs_moved(changed, now)
+        if derivation.pending_inputs == 0 and self.unchanged(derivation):
+            self.close(derivation)
+        return Settled(status=Ending.SETTLED, changed=tuple(changed))
+
+    @move
+    def fail(self, run_id: RunId, code: str) -> Ending:
+        """End a run for good: the derivation stays unsettled and held, so that what is below it waits.
+
+        A run that was left to finish although its inputs had moved proves nothing about the newer ones: no hold.
+        """
+        run = self.runs.get(run_id)
+        ended = self._fence(run)
+        if run is None or ended is not None:
+            return ended or Ending.SUPERSEDED
+        derivation = self.derivations[run.derivation_id]
+        run.error = code
+        self.end_run(derivation, run, RunStatus.FAILED)
+        if self._current(derivation, run):
+            derivation.hold, derivation.hold_code = Hold.FAILED, code
+            below = map(self.derivations.__getitem__, self.descendants([derivation.id]))
+            self.ring(*(d.owner_cascade_id for d in below if d.unsettled))
+        return Ending.FAILED
+
+    @move
+    def lose(self, run_id: RunId) -> Ending:
+        """End a run that nobody executes any more (lease expired, workflow gone): it is claimed again."""
+        run = self.runs.get(run_id)
+        ended = self._fence(run)
+        if run is None or ended is not None:
+            return ended or Ending.SUPERSEDED
+        self.end_run(self.derivations[run.derivation_id], run, RunStatus.LOST)
+        return Ending.LOST
+
+    def _fence(self, run: Run | None) -> Ending | None:
+        """Return why a report on this run comes too late, None if it does not.
+
+        The run's status is looked at first: a report repeated after a lost acknowledgement is no news (rule 3). A
+        run that is not known was made before the database was restored (rule 11).
+        """
+        if run is None:
+            return Ending.SUPERSEDED
+        if run.status not in UNFINISHED:
+            return Ending.ALREADY if run.status == RunStatus.SETTLED else Ending.SUPERSEDED
+        if self.derivations[run.derivation_id].run_id != run.id:
+            run.status = RunStatus.SUPERSEDED
+            return Ending.SUPERSEDED
+        return None
+
+    def _take_in(self, derivation: Derivation, run: Run, draft: Draft) -> list[BlobId]:
+        """Move the machine head, and the blob if the merged document differs; return the blob if it moved."""
+        row = self.outputs[derivation.id][draft.slot]
+        if draft.machine_hash == row.machine_hash:
+            return []
+        row.machine_hash, row.machine_run_id = draft.machine_hash, run.id
+        blob = self.blobs[row.blob_id]
+        if draft.merged_hash == blob.hash and not blob.deleted:
+            return []
+        self.append(
+            blob, draft.merged_hash, deleted=False, cascade_id=run.cascade_id, run=run,
+            machine_hash=draft.machine_hash,
+        )  # fmt: skip
+        self.advance(blob)
+        return [blob.id]
+
+    def _use(self, derivation: Derivation, run: Run) -> None:
+        """Note what the run used; an input that it did not see counts as absent."""
+        pinned = {found.blob_id: found for found in run.inputs}
+        derivation.used_digest = run.used_digest
+        derivation.force = False
+        for row in self.inputs[derivation.id].values():
+            found = pinned.get(row.blob_id)
+            row.used_version, row.used_hash = (None, None) if found is None else (found.version, found.hash)
+        self.recount([derivation.id])
+
+    def _current(self, derivation: Derivation, run: Run) -> bool:
+        """Tell whether the run read what a run claimed now would read."""
+        read = [(found.blob_id, found.hash) for found in run.inputs]
+        reads = [(found.blob_id, found.hash) for found in self.pinned_inputs(derivation.id)]
+        return run.used_digest == derivation.want_digest and read == reads
