@@ -14,12 +14,18 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from api.pages import Cursors
-from domain.errors import StudioError
+from domain.errors import StudioError, Unavailable
 from settings import Settings, required
+from storage.api_keys import ApiKeys
+from storage.buckets import Buckets
+from storage.cascade_views import CascadeViews
 from storage.contents import Contents, S3Objects
 from storage.database import Database
+from storage.events import Events
 from storage.idempotency import IdempotencyKeys
-from storage.users import KeyHolders
+from storage.members import Members
+from storage.runs import Runs
+from storage.users import KeyHolders, Users
 
 
 class Bell:
@@ -63,6 +69,13 @@ class Ports:
     installation_id: UUID
     keys: KeyHolders
     idempotency: IdempotencyKeys
+    users: Users
+    api_keys: ApiKeys
+    buckets: Buckets
+    members: Members
+    runs: Runs
+    cascades: CascadeViews
+    events: Events
 
 
 async def open_ports(settings: Settings) -> Ports:
@@ -80,7 +93,7 @@ async def open_ports(settings: Settings) -> Ports:
     installation = await database.call("select id, secret from installation")
     if installation is None:
         await database.close()
-        raise StudioError("The database has no installation: run python -m migrations first.", code="unavailable")
+        raise Unavailable("The database has no installation: run python -m migrations first.")
     contents = Contents(database, objects, inline_max=settings.storage.inline_max)
     return Ports(
         settings=settings,
@@ -91,6 +104,13 @@ async def open_ports(settings: Settings) -> Ports:
         installation_id=installation["id"],
         keys=KeyHolders(database),
         idempotency=IdempotencyKeys(database),
+        users=Users(database),
+        api_keys=ApiKeys(database),
+        buckets=Buckets(database),
+        members=Members(database),
+        runs=Runs(database),
+        cascades=CascadeViews(database),
+        events=Events(database),
     )
 
 

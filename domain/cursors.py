@@ -1,7 +1,7 @@
 """The cursor of the event log: one value resumes the list of events, a stream of them, a socket or a webhook.
 
-It carries the installation and the sequence of the last event seen, signed for one user: a database restored from a
-backup has another installation id, so that a reader of its future self is told (CASCADES, rule 11).
+It carries the installation and the sequence of the last event seen, signed for one user. A database restored from
+a backup has another installation id, so that a reader of what it was before is told (CASCADES, rule 11).
 """
 
 from __future__ import annotations

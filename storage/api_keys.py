@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from domain.errors import Conflict, NotFound
-from domain.ids import ApiKeyId, UserId, new_id
+from domain.ids import ApiKeyId, UserId
 from domain.keys import key_hash, key_prefix
 from storage.database import Database
 
@@ -17,6 +17,7 @@ KEYS_MAX = 100
 
 _INSERT = """
 insert into api_keys (user_id, id, key_hash, prefix, name, scopes, expires_at) values ($1, $2, $3, $4, $5, $6, $7)
+on conflict (user_id, id) do update set name = excluded.name
 returning id, name, prefix, scopes, expires_at, revoked_at, created_at
 """
 
@@ -47,10 +48,19 @@ class ApiKeys:
         self._database = database
 
     async def create(
-        self, user_id: UserId, key: str, *, name: str, scopes: Sequence[str], expires_at: datetime | None
+        self,
+        user_id: UserId,
+        identity: ApiKeyId,
+        key: str,
+        *,
+        name: str,
+        scopes: Sequence[str],
+        expires_at: datetime | None,
     ) -> ApiKey:
-        """Store the hash of ``key``. Raises Conflict when the user has ``KEYS_MAX`` keys in use."""
-        identity = ApiKeyId(new_id())
+        """Store the hash of ``key``; again with the same id (a retry) changes nothing.
+
+        Raises Conflict when the user has ``KEYS_MAX`` keys in use.
+        """
         async with self._database.transaction(user_id) as connection:
             await connection.execute("select studio_lock($1)", user_id)
             count = await connection.fetchval(

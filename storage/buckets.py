@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ import orjson
 from domain.buckets import Bucket, check_bucket, check_place
 from domain.canonical import canonical
 from domain.errors import Fault, Invalid, NotFound, VersionConflict
-from domain.ids import BucketId, CascadeId, UserId, new_id
+from domain.ids import BucketId, CascadeId, UserId
 from storage.causes import add_cause, emit, event
 from storage.database import Database
 
@@ -54,17 +54,23 @@ class Buckets:
     async def create(
         self,
         user_id: UserId,
+        bucket: BucketId,
         *,
         name: str,
         type_: str,
         parent_id: BucketId | None,
         metadata: Mapping[str, Any],
     ) -> Bucket:
-        """Make an empty bucket. Raises Invalid for its fields, an unknown parent, or too deep a nesting."""
+        """Make an empty bucket with this id; if the user has it already (a retry), return it as it is.
+
+        Raises Invalid for its fields, an unknown parent, or too deep a nesting.
+        """
         check_bucket(name=name, type_=type_, metadata=metadata)
-        bucket = BucketId(new_id())
         async with self._database.transaction(user_id) as connection:
             await connection.execute("select studio_lock($1)", user_id)
+            known = "select true from buckets where user_id = $1 and id = $2"
+            if await connection.fetchval(known, user_id, bucket):
+                return await _bucket(connection, user_id, bucket)
             await self._check_parent(connection, user_id, bucket, parent_id, height=0)
             await connection.execute(
                 "insert into buckets (user_id, id, name, type, parent_id, metadata)"
@@ -109,12 +115,12 @@ class Buckets:
         user_id: UserId,
         bucket_id: BucketId,
         *,
-        expected: int | None,
+        expected: Collection[int] | None,
         changes: Mapping[str, Any],
     ) -> Bucket:
         """Change ``name``, ``metadata`` or ``parent_id`` (None: to the top level).
 
-        Nothing different: nothing is written. Raises NotFound, VersionConflict if ``expected`` is not the version,
+        Nothing different: nothing is written. Raises NotFound, VersionConflict if its version is not ``expected``,
         Invalid for a field, an unknown parent, a cycle or too deep a nesting.
         """
         check_bucket(name=changes.get("name"), type_=None, metadata=changes.get("metadata"))
@@ -140,10 +146,12 @@ class Buckets:
             await emit(connection, user_id, *_changed(user_id, after, changed))
             return after
 
-    async def delete(self, user_id: UserId, bucket_id: BucketId, *, expected: int | None, actor: str) -> CascadeId:
+    async def delete(
+        self, user_id: UserId, bucket_id: BucketId, *, expected: Collection[int] | None, actor: str
+    ) -> CascadeId:
         """Delete a bucket. Its blobs stay, its child buckets move up to its parent.
 
-        Raises NotFound, or VersionConflict if ``expected`` is not the version.
+        Raises NotFound, or VersionConflict if its version is not ``expected``.
         """
         async with self._database.transaction(user_id) as connection:
             await connection.execute("select studio_lock($1)", user_id)
@@ -184,15 +192,15 @@ class Buckets:
         check_place(bucket_id, [BucketId(row["id"]) for row in rows], height)
 
 
-async def _bucket(connection: Any, user_id: UserId, bucket_id: BucketId, *, expected: int | None = None) -> Bucket:
+async def _bucket(
+    connection: Any, user_id: UserId, bucket_id: BucketId, *, expected: Collection[int] | None = None
+) -> Bucket:
     row = await connection.fetchrow(_BUCKET + " and b.id = $2", user_id, bucket_id)
     if row is None:
         raise NotFound("There is no such bucket.")
-    if expected is not None and row["version"] != expected:
-        raise VersionConflict(
-            f"The bucket is at version {row['version']}, not {expected}.",
-            members={"current_version": row["version"], "current_etag": f'"v{row["version"]}"'},
-        )
+    if expected is not None and row["version"] not in expected:
+        members = {"current_version": row["version"]}
+        raise VersionConflict(f"The bucket is at version {row['version']}.", members=members)
     return _read(row)
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from domain.errors import NotFound
-from domain.ids import CascadeId, UserId
+from domain.ids import BlobId, CascadeId, UserId
 from storage.database import Database
 
 # Counts of many cascades at once. Blocked is found downwards, once for all: what unsettled stands below a hold.
@@ -18,7 +18,9 @@ with recursive picked as (
     and ($2::uuid is null or c.id = $2)
     and ($3::timestamptz is null or (c.created_at, c.id) < ($3, $4::uuid))
     and ($5::text is null or c.status = $5)
-  order by c.created_at desc, c.id desc limit $6
+    and ($6::uuid is null or c.target_id = $6 or c.id in (
+      select x.cascade_id from deltas x where x.user_id = $1 and x.blob_id = $6))
+  order by c.created_at desc, c.id desc limit $7
 ), mine as (
   select d.owner_cascade_id as cascade_id, d.id, d.hold, d.run_id from derivations d
   where d.user_id = $1 and d.unsettled and d.owner_cascade_id in (select id from picked)
@@ -41,6 +43,8 @@ with recursive picked as (
 )
 select c.id, c.cause, c.target_id, c.instance_id, c.actor, c.label, c.status, c.superseded_by, c.touched,
   c.cut_off, c.error, c.created_at, c.planned_at, c.ended_at, coalesce(n.unsettled, 0) as unsettled,
+  (select p.slug from instances i join providers p on p.id = i.provider_id
+    where i.user_id = c.user_id and i.id = c.instance_id) as provider_id,
   coalesce(n.running, 0) as running, coalesce(n.failed, 0) as failed, coalesce(n.blocked, 0) as blocked,
   array(select distinct x.blob_id from deltas x where x.user_id = c.user_id and x.cascade_id = c.id
     and x.run_id is null order by x.blob_id) as roots
@@ -83,15 +87,16 @@ class CascadeViews:
         limit: int,
         before: tuple[datetime, UUID] | None = None,
         status: str | None = None,
+        blob_id: BlobId | None = None,
     ) -> list[asyncpg.Record]:
-        """Return up to ``limit`` cascades older than ``before``."""
+        """Return up to ``limit`` cascades older than ``before``; ``blob_id`` is one that they moved."""
         return await self._database.rows(
-            user_id, _CASCADES, user_id, None, *(before or (None, None)), status, limit
+            user_id, _CASCADES, user_id, None, *(before or (None, None)), status, blob_id, limit
         )
 
     async def get(self, user_id: UserId, cascade_id: CascadeId) -> asyncpg.Record:
         """Return one cascade. Raises NotFound."""
-        row = await self._database.row(user_id, _CASCADES, user_id, cascade_id, None, None, None, 1)
+        row = await self._database.row(user_id, _CASCADES, user_id, cascade_id, None, None, None, None, 1)
         if row is None:
             raise NotFound("There is no such cascade.")
         return row

@@ -1,7 +1,7 @@
 """Documents addressed by the hash of their bytes: in PostgreSQL up to a threshold, else in S3 (seed 004).
 
-An object is put into S3 *before* the transaction that names it: a crash leaves an object that nobody refers to,
-never a row without its object. The row of ``contents`` is written by the SQL functions, with the blob it belongs to.
+An object is put into S3 *before* the transaction that names it: a crash leaves an object without a row, never a
+row without its object. The row of ``contents`` is written by the SQL functions, with the blob it belongs to.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ class Objects(Protocol):
         """Return an object; raises StudioError ``integrity`` if it is not there."""
         ...
 
+    async def check(self) -> None:
+        """Raise Unavailable if the store does not answer."""
+        ...
+
     async def close(self) -> None:
         """Let go of connections."""
         ...
@@ -90,6 +94,14 @@ class S3Objects:
         except (BotoCoreError, OSError) as error:
             raise Unavailable("The content store does not answer.") from error
 
+    async def check(self) -> None:
+        """Ask for the bucket. Raises Unavailable."""
+        client = await self._opened()
+        try:
+            await client.head_bucket(Bucket=self._bucket)
+        except (ClientError, BotoCoreError, OSError) as error:
+            raise Unavailable("The content store does not answer.") from error
+
     async def close(self) -> None:
         """Close the client."""
         await self._stack.aclose()
@@ -131,6 +143,10 @@ class Contents:
         self._database = database
         self._objects = objects
         self._inline_max = inline_max
+
+    async def check(self) -> None:
+        """Raise Unavailable if large content could not be stored now."""
+        await self._objects.check()
 
     async def put(self, user_id: UUID, data: bytes) -> Placed:
         """Place bytes: up to ``inline_max`` they go along into the transaction, larger ones to S3 now."""

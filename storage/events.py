@@ -7,7 +7,6 @@ gaps that fill later: reading on from the last sequence misses nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from uuid import UUID
 
 from domain.events import Event
 from domain.ids import EventId, UserId
@@ -21,20 +20,10 @@ order by seq limit $5
 
 
 class Events:
-    """A user's events, and the installation that their cursors name."""
+    """A user's events."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._installation: tuple[UUID, bytes] | None = None
-
-    async def installation(self) -> tuple[UUID, bytes]:
-        """Return the id of this installation and the secret that signs cursors; read once."""
-        if self._installation is None:
-            row = await self._database.call("select id, secret from installation")
-            if row is None:
-                raise LookupError("The database has no installation: run python -m migrations.")
-            self._installation = (row["id"], row["secret"])
-        return self._installation
 
     async def page(
         self,

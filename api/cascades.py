@@ -1,0 +1,119 @@
+"""Cascades: everything that one cause set in motion, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.auth import Reader
+from api.bodies import answer, fault, path_id
+from api.deps import Ports, Stores
+from api.middleware import PREFIX
+from api.pages import page_request, page_response
+from api.waiting import waited
+from domain.ids import BlobId, CascadeId, UserId, parse_id
+
+router = APIRouter(prefix="/cascades", tags=["cascades"])
+
+STATUSES = ("pending", "running", "completed", "partial", "cancelled", "superseded")
+CLOSED = frozenset(STATUSES) - {"pending", "running"}
+
+
+@router.get("", operation_id="cascades_list")
+async def list_(
+    request: Request, identity: Reader, ports: Stores, status: str | None = None, blob_id: str | None = None
+) -> Response:
+    """List your cascades, newest first."""
+    filters = {"status": status, "blob_id": blob_id}
+    wanted = page_request(request, ports.cursors, identity.user_id, filters)
+    if status is not None and status not in STATUSES:
+        raise fault("/query/status", "invalid_value", f"status is one of {', '.join(STATUSES)}.")
+    rows = await ports.cascades.page(
+        UserId(identity.user_id),
+        limit=wanted.limit + 1,
+        before=None if wanted.after is None else (datetime.fromisoformat(wanted.after[0]), UUID(wanted.after[1])),
+        status=status,
+        blob_id=None if blob_id is None else BlobId(parse_id(blob_id, "/query/blob_id")),
+    )
+    return page_response(
+        request,
+        ports.cursors,
+        wanted,
+        rows,
+        lambda row: (row["created_at"].isoformat(), row["id"]),
+        show=lambda row: shown(ports, row),
+    )
+
+
+@router.get("/{cascade_id}", operation_id="cascades_get")
+async def get(request: Request, cascade_id: str, identity: Reader, ports: Stores) -> Response:
+    """Read one cascade with its runs and the deltas folded into it; ``Prefer: wait`` holds on until it closes."""
+    user_id, wanted = UserId(identity.user_id), CascadeId(path_id(cascade_id, "cascade_id"))
+    await ports.cascades.get(user_id, wanted)
+    headers = await waited(request, ports, user_id, wanted)
+    return answer(await detailed(ports, user_id, wanted), headers=headers)
+
+
+async def detailed(ports: Ports, user_id: UserId, cascade_id: CascadeId) -> dict[str, Any]:
+    """Return one cascade as JSON with its deltas and runs."""
+    row = await ports.cascades.get(user_id, cascade_id)
+    deltas, runs = await ports.cascades.details(user_id, cascade_id)
+    return shown(ports, row) | {"deltas": [dict(delta) for delta in deltas], "runs": [dict(run) for run in runs]}
+
+
+def shown(ports: Ports, row: Any) -> dict[str, Any]:
+    """Return a row of cascades as JSON."""
+    workflow_id = f"cascade:{row['id']}"
+    return {
+        "id": row["id"],
+        "cause": row["cause"],
+        "label": row["label"],
+        "actor": row["actor"],
+        "target_id": row["target_id"],
+        "provider_id": row["provider_id"],
+        "roots": _roots(row["target_id"] if row["cause"] != "bucket" else None, row["roots"]),
+        "status": row["status"],
+        "counts": _counts(row),
+        "superseded_by": row["superseded_by"],
+        "error": row["error"],
+        "created_at": row["created_at"],
+        "planned_at": row["planned_at"],
+        "ended_at": row["ended_at"],
+        "temporal": temporal_link(ports, workflow_id),
+        "runs_url": f"{PREFIX}/runs?cascade_id={row['id']}",
+    }
+
+
+def temporal_link(ports: Ports, workflow_id: str) -> dict[str, str | None]:
+    """Name a workflow, and where people can look at it."""
+    workflow = ports.settings.workflow
+    if workflow.ui_url is None:
+        return {"workflow_id": workflow_id, "ui_url": None}
+    base = workflow.ui_url.rstrip("/")
+    return {
+        "workflow_id": workflow_id,
+        "ui_url": f"{base}/namespaces/{workflow.namespace}/workflows/{workflow_id}",
+    }
+
+
+def _roots(target: UUID | None, folded: Iterable[UUID]) -> list[str]:
+    first = [] if target is None else [target]
+    return [str(root) for root in dict.fromkeys([*first, *folded])]
+
+
+def _counts(row: Any) -> dict[str, int]:
+    total = max(row["touched"], row["unsettled"])
+    return {
+        "total": total,
+        "settled": total - row["unsettled"],
+        "running": row["running"],
+        "pending": row["unsettled"] - row["running"] - row["failed"] - row["blocked"],
+        "failed": row["failed"],
+        "blocked": row["blocked"],
+        "cut_off": row["cut_off"],
+    }
