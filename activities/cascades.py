@@ -1,0 +1,135 @@
+"""Advance a cascade: plan it, claim what is ready, carry out inline runs, answer the runs that need a workflow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from temporalio import activity
+
+from activities.errors import as_failures
+from domain.errors import StudioError
+from domain.ports import Schedule
+from domain.execution import carry_out
+from domain.works import Claim, ClaimedRun, RunWork, Settlement
+
+MERGE_ATTEMPTS_MAX = 8
+"""How often a settlement is decided again because a person edited its output meanwhile, before the run is retried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CascadeRef:
+    """Which cascade, and whose."""
+
+    user_id: str
+    cascade_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunToStart:
+    """A claimed run that is a child workflow of its own."""
+
+    run_id: str
+    provider_id: str
+    workflow_id: str
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdvanceResult:
+    """What one advance found: workflow runs (old and new) that are not finished, and whether anything is left.
+
+    ``more`` asks to be called again at once; ``due_in_seconds`` is the time until a derivation is due, if any is.
+    """
+
+    runs: list[RunToStart]
+    closed: bool
+    status: str
+    more: bool
+    inline_runs: int
+    due_in_seconds: float | None = None
+
+
+class CascadeActivities:
+    """The moves of one cascade, bounded by ``batch`` runs a settlement and ``budget`` a call."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        *,
+        window: int,
+        batch: int,
+        budget: timedelta,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._schedule = schedule
+        self._window = window
+        self._batch = batch
+        self._budget_seconds = budget.total_seconds()
+        self._now = now
+
+    @activity.defn(name="Cascade.advance")
+    async def advance(self, cause: CascadeRef) -> AdvanceResult:
+        """Plan if that is still to do, then claim and carry out inline runs until none is left or time is up.
+
+        Safe to repeat at any point (CASCADES rule 3): what was claimed and not settled is claimed again.
+        """
+        with as_failures():
+            user_id, cascade_id = UUID(cause.user_id), UUID(cause.cascade_id)
+            deadline = time.monotonic() + self._budget_seconds
+            await self._schedule.plan(user_id, cascade_id)
+            done = 0
+            while True:
+                claim = await self._schedule.claim(user_id, cascade_id, window=self._window)
+                inline = [run for run in claim.runs if run.execution == "inline"]
+                if not inline or time.monotonic() > deadline:
+                    return self._result(claim, done, more=bool(inline))
+                for start in range(0, len(inline), self._batch):
+                    done += await self._carry_out(user_id, cascade_id, inline[start : start + self._batch])
+
+    async def _carry_out(self, user_id: UUID, cascade_id: UUID, runs: Sequence[ClaimedRun]) -> int:
+        """Evaluate a batch and settle it in one transaction; what fails is failed by itself."""
+        pending = [run.run_id for run in runs]
+        for _ in range(MERGE_ATTEMPTS_MAX):
+            settlements = await self._decide(user_id, await self._schedule.load(user_id, pending))
+            if not settlements:
+                break
+            verdicts = await self._schedule.settle(user_id, settlements, caller=cascade_id)
+            pending = [run_id for run_id, verdict in verdicts.items() if verdict == "moved"]
+            if not pending:
+                break
+        return len(runs)
+
+    async def _decide(self, user_id: UUID, works: Sequence[RunWork]) -> list[Settlement]:
+        settlements = []
+        for work in works:
+            try:
+                settlements.append(carry_out(work, now=self._now()))
+            except StudioError as error:
+                await self._schedule.fail(
+                    user_id, work.run_id, code=error.problem_code, detail=error.detail, usage={}
+                )
+        return settlements
+
+    def _result(self, claim: Claim, done: int, *, more: bool) -> AdvanceResult:
+        due = claim.next_run_after
+        return AdvanceResult(
+            runs=[
+                RunToStart(
+                    run_id=str(run.run_id),
+                    provider_id=run.provider_id,
+                    workflow_id=run.workflow_id or "",
+                    label=run.label,
+                )
+                for run in claim.runs
+                if run.execution == "workflow"
+            ],
+            closed=claim.closed,
+            status=claim.status,
+            more=more,
+            inline_runs=done,
+            due_in_seconds=None if due is None else max((due - self._now()).total_seconds(), 0.01),
+        )

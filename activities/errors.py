@@ -1,0 +1,36 @@
+"""The one place that turns our errors into Temporal failures: the failure's type is the problem code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from domain.errors import StudioError
+
+_ORDINARY = frozenset({"superseded"})
+"""Codes that are part of normal working: they are neither logged as errors nor counted as failures."""
+
+
+@contextmanager
+def as_failures() -> Iterator[None]:
+    """Raise ApplicationError for every StudioError of the block; anything else is a bug and is retried as one."""
+    try:
+        yield
+    except StudioError as error:
+        raise failure_of(error) from error
+
+
+def failure_of(error: StudioError) -> ApplicationError:
+    """The Temporal failure of one of our errors, with ``retry_after`` (seconds) as the next delay if it says so."""
+    wait = error.members.get("retry_after")
+    ordinary = error.problem_code in _ORDINARY
+    return ApplicationError(
+        error.detail,
+        type=error.problem_code,
+        non_retryable=not error.retryable,
+        next_retry_delay=timedelta(seconds=float(wait)) if wait is not None else None,
+        category=ApplicationErrorCategory.BENIGN if ordinary else ApplicationErrorCategory.UNSPECIFIED,
+    )

@@ -1,0 +1,75 @@
+"""Look after what no living workflow owns: cascades whose workflow is gone, runs whose lease has expired."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+from temporalio import activity
+
+from activities.errors import as_failures
+from activities.heartbeat import heartbeating
+from domain.ports import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconciled:
+    """What one pass found nobody looking after."""
+
+    cascades_rung: int
+    runs_lost: int
+
+
+class Workflows(Protocol):
+    """What Temporal knows about a workflow."""
+
+    async def is_open(self, workflow_id: str) -> bool:
+        """Whether a workflow with this id is running now."""
+        ...
+
+
+class Registry(Protocol):
+    """What is open according to PostgreSQL, of all users: ids only."""
+
+    async def idle_cascades(self, *, older_than: timedelta) -> Sequence[tuple[UUID, UUID]]:
+        """Open cascades, and closed ones that still own claimable work, as (user, cascade); rung long ago."""
+        ...
+
+    async def expired_runs(self) -> Sequence[tuple[UUID, UUID, str]]:
+        """Running runs past their lease, as (user, run, id of the workflow that carries them out)."""
+        ...
+
+    async def ring(self, user_id: UUID, cascade_id: UUID) -> None:
+        """Ring a cascade's doorbell: its workflow is started again if it is gone."""
+        ...
+
+
+class HousekeepingActivities:
+    """The work of the reconcile schedule."""
+
+    def __init__(
+        self, schedule: Schedule, registry: Registry, workflows: Workflows, *, idle: timedelta
+    ) -> None:
+        self._schedule = schedule
+        self._registry = registry
+        self._workflows = workflows
+        self._idle = idle
+
+    @activity.defn(name="Housekeeping.reconcile")
+    async def reconcile(self) -> Reconciled:
+        """Ring cascades nobody works on, free runs nobody carries out (CASCADES, lost)."""
+        with as_failures():
+            async with heartbeating():
+                lost = 0
+                for user_id, run_id, workflow_id in await self._registry.expired_runs():
+                    if not await self._workflows.is_open(workflow_id):
+                        lost += await self._schedule.lose(user_id, run_id)
+                rung = 0
+                for user_id, cascade_id in await self._registry.idle_cascades(older_than=self._idle):
+                    if not await self._workflows.is_open(f"cascade:{cascade_id}"):
+                        await self._registry.ring(user_id, cascade_id)
+                        rung += 1
+            return Reconciled(cascades_rung=rung, runs_lost=lost)

@@ -1,0 +1,231 @@
+"""The activities of one run: load what it reads, carry out its steps, settle, fail.
+
+Steps are dynamic activities, named by the definition: the Temporal UI shows them as the provider's author wrote them.
+Outputs of steps live in ``run_steps``; a step that has finished is not carried out again, whatever Temporal repeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from temporalio import activity
+from temporalio.common import RawValue
+
+from activities.cascades import MERGE_ATTEMPTS_MAX
+from activities.errors import as_failures
+from activities.heartbeat import heartbeating
+from domain.definitions import Step
+from domain.errors import StudioError, Unavailable
+from domain.ports import Schedule, Services
+from domain.execution import carry_out, context_of, matches, total_usage
+from domain.steps import absorb, request, run_pure
+from domain.works import RunWork, Settlement, StepRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRef:
+    """Which run, and whose."""
+
+    user_id: str
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPlan:
+    """One step of the pinned definition, as far as the workflow needs to know it."""
+
+    id: str
+    effect: str
+    position: int
+    timeout_seconds: float
+    attempts_max: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What a run consists of, recorded in history: the workflow branches on nothing else."""
+
+    status: str
+    blob_id: str = ""
+    steps: list[StepPlan] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRequest:
+    """One step of one run."""
+
+    user_id: str
+    run_id: str
+    step_id: str
+    position: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOutcome:
+    """What a step answers to the workflow: its results are in PostgreSQL."""
+
+    status: str
+    model: str | None = None
+    tokens: int = 0
+    duration_ms: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFailure:
+    """Why a run failed for good: a problem code and a sentence."""
+
+    user_id: str
+    run_id: str
+    code: str
+    detail: str
+
+
+class RunActivities:
+    """Everything a ProviderRun workflow does to the world."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        services: Services,
+        *,
+        step_timeout: timedelta,
+        step_attempts: int,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._schedule = schedule
+        self._services = services
+        self._step_timeout = step_timeout
+        self._step_attempts = step_attempts
+        self._now = now
+
+    @activity.defn(name="Run.load")
+    async def load(self, ref: RunRef) -> RunPlan:
+        """The steps of the run's pinned definition; none if the run has ended or its provider declines the input."""
+        with as_failures():
+            work = await self._work(ref)
+            if work is None:
+                return RunPlan(status="superseded")
+            steps = [self._plan(step, position) for position, step in enumerate(work.definition.steps)]
+            blob_id = str(work.inputs[0].blob_id) if work.anchor_kind == "blob" and work.inputs else ""
+            return RunPlan(status="running", blob_id=blob_id, steps=steps if matches(work) else [])
+
+    @activity.defn(dynamic=True)
+    async def step(self, arguments: Sequence[RawValue]) -> StepOutcome:
+        """One step of one run, recorded; the definition says what it does."""
+        request_ = activity.payload_converter().from_payload(arguments[0].payload, StepRequest)
+        with as_failures():
+            return await self._step(request_)
+
+    @activity.defn(name="Run.settle")
+    async def settle(self, ref: RunRef) -> str:
+        """Stage the outputs, merge them with what people changed, apply: settled or superseded."""
+        with as_failures():
+            user_id, run_id = UUID(ref.user_id), UUID(ref.run_id)
+            for _ in range(MERGE_ATTEMPTS_MAX):
+                work = await self._work(ref)
+                if work is None:
+                    return await self._settle_nothing(user_id, run_id)
+                records = await self._schedule.steps(user_id, run_id)
+                settlement = carry_out(work, records=records, now=self._now())
+                verdicts = await self._schedule.settle(user_id, [settlement], caller=None)
+                if verdicts[run_id] != "moved":
+                    return verdicts[run_id]
+            raise Unavailable("People are editing the output faster than it can be merged.")
+
+    @activity.defn(name="Run.fail")
+    async def fail(self, failure: RunFailure) -> str:
+        """Record that a run failed for good: failed, or what it had ended as before."""
+        with as_failures():
+            user_id, run_id = UUID(failure.user_id), UUID(failure.run_id)
+            records = await self._schedule.steps(user_id, run_id)
+            return await self._schedule.fail(
+                user_id, run_id, code=failure.code, detail=failure.detail, usage=total_usage(records)
+            )
+
+    @activity.defn(name="Run.lose")
+    async def lose(self, failure: RunFailure) -> str:
+        """Free the place of a run whose workflow is gone: its derivation is claimed again."""
+        with as_failures():
+            lost = await self._schedule.lose(UUID(failure.user_id), UUID(failure.run_id))
+            return "lost" if lost else "ended"
+
+    async def _step(self, asked: StepRequest) -> StepOutcome:
+        user_id, run_id = UUID(asked.user_id), UUID(asked.run_id)
+        work = await self._work(RunRef(user_id=asked.user_id, run_id=asked.run_id))
+        if work is None:
+            return StepOutcome(status="superseded")
+        step = work.definition.steps[asked.position]
+        records = await self._schedule.steps(user_id, run_id)
+        done = next((record for record in records if record.step_id == step.id), None)
+        if done is None:
+            status = await self._schedule.begin_step(user_id, run_id, step.id, asked.position, step.type)
+            if status != "running":
+                return StepOutcome(status="superseded")
+            done = await self._carry_out(user_id, work, step, records)
+        return _outcome(done)
+
+    async def _carry_out(
+        self, user_id: UUID, work: RunWork, step: Step, records: Sequence[StepRecord]
+    ) -> StepRecord:
+        context = context_of(work, records, now=self._now())
+        try:
+            if step.effect == "call":
+                record = await self._call(work, step, context)
+            else:
+                entries = run_pure(step, context, schemas=work.schemas) if step.effect == "pure" else {}
+                record = StepRecord(step_id=step.id, entries=entries)
+        except StudioError as error:
+            await self._schedule.fail_step(user_id, work.run_id, step.id, error.problem_code, error.detail)
+            raise
+        await self._schedule.end_step(user_id, work.run_id, record)
+        return record
+
+    async def _call(self, work: RunWork, step: Step, context: dict[str, Any]) -> StepRecord:
+        started = self._now()
+        call = request(step, context)
+        async with heartbeating():
+            answer = await self._services.call(
+                call, key=f"{work.run_id}:{step.id}", timeout=self._timeout(step)
+            )
+        usage = answer.get("usage") if isinstance(answer, dict) else None
+        took_ms = int((self._now() - started).total_seconds() * 1000)
+        return StepRecord(
+            step_id=step.id,
+            entries=absorb(step, answer, context),
+            usage={"duration_ms": took_ms, **(usage if isinstance(usage, dict) else {})},
+        )
+
+    async def _settle_nothing(self, user_id: UUID, run_id: UUID) -> str:
+        """A run that is not running any more: its own status says what became of it (CASCADES rule 3)."""
+        settlement = Settlement(run_id=run_id, outputs=(), usage={})
+        return (await self._schedule.settle(user_id, [settlement], caller=None))[run_id]
+
+    async def _work(self, ref: RunRef) -> RunWork | None:
+        works = await self._schedule.load(UUID(ref.user_id), [UUID(ref.run_id)])
+        return works[0] if works else None
+
+    def _timeout(self, step: Step) -> timedelta:
+        return step.timeout or self._step_timeout
+
+    def _plan(self, step: Step, position: int) -> StepPlan:
+        return StepPlan(
+            id=step.id,
+            effect=step.effect,
+            position=position,
+            timeout_seconds=self._timeout(step).total_seconds(),
+            attempts_max=step.attempts_max or self._step_attempts,
+        )
+
+
+def _outcome(record: StepRecord) -> StepOutcome:
+    usage = record.usage
+    return StepOutcome(
+        status="done",
+        model=usage.get("model"),
+        tokens=int(usage.get("total_tokens") or 0),
+        duration_ms=int(usage.get("duration_ms") or 0),
+    )

@@ -1,0 +1,82 @@
+"""Carrying out a run: from its pinned inputs and recorded steps to a settlement. Pure: no clock, no effect.
+
+Inline runs are carried out here whole; a workflow run's calls are recorded by activities, and what is left, pure
+steps and staging, is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from domain.documents import Document, preview, visible
+from domain.patterns import matches_any
+from domain.settlements import settle_output
+from domain.steps import initial_context, run_pure, stage
+from domain.works import RunOutput, RunWork, Settlement, StepRecord
+
+
+def matches(work: RunWork) -> bool:
+    """Whether the provider wants this input: predicates on content are decided when the input exists (rule 8)."""
+    if not work.trigger_patterns:
+        return True
+    return any(matches_any(work.trigger_patterns, _text(source.document)) for source in work.inputs)
+
+
+def context_of(work: RunWork, records: Sequence[StepRecord], *, now: datetime) -> dict[str, Any]:
+    """What expressions of the next step see: the inputs, the settings, and what finished steps have added."""
+    context = initial_context(work.anchor_kind, work.inputs, work.settings)
+    context["execution_time"] = max(int((now - work.started_at).total_seconds() * 1000), 0)
+    for record in records:
+        context.update(record.entries)
+    return context
+
+
+def carry_out(work: RunWork, *, now: datetime, records: Sequence[StepRecord] = ()) -> Settlement:
+    """Evaluate what is not recorded yet, stage every output and decide what it does to the document there.
+
+    Raises Invalid (``schema_violation``, ``expression_failed``, ``invalid_output``) with faults, for good.
+    """
+    if not matches(work):
+        return Settlement(run_id=work.run_id, outputs=(), usage={"skipped": "no pattern matches the content"})
+    context = context_of(work, records, now=now)
+    recorded = {record.step_id for record in records}
+    outputs = {output.slot: output for output in work.outputs}
+    settled = []
+    for step in work.definition.steps:
+        if step.effect == "stage":
+            output = outputs[step.id]
+            decided = settle_output(output, _staged(work, output, step, context), work.definition.volatile)
+            settled += [decided] if decided is not None else []
+        elif step.id not in recorded:
+            context.update(run_pure(step, context, schemas=work.schemas))
+    usage = total_usage(records)
+    usage["duration_ms"] = context["execution_time"]
+    return Settlement(run_id=work.run_id, outputs=tuple(settled), usage=usage)
+
+
+def total_usage(records: Sequence[StepRecord]) -> dict[str, Any]:
+    """The sum of what the steps used; ``model`` names the models that really answered, in order."""
+    tokens = ("prompt_tokens", "completion_tokens", "total_tokens")
+    usage: dict[str, Any] = {
+        name: sum(int(record.usage.get(name) or 0) for record in records) for name in tokens
+    }
+    models = dict.fromkeys(str(record.usage["model"]) for record in records if record.usage.get("model"))
+    usage["model"] = ", ".join(models) or None
+    usage["tokens"] = usage["total_tokens"]
+    return usage
+
+
+def _staged(work: RunWork, output: RunOutput, step: Any, context: Mapping[str, Any]) -> Document:
+    return Document.parse(stage(step, context, output.schema, title=_title(work)))
+
+
+def _title(work: RunWork) -> str:
+    """An output is called like what it is made from, unless its step says otherwise."""
+    return work.inputs[0].document.title if work.anchor_kind == "blob" and work.inputs else work.anchor_title
+
+
+def _text(document: Document) -> str:
+    seen = visible(document)
+    return str(seen["content"]) if isinstance(seen, dict) and isinstance(seen.get("content"), str) else preview(document)

@@ -1,0 +1,143 @@
+"""Cascade: everything one cause sets in motion, as one durable workflow (CASCADES.md).
+
+PostgreSQL holds the schedule; this workflow only looks at it again and again: advance (plan, claim, inline runs),
+start a child for each workflow run, wait for a child, a doorbell or a due time. It keeps no graph in memory, so it
+can be lost and started again at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
+from temporalio.exceptions import CancelledError as TemporalCancelledError
+from temporalio.exceptions import TerminatedError
+
+from activities.cascades import CascadeActivities
+from activities.runs import RunActivities
+from workflows.contracts import (
+    CASCADE,
+    OUTCOME,
+    PROVIDER,
+    AdvanceResult,
+    CascadeInput,
+    CascadeOutcome,
+    RunFailure,
+    RunRequest,
+    RunToStart,
+)
+from workflows.policies import STORE_RETRY, STORE_TIMEOUT
+from workflows.runs import ProviderRun
+
+
+@workflow.defn(name=CASCADE)
+class Cascade:
+    """One cause and all that follows from it; see the module."""
+
+    def __init__(self) -> None:
+        self._bell = 0
+        self._looked = 0
+        self._children: dict[str, asyncio.Task[None]] = {}
+        self._settled = 0
+
+    @workflow.signal(name="ring")
+    def ring(self, seq: int) -> None:
+        """A doorbell: look again. The number only tells rings apart."""
+        self._bell += 1
+        workflow.logger.debug("doorbell", extra={"seq": seq})
+
+    @workflow.run
+    async def run(self, cause: CascadeInput) -> CascadeOutcome:
+        """Advance until nothing of this cascade is running, claimable or due; return how it stands."""
+        while True:
+            self._looked = self._bell
+            found = await self._advance(cause)
+            for start in found.runs:
+                if start.run_id not in self._children:
+                    self._children[start.run_id] = asyncio.create_task(self._run(cause, start))
+            if found.more:
+                continue
+            if found.closed and not self._children and self._bell == self._looked:
+                return self._end(found.status)
+            if workflow.info().is_continue_as_new_suggested():
+                # Children are abandoned, not awaited: the next run finds them by their ids.
+                workflow.continue_as_new(cause)
+            if not (found.closed and not self._children):
+                await self._wait(found.due_in_seconds)
+
+    async def _advance(self, cause: CascadeInput) -> AdvanceResult:
+        found = await workflow.execute_local_activity_method(
+            CascadeActivities.advance,
+            cause,
+            start_to_close_timeout=STORE_TIMEOUT,
+            retry_policy=STORE_RETRY,
+            summary="plan, claim, run what is cheap",
+        )
+        self._settled += found.inline_runs
+        return found
+
+    async def _run(self, cause: CascadeInput, start: RunToStart) -> None:
+        """One child workflow; whatever becomes of it, its end wakes the cascade."""
+        try:
+            await self._child(cause, start)
+        except WorkflowAlreadyStartedError:
+            # Started before this run of the cascade: its settle rings our doorbell.
+            await workflow.wait_condition(lambda: self._bell > self._looked)
+        except ChildWorkflowError as error:
+            await self._account_for(cause, start, error)
+        finally:
+            self._bell += 1
+            del self._children[start.run_id]
+
+    async def _child(self, cause: CascadeInput, start: RunToStart) -> None:
+        request = RunRequest(
+            user_id=cause.user_id,
+            cascade_id=cause.cascade_id,
+            run_id=start.run_id,
+            provider_id=start.provider_id,
+            label=start.label,
+        )
+        await workflow.execute_child_workflow(
+            ProviderRun.run,
+            request,
+            id=start.workflow_id,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+            static_summary=start.label,
+            search_attributes=workflow.info().typed_search_attributes.updated(
+                PROVIDER.value_set(start.provider_id),
+            ),
+        )
+        self._settled += 1
+
+    async def _account_for(self, cause: CascadeInput, start: RunToStart, error: ChildWorkflowError) -> None:
+        """A child that ended from outside: ended by an operator it counts as failed, else it is run again."""
+        stopped = isinstance(error.cause, TerminatedError | TemporalCancelledError)
+        failure = RunFailure(
+            user_id=cause.user_id,
+            run_id=start.run_id,
+            code="provider_failed",
+            detail="The run's workflow was stopped in Temporal.",
+        )
+        await workflow.execute_local_activity_method(
+            RunActivities.fail if stopped else RunActivities.lose,
+            failure,
+            start_to_close_timeout=STORE_TIMEOUT,
+            retry_policy=STORE_RETRY,
+        )
+
+    async def _wait(self, due_in_seconds: float | None) -> None:
+        timeout = None if due_in_seconds is None else timedelta(seconds=due_in_seconds)
+        try:
+            await workflow.wait_condition(lambda: self._bell > self._looked, timeout=timeout)
+        except asyncio.TimeoutError:
+            workflow.logger.debug("something is due")
+
+    def _end(self, status: str) -> CascadeOutcome:
+        workflow.upsert_search_attributes([OUTCOME.value_set(status)])
+        return CascadeOutcome(status=status, settled_runs=self._settled)
+
+
