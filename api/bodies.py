@@ -118,9 +118,20 @@ def fault(pointer: str, code: str, detail: str) -> Invalid:
     return Invalid(detail, code=code, faults=[Fault(pointer, code, detail)])
 
 
+def encoded(value: Any) -> bytes:
+    """Return JSON for an answer; the database driver's own UUIDs are ids like any other."""
+    return orjson.dumps(value, default=_plain)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Answer a JSON value."""
-    return Response(orjson.dumps(value), status, dict(headers or {}), media_type=JSON)
+    return Response(encoded(value), status, dict(headers or {}), media_type=JSON)
 
 
 def etag(version: int) -> str:

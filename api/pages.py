@@ -20,6 +20,7 @@ import orjson
 from fastapi import Request
 from starlette.responses import Response
 
+from api.bodies import encoded
 from domain.errors import Fault, Invalid, Malformed
 
 LIMIT_DEFAULT = 50
@@ -122,4 +123,4 @@ def page_response(
     if next_cursor is not None:
         query = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
         headers["Link"] = f'<{request.url.path}?{urlencode([*query, ("cursor", next_cursor)])}>; rel="next"'
-    return Response(orjson.dumps(body), headers=headers, media_type="application/json")
+    return Response(encoded(body), headers=headers, media_type="application/json")
