@@ -45,6 +45,7 @@ __all__ = [
     "document_hash",
     "escaped",
     "load",
+    "meta_hash",
     "preview",
     "same",
     "visible",
@@ -170,6 +171,12 @@ def cutoff_hash(document: Document, *, body: Any = None, reads: Collection[str] 
     covered["content_type"] = document.content_type
     covered["body"] = document.body if body is None else body
     return document_hash(canonical(covered, depth_max=DEPTH_MAX + 1))
+
+
+def meta_hash(document: Document) -> str:
+    """Return the hash of title, tags and metadata: what only providers that declare reading them look at."""
+    root = document.to_json()
+    return document_hash(canonical({name: root[name] for name in ("title", "tags", "metadata")}))
 
 
 def visible(document: Document) -> Any:

@@ -101,9 +101,7 @@ class JsonPatch(Patch):
         for index in range(len(self.operations) - 1, -1, -1):
             for member in ("path", "from"):
                 path = self.operations[index].get(member)
-                if isinstance(path, str) and (
-                    f"{pointer}/".startswith(f"{path}/") or path.startswith(f"{pointer}/")
-                ):
+                if isinstance(path, str) and _touches(path.removesuffix("/-"), pointer):
                     return f"/{index}/{member}"
         return ""
 
@@ -231,6 +229,10 @@ def _object(value: Any, pointer: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _invalid([Fault(pointer, "wrong_type", "An object is expected here.")])
     return value
+
+
+def _touches(path: str, pointer: str) -> bool:
+    return f"{pointer}/".startswith(f"{path}/") or path.startswith(f"{pointer}/")
 
 
 def _differs(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> bool:
