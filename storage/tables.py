@@ -239,7 +239,7 @@ schemas = Table(
     _id("id"), _id("owner_id"), _text("slug"), _text("name"), _text("version"), _text("type", "intermediate"),
     _text("definition"), _flag("strict_mode", default=False), _text("examples", "[]"), _text("description", ""),
     _texts("compatible_with"), _flag("published", default=False), _flag("deprecated", default=False),
-    _flag("active", default=True), _time("created_at"),
+    _flag("active", default=True), _time("created_at"), _text("provider_id", ""), _texts("required_fields"),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("owner_id", "slug", "version"),
 )
