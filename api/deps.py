@@ -25,6 +25,7 @@ from storage.events import Events
 from storage.idempotency import IdempotencyKeys
 from storage.members import Members
 from storage.runs import Runs
+from storage.schemas import Schemas
 from storage.users import KeyHolders, Users
 
 
@@ -76,6 +77,7 @@ class Ports:
     runs: Runs
     cascades: CascadeViews
     events: Events
+    schemas: Schemas
 
 
 async def open_ports(settings: Settings) -> Ports:
@@ -111,6 +113,7 @@ async def open_ports(settings: Settings) -> Ports:
         runs=Runs(database),
         cascades=CascadeViews(database),
         events=Events(database),
+        schemas=Schemas(database),
     )
 
 

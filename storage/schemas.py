@@ -183,17 +183,22 @@ def _read(row: Any) -> StoredSchema:
         published=row["published"],
         active=row["active"],
         created_at=row["created_at"],
-        schema=Schema(
-            slug=row["slug"],
-            version=row["version"],
-            definition=orjson.loads(row["definition"]),
-            description=row["description"],
-            strict_mode=row["strict_mode"],
-            required_fields=tuple(row["required_fields"]),
-            examples=tuple(orjson.loads(row["examples"])),
-            role=row["type"],
-            provider_id=row["provider_id"],
-            compatible_with=tuple(row["compatible_with"]),
-            deprecated=row["deprecated"],
-        ),
+        schema=schema_of(row),
+    )
+
+
+def schema_of(row: Any) -> Schema:
+    """Return the schema of a row of ``schemas``."""
+    return Schema(
+        slug=row["slug"],
+        version=row["version"],
+        definition=orjson.loads(row["definition"]),
+        description=row["description"],
+        strict_mode=row["strict_mode"],
+        required_fields=tuple(row["required_fields"]),
+        examples=tuple(orjson.loads(row["examples"])),
+        role=row["type"],
+        provider_id=row["provider_id"],
+        compatible_with=tuple(row["compatible_with"]),
+        deprecated=row["deprecated"],
     )
