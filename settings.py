@@ -42,6 +42,7 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
     "TEMPORAL_HOST": ("workflow.temporal_host",),
     "TEMPORAL_NAMESPACE": ("workflow.namespace",),
     "TEMPORAL_UI_URL": ("workflow.ui_url",),
+    "WORKER_HEALTH_PORT": ("workflow.health_port",),
     "AI_URL": ("services.ai-service.url",),
     "AI_TOKEN": ("services.ai-service.token", "ai.token"),
     "MODEL_URL": ("ai.model_url",),
@@ -131,6 +132,8 @@ class StorageGroup(Group):
     metadata: MetadataGroup = MetadataGroup()
     inline_max: int = Field(default=1_048_576, ge=0)
     """Bytes of stored content below which it stays in PostgreSQL; S3 has the rest."""
+    snapshot_every: Count = 50
+    """Deltas after which a blob's whole document is kept, so that reading any version costs few patches."""
 
 
 class RetryPolicyGroup(Group):
@@ -186,6 +189,8 @@ class WorkflowGroup(Group):
     """Task queue of our workers."""
     ui_url: str | None = None
     """Address of the Temporal UI, for links in answers."""
+    health_port: int = Field(default=0, ge=0, le=65535)
+    """Loopback port on which the worker says that it is up; 0 means none."""
 
 
 class CalledService(Group):
@@ -241,8 +246,6 @@ class CascadesGroup(Group):
     """Inline runs that one activity advances at a time."""
     batch_seconds: float = Field(default=2.0, gt=0)
     """Seconds after which an inline batch ends."""
-    poll_interval: Duration = timedelta(seconds=30)
-    """Pause of a cascade that no doorbell ends."""
     lease_seconds: Count = 60
     """Seconds without a sign of life after which a run may be lost."""
     reconcile_interval: Duration = timedelta(seconds=60)
@@ -260,6 +263,8 @@ class RelayGroup(Group):
     """Pause between looks when no notification arrives."""
     batch: Count = 200
     """Events, and doorbells, taken at a time."""
+    failpoint: str = ""
+    """Name of the point at which the relay kills its process: crash tests only."""
 
 
 class Settings(BaseSettings):

@@ -209,7 +209,7 @@ class RunActivities:
         return works[0] if works else None
 
     def _timeout(self, step: Step) -> timedelta:
-        return step.timeout or self._step_timeout
+        return timedelta(seconds=step.timeout_seconds) if step.timeout_seconds else self._step_timeout
 
     def _plan(self, step: Step, position: int) -> StepPlan:
         return StepPlan(
@@ -217,7 +217,7 @@ class RunActivities:
             effect=step.effect,
             position=position,
             timeout_seconds=self._timeout(step).total_seconds(),
-            attempts_max=step.attempts_max or self._step_attempts,
+            attempts_max=step.max_attempts or self._step_attempts,
         )
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from domain.documents import Document, preview, visible
-from domain.patterns import matches_any
+from domain.patterns import compile_pattern
 from domain.settlements import settle_output
 from domain.steps import initial_context, run_pure, stage
 from domain.works import RunOutput, RunWork, Settlement, StepRecord
@@ -21,7 +21,9 @@ def matches(work: RunWork) -> bool:
     """Whether the provider wants this input: predicates on content are decided when the input exists (rule 8)."""
     if not work.trigger_patterns:
         return True
-    return any(matches_any(work.trigger_patterns, _text(source.document)) for source in work.inputs)
+    patterns = [compile_pattern(pattern) for pattern in work.trigger_patterns]
+    texts = [_text(source.document) for source in work.inputs]
+    return any(pattern.search(text) for pattern in patterns for text in texts)
 
 
 def context_of(work: RunWork, records: Sequence[StepRecord], *, now: datetime) -> dict[str, Any]:
@@ -47,7 +49,8 @@ def carry_out(work: RunWork, *, now: datetime, records: Sequence[StepRecord] = (
     for step in work.definition.steps:
         if step.effect == "stage":
             output = outputs[step.id]
-            decided = settle_output(output, _staged(work, output, step, context), work.definition.volatile)
+            volatile = work.definition.output(step.id).volatile
+            decided = settle_output(output, _staged(work, output, step, context), volatile)
             settled += [decided] if decided is not None else []
         elif step.id not in recorded:
             context.update(run_pure(step, context, schemas=work.schemas))

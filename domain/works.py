@@ -65,11 +65,12 @@ class RunOutput:
 class RunWork:
     """Everything a run reads: nothing in it changes while the run is under way, except its outputs."""
 
+    user_id: UUID
     run_id: UUID
-    status: str
     label: str
     provider_id: str
     anchor_kind: str
+    anchor_title: str
     definition: Definition
     trigger_patterns: tuple[str, ...]
     settings: Mapping[str, Any]

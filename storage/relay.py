@@ -20,8 +20,6 @@ import structlog
 from domain.errors import Unavailable
 from storage.database import Database
 
-EVENTS_BATCH = 500
-DOORBELLS_BATCH = 200
 STARTS_AT_ONCE = 16
 _LEADER_LOCK = 7264539
 
@@ -70,11 +68,13 @@ class Relay:
         starter: Starter,
         *,
         poll: timedelta,
+        batch: int,
         failpoint: Callable[[str], None] = _nothing,
     ) -> None:
         self._database = database
         self._publisher = publisher
         self._starter = starter
+        self._batch = batch
         self._poll_seconds = poll.total_seconds()
         self._failpoint = failpoint
         self._bells = (asyncio.Event(), asyncio.Event())
@@ -141,7 +141,7 @@ class Relay:
             rows = await connection.fetch(
                 "select user_id, seq, id, type, subject, key, data, time from events "
                 "where published_at is null order by time, user_id, seq limit $1",
-                EVENTS_BATCH,
+                self._batch,
             )
         if not rows:
             return False
@@ -156,14 +156,14 @@ class Relay:
                 [row["user_id"] for row in rows],
                 [row["seq"] for row in rows],
             )
-        return len(rows) == EVENTS_BATCH
+        return len(rows) == self._batch
 
     async def ring_doorbells(self) -> bool:
         """Start or wake every cascade with an unsent doorbell; whether there may be more."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(
                 "select user_id, id, seq from cascades where seq > sent_seq order by rung_at limit $1",
-                DOORBELLS_BATCH,
+                self._batch,
             )
         if not rows:
             return False

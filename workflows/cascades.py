@@ -12,22 +12,19 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
 from temporalio.exceptions import CancelledError as TemporalCancelledError
 from temporalio.exceptions import TerminatedError
 
-from activities.cascades import CascadeActivities
-from activities.runs import RunActivities
+from activities.cascades import AdvanceResult, CascadeActivities, CascadeRef, RunToStart
+from activities.runs import RunActivities, RunFailure
 from workflows.contracts import (
     CASCADE,
     OUTCOME,
     PROVIDER,
-    AdvanceResult,
     CascadeInput,
     CascadeOutcome,
-    RunFailure,
     RunRequest,
-    RunToStart,
 )
 from workflows.policies import STORE_RETRY, STORE_TIMEOUT
 from workflows.runs import ProviderRun
@@ -71,7 +68,7 @@ class Cascade:
     async def _advance(self, cause: CascadeInput) -> AdvanceResult:
         found = await workflow.execute_local_activity_method(
             CascadeActivities.advance,
-            cause,
+            CascadeRef(user_id=cause.user_id, cascade_id=cause.cascade_id),
             start_to_close_timeout=STORE_TIMEOUT,
             retry_policy=STORE_RETRY,
             summary="plan, claim, run what is cheap",
@@ -115,6 +112,8 @@ class Cascade:
 
     async def _account_for(self, cause: CascadeInput, start: RunToStart, error: ChildWorkflowError) -> None:
         """A child that ended from outside: ended by an operator it counts as failed, else it is run again."""
+        if isinstance(error.cause, ApplicationError):
+            return  # it failed by itself and has said so
         stopped = isinstance(error.cause, TerminatedError | TemporalCancelledError)
         failure = RunFailure(
             user_id=cause.user_id,

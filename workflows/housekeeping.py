@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from temporalio import workflow
 
-from activities.housekeeping import HousekeepingActivities
-from workflows.contracts import RECONCILE, Reconciled
+from activities.housekeeping import HousekeepingActivities, Reconciled
+from workflows.contracts import RECONCILE
 from workflows.policies import STORE_RETRY
 
 

@@ -11,18 +11,13 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
 
-from activities.runs import RunActivities
+from activities.runs import RunActivities, RunFailure, RunPlan, RunRef, StepOutcome, StepPlan, StepRequest
 from workflows.contracts import (
     BLOB,
     OUTCOME,
     PROVIDER_RUN,
-    RunFailure,
     RunOutcome,
-    RunPlan,
     RunRequest,
-    StepOutcome,
-    StepPlan,
-    StepRequest,
 )
 from workflows.policies import HEARTBEAT_TIMEOUT, STORE_RETRY, STORE_TIMEOUT, step_retry
 
@@ -57,7 +52,7 @@ class ProviderRun:
         # Even superseded or skipped runs are settled: settle alone decides what they count for.
         status: str = await workflow.execute_local_activity_method(
             RunActivities.settle,
-            request,
+            RunRef(user_id=request.user_id, run_id=request.run_id),
             start_to_close_timeout=STORE_TIMEOUT,
             retry_policy=STORE_RETRY,
             summary="apply the delta",
@@ -67,7 +62,7 @@ class ProviderRun:
     async def _load(self, request: RunRequest) -> RunPlan:
         return await workflow.execute_local_activity_method(
             RunActivities.load,
-            request,
+            RunRef(user_id=request.user_id, run_id=request.run_id),
             start_to_close_timeout=STORE_TIMEOUT,
             retry_policy=STORE_RETRY,
             summary=request.label,

@@ -6,7 +6,6 @@ $$ select nullif(current_setting('app.user_id', true), '')::uuid $$;
 create function app_key_hash() returns bytea language sql stable parallel safe as
 $$ select decode(nullif(current_setting('app.key_hash', true), ''), 'hex') $$;
 
-
 CREATE TABLE api_keys (
   user_id UUID NOT NULL,
   id UUID NOT NULL,
@@ -288,6 +287,8 @@ CREATE TABLE schemas (
   deprecated BOOLEAN DEFAULT false NOT NULL,
   active BOOLEAN DEFAULT true NOT NULL,
   created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+  provider_id TEXT DEFAULT '' NOT NULL,
+  required_fields TEXT[] DEFAULT '{}' NOT NULL,
   CONSTRAINT schemas_pkey PRIMARY KEY (id),
   CONSTRAINT schemas_owner_id_slug_version_key UNIQUE (owner_id, slug, version)
 );

@@ -1,0 +1,54 @@
+"""What is open, of all users: ids and lifecycles only, over the role studio_relay."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from storage.database import Database
+
+PASS_MAX = 500
+"""Rows that one reconciliation looks at; the next one sees the rest."""
+
+_IDLE = """
+select user_id, id from cascades
+where status in ('pending', 'running') and sent_seq >= seq and rung_at < now() - $1::interval
+union
+select c.user_id, c.id from cascades c
+join derivations d on d.user_id = c.user_id and d.owner_cascade_id = c.id
+where c.status not in ('pending', 'running') and c.sent_seq >= c.seq and d.unsettled and d.hold is null
+  and d.pending_inputs = 0 and d.run_id is null and (d.run_after is null or d.run_after < now())
+limit $2
+"""
+_EXPIRED = """
+select user_id, id, coalesce(workflow_id, 'cascade:' || cascade_id) from runs
+where status = 'running' and lease_until < now() order by lease_until limit $1
+"""
+
+
+class Registry:
+    """Reads what reconciliation compares with Temporal."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def idle_cascades(self, *, older_than: timedelta) -> list[tuple[UUID, UUID]]:
+        """Open cascades, and closed ones that still own claimable work, as (user, cascade); rung long ago."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_IDLE, older_than, PASS_MAX)
+        return [(row[0], row[1]) for row in rows]
+
+    async def expired_runs(self) -> list[tuple[UUID, UUID, str]]:
+        """Running runs past their lease, as (user, run, id of the workflow that carries them out)."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_EXPIRED, PASS_MAX)
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    async def ring(self, user_id: UUID, cascade_id: UUID) -> None:
+        """Ring a cascade's doorbell; the relay does the rest."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                "update cascades set seq = seq + 1, rung_at = now() where user_id = $1 and id = $2",
+                user_id,
+                cascade_id,
+            )

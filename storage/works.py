@@ -1,0 +1,180 @@
+"""What runs read: pinned inputs, definition, settings, outputs as they stand. A batch costs five queries.
+
+Definitions and schema versions never change, so each process keeps them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import orjson
+
+from domain.definitions import Definition
+from domain.documents import Document
+from domain.errors import StudioError
+from domain.schemas import Schema
+from domain.works import RunInput, RunOutput, RunWork
+from storage.contents import Contents
+from storage.database import Database
+from storage.schemas import schema_of
+
+DEFINITIONS_CACHED = 500
+SCHEMAS_CACHED = 1000
+
+_RUNS = """
+select r.id, r.derivation_id, r.status, r.label, r.definition_digest, r.inputs, r.started_at, p.slug, p.owner_id,
+  p.spec, p.on_conflict, d.anchor_kind, coalesce(i.settings, '{}') as settings,
+  case d.anchor_kind when 'bucket' then k.name else '' end as anchor_title
+from runs r
+join derivations d on d.user_id = r.user_id and d.id = r.derivation_id and d.run_id = r.id
+join providers p on p.id = d.provider_id
+left join instances i on i.user_id = r.user_id and i.id = d.instance_id
+left join buckets k on k.user_id = r.user_id and k.id = d.anchor_id
+where r.user_id = $1 and r.id = any($2) and r.status = 'running'
+"""
+_OUTPUTS = """
+select o.derivation_id, o.slot, o.blob_id, o.machine_hash, b.version, b.document_hash, b.schema_id,
+  b.deleted_at is not null as deleted
+from derivation_outputs o join blobs b on b.user_id = o.user_id and b.id = o.blob_id
+where o.user_id = $1 and o.derivation_id = any($2)
+"""
+_DEFINITIONS = "select owner_id, digest, ir from definitions where digest = any($1)"
+_SCHEMAS = """
+select distinct on (s.slug, s.version) s.* from schemas s
+where s.slug = any($1) and (s.owner_id = $2 or s.published)
+order by s.slug, s.version, (s.owner_id = $2) desc
+"""
+_CONTENTS = "select hash, body, location from contents where user_id = $1 and hash = any($2)"
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Kept(Generic[Key, Value]):
+    """Immutable things that were read once; the least recently used go first."""
+
+    def __init__(self, size_max: int) -> None:
+        self._size_max = size_max
+        self._items: OrderedDict[Key, Value] = OrderedDict()
+
+    def missing(self, keys: Iterable[Key]) -> list[Key]:
+        """The keys that have to be read."""
+        return [key for key in dict.fromkeys(keys) if key not in self._items]
+
+    def put(self, key: Key, value: Value) -> None:
+        """Keep one."""
+        self._items[key] = value
+        if len(self._items) > self._size_max:
+            self._items.popitem(last=False)
+
+    def __getitem__(self, key: Key) -> Value:
+        self._items.move_to_end(key)
+        return self._items[key]
+
+
+class Works:
+    """Loads the work of runs."""
+
+    def __init__(self, database: Database, contents: Contents) -> None:
+        self._database = database
+        self._contents = contents
+        self._definitions: Kept[str, Definition] = Kept(DEFINITIONS_CACHED)
+        self._schemas: Kept[tuple[UUID, str, str], Schema] = Kept(SCHEMAS_CACHED)
+
+    async def load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:
+        """The work of these runs in the order asked for; runs that have ended are left out."""
+        async with self._database.transaction(user_id) as connection:
+            runs = await connection.fetch(_RUNS, user_id, list(run_ids))
+            outputs = await connection.fetch(_OUTPUTS, user_id, [run["derivation_id"] for run in runs])
+            await self._read_definitions(connection, runs)
+            await self._read_schemas(connection, runs)
+            bodies = await connection.fetch(_CONTENTS, user_id, list(_hashes(runs, outputs)))
+        documents = {row["hash"]: await self._document(row) for row in bodies}
+        slots: dict[UUID, list[Any]] = {}
+        for output in outputs:
+            slots.setdefault(output["derivation_id"], []).append(output)
+        works = {
+            run["id"]: self._work(user_id, run, slots.get(run["derivation_id"], []), documents.get) for run in runs
+        }
+        return [works[run_id] for run_id in run_ids if run_id in works]
+
+    async def _read_definitions(self, connection: Any, runs: Sequence[Any]) -> None:
+        missing = self._definitions.missing(run["definition_digest"] for run in runs)
+        if missing:
+            for row in await connection.fetch(_DEFINITIONS, missing):
+                self._definitions.put(row["digest"], Definition.from_json(orjson.loads(row["ir"])))
+
+    async def _read_schemas(self, connection: Any, runs: Sequence[Any]) -> None:
+        """Schema versions that the definitions pin, as the provider's owner sees them."""
+        wanted = [
+            (run["owner_id"], slug, version)
+            for run in runs
+            for slug, version in _references(self._definitions[run["definition_digest"]])
+        ]
+        for owner_id in {owner for owner, _, _ in self._schemas.missing(wanted)}:
+            slugs = [slug for owner, slug, _ in wanted if owner == owner_id]
+            for row in await connection.fetch(_SCHEMAS, slugs, owner_id):
+                self._schemas.put((owner_id, row["slug"], row["version"]), schema_of(row))
+
+    async def _document(self, row: Mapping[str, Any]) -> Document:
+        stored = await self._contents.read(row["hash"], row["body"], row["location"])
+        return Document.stored(orjson.loads(stored))
+
+    def _work(
+        self, user_id: UUID, run: Any, slots: Sequence[Any], document: Callable[[str | None], Document | None]
+    ) -> RunWork:
+        definition = self._definitions[run["definition_digest"]]
+        schemas = {
+            slug: self._schemas[run["owner_id"], slug, version] for slug, version in _references(definition)
+        }
+        spec = orjson.loads(run["spec"])
+        return RunWork(
+            user_id=user_id,
+            run_id=run["id"],
+            label=run["label"],
+            provider_id=run["slug"],
+            anchor_kind=run["anchor_kind"],
+            anchor_title=run["anchor_title"],
+            definition=definition,
+            trigger_patterns=tuple(spec.get("trigger_patterns", ())),
+            settings=orjson.loads(run["settings"]),
+            inputs=tuple(_input(source, document) for source in run["inputs"]),
+            outputs=tuple(
+                RunOutput(
+                    slot=slot["slot"],
+                    blob_id=slot["blob_id"],
+                    version=slot["version"],
+                    deleted=slot["deleted"],
+                    current=document(slot["document_hash"]),
+                    machine=document(slot["machine_hash"]),
+                    schema=schemas[definition.output(slot["slot"]).schema.slug],
+                    on_conflict=run["on_conflict"],
+                )
+                for slot in slots
+            ),
+            schemas=schemas,
+            started_at=run["started_at"],
+        )
+
+
+def _references(definition: Definition) -> list[tuple[str, str]]:
+    pinned = [step.schema for step in definition.steps if step.schema] + [slot.schema for slot in definition.outputs]
+    return list(dict.fromkeys((ref.slug, ref.version) for ref in pinned))
+
+
+def _hashes(runs: Sequence[Any], outputs: Sequence[Any]) -> set[str]:
+    pinned = {source["document_hash"] for run in runs for source in run["inputs"]}
+    standing = {output[name] for output in outputs for name in ("document_hash", "machine_hash") if output[name]}
+    return pinned | standing
+
+
+def _input(source: Mapping[str, Any], document: Callable[[str | None], Document | None]) -> RunInput:
+    found = document(source["document_hash"])
+    if found is None:
+        raise StudioError(f"The content of blob {source['blob_id']} v{source['version']} is gone.", code="integrity")
+    return RunInput(
+        blob_id=UUID(source["blob_id"]), version=source["version"], document=found, position=source["position"]
+    )

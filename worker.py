@@ -1,0 +1,243 @@
+"""The worker process: Temporal workflows and activities, and the relay. Its composition root; ``python -m worker``.
+
+Correctness never depends on how it ends: it may be killed anywhere. On SIGTERM it finishes what is in its hands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+import structlog
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.adapters.services import HttpServices, Service
+from activities.cascades import CascadeActivities
+from activities.housekeeping import HousekeepingActivities
+from activities.runs import RunActivities
+from settings import Settings, load_settings, required
+from storage.bus import Bus
+from storage.contents import Contents, S3Objects
+from storage.database import Database
+from storage.registry import Registry
+from storage.relay import Relay
+from storage.schedule import PostgresSchedule
+from workflows.cascades import Cascade
+from workflows.contracts import SEARCH_ATTRIBUTES
+from workflows.housekeeping import Reconcile
+from workflows.runs import ProviderRun
+from workflows.starter import TemporalStarter
+
+log = structlog.get_logger("worker")
+
+LOCAL_ACTIVITIES_MAX = 100
+WORKFLOW_TASKS_MAX = 100
+CACHED_WORKFLOWS_MAX = 1000
+CONNECT_PAUSE_SECONDS = 0.5
+
+
+async def connect_temporal(settings: Settings) -> Client:
+    """Connect to Temporal, waiting for it as long as it takes: the API accepts writes meanwhile."""
+    while True:
+        try:
+            client = await Client.connect(
+                settings.workflow.temporal_host, namespace=settings.workflow.namespace, identity=f"worker-{os.getpid()}"
+            )
+            await register_search_attributes(client)
+        except (RuntimeError, RPCError, OSError) as error:
+            log.warning("worker.waits_for_temporal", error=str(error)[:200])
+            await asyncio.sleep(CONNECT_PAUSE_SECONDS)
+        else:
+            return client
+
+
+async def register_search_attributes(client: Client) -> None:
+    """Make the search attributes known to the namespace; that they are already is the usual case."""
+    keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+    request = AddSearchAttributesRequest(
+        namespace=client.namespace, search_attributes={key.name: keyword for key in SEARCH_ATTRIBUTES}
+    )
+    try:
+        await client.operator_service.add_search_attributes(request)
+    except RPCError as error:
+        if error.status not in {RPCStatusCode.ALREADY_EXISTS, RPCStatusCode.INVALID_ARGUMENT}:
+            raise
+
+
+def make_worker(
+    client: Client,
+    settings: Settings,
+    *,
+    cascades: CascadeActivities,
+    runs: RunActivities,
+    housekeeping: HousekeepingActivities,
+) -> Worker:
+    """The Temporal worker. The sandbox stays on with every module passed through: half the CPU of the default."""
+    return Worker(
+        client,
+        task_queue=settings.workflow.task_queue,
+        workflows=[Cascade, ProviderRun, Reconcile],
+        activities=[
+            cascades.advance,
+            runs.load,
+            runs.step,
+            runs.settle,
+            runs.fail,
+            runs.lose,
+            housekeeping.reconcile,
+        ],
+        workflow_runner=SandboxedWorkflowRunner(
+            restrictions=SandboxRestrictions.default.with_passthrough_all_modules()
+        ),
+        max_concurrent_activities=settings.providers.max_concurrent,
+        max_concurrent_local_activities=LOCAL_ACTIVITIES_MAX,
+        max_concurrent_workflow_tasks=WORKFLOW_TASKS_MAX,
+        max_cached_workflows=CACHED_WORKFLOWS_MAX,
+        workflow_task_poller_behavior=PollerBehaviorAutoscaling(),
+        activity_task_poller_behavior=PollerBehaviorAutoscaling(),
+        graceful_shutdown_timeout=timedelta(seconds=5),
+    )
+
+
+def failpoint(settings: Settings) -> Callable[[str], None]:
+    """Kill this process at a named point, if the settings say so: crash tests only."""
+
+    def reached(point: str) -> None:
+        if point == settings.relay.failpoint:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return reached
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[None]:
+    """Everything wired and running; leaving the block stops it, in reverse order."""
+    metadata = settings.storage.metadata
+    async with AsyncExitStack() as stack:
+        database = await Database.connect(
+            required(metadata.url, "storage.metadata.url").get_secret_value(), size_max=metadata.pool_size
+        )
+        stack.push_async_callback(database.close)
+        relay_database = await Database.connect(
+            required(metadata.relay_url, "storage.metadata.relay_url").get_secret_value(), size_max=4
+        )
+        stack.push_async_callback(relay_database.close)
+        contents = make_contents(settings, database)
+        stack.push_async_callback(contents.close)
+        services = HttpServices(
+            {
+                name: Service(url=service.url, token=service.token.get_secret_value() if service.token else None)
+                for name, service in settings.services.items()
+            }
+        )
+        stack.push_async_callback(services.close)
+        bus = await Bus.connect(
+            required(settings.events.url, "events.url").get_secret_value(), topics=settings.events.topics.model_dump()
+        )
+        stack.push_async_callback(bus.close)
+        client = await connect_temporal(settings)
+        starter = TemporalStarter(client, settings.workflow.task_queue)
+        schedule = make_schedule(settings, database, contents)
+        worker = make_worker(
+            client,
+            settings,
+            cascades=CascadeActivities(
+                schedule,
+                window=settings.cascades.window,
+                batch=settings.cascades.inline_batch,
+                budget=timedelta(seconds=settings.cascades.batch_seconds),
+            ),
+            runs=RunActivities(
+                schedule,
+                services,
+                step_timeout=settings.providers.timeout,
+                step_attempts=settings.providers.retry_policy.max_attempts,
+            ),
+            housekeeping=HousekeepingActivities(
+                schedule, Registry(relay_database), starter, idle=settings.cascades.reconcile_interval
+            ),
+        )
+        await stack.enter_async_context(worker)
+        relay = Relay(
+            relay_database,
+            bus,
+            starter,
+            poll=settings.relay.poll_interval,
+            batch=settings.relay.batch,
+            failpoint=failpoint(settings),
+        )
+        task = asyncio.create_task(relay.run())
+        stack.push_async_callback(_cancelled, task)
+        await starter.schedule_reconcile(settings.cascades.reconcile_interval)
+        yield
+
+
+def make_contents(settings: Settings, database: Database) -> Contents:
+    """The content store of the settings."""
+    blobs = settings.storage.blobs
+    objects = S3Objects(
+        blobs.bucket,
+        endpoint=blobs.endpoint,
+        access_key=blobs.access_key.get_secret_value() if blobs.access_key else None,
+        secret_key=blobs.secret_key.get_secret_value() if blobs.secret_key else None,
+    )
+    return Contents(database, objects, inline_max=settings.storage.inline_max)
+
+
+def make_schedule(settings: Settings, database: Database, contents: Contents) -> PostgresSchedule:
+    """The schedule of the settings."""
+    return PostgresSchedule(
+        database,
+        contents,
+        lease=timedelta(seconds=settings.cascades.lease_seconds),
+        depth_max=settings.cascades.depth_max,
+        nodes_max=settings.cascades.nodes_max,
+        snapshot_every=settings.storage.snapshot_every,
+    )
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def serve_health(port: int) -> asyncio.Server:
+    """Answer any HTTP request on the loopback with 200: the process is up and wired."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+            await writer.drain()
+        writer.close()
+
+    return await asyncio.start_server(answer, "127.0.0.1", port)
+
+
+async def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    settings = load_settings()
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    async with running(settings):
+        server = await serve_health(settings.workflow.health_port) if settings.workflow.health_port else None
+        log.info("worker.ready", task_queue=settings.workflow.task_queue)
+        await stop.wait()
+        if server is not None:
+            server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

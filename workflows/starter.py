@@ -1,0 +1,128 @@
+"""Starting and waking workflows from outside, and asking whether they are there: the relay's and reconcile's port."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+    WorkflowExecutionStatus,
+)
+from temporalio.common import Priority, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.errors import Unavailable
+from workflows.contracts import (
+    CASCADE,
+    CASCADE_ID,
+    RECONCILE,
+    RECONCILE_SCHEDULE_ID,
+    RING,
+    USER,
+    CascadeInput,
+    CascadeOutcome,
+    cascade_workflow_id,
+)
+
+RPC_TIMEOUT = timedelta(seconds=5)
+ATTEMPTS_MAX = 5
+
+
+class Ringing(Protocol):
+    """A doorbell: which cascade, whose, and its sequence."""
+
+    @property
+    def user_id(self) -> UUID: ...  # noqa: D102
+    @property
+    def cascade_id(self) -> UUID: ...  # noqa: D102
+    @property
+    def seq(self) -> int: ...  # noqa: D102
+
+
+class TemporalStarter:
+    """Starts cascades eagerly: the client is shared with the worker, so the first task skips a round trip."""
+
+    def __init__(self, client: Client, task_queue: str) -> None:
+        self._client = client
+        self._task_queue = task_queue
+
+    async def ring(self, doorbell: Ringing) -> None:
+        """Start the cascade, else wake it: eager start with USE_EXISTING would not ring a running one.
+
+        Raises Unavailable if Temporal does not answer, or if the workflow keeps ending between the two.
+        """
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                if await self._start(doorbell) or await self._signal(doorbell):
+                    return
+            except RPCError as error:
+                raise Unavailable("Temporal does not answer.") from error
+            except (asyncio.TimeoutError, OSError) as error:
+                raise Unavailable("Temporal does not answer.") from error
+        raise Unavailable(f"The cascade {doorbell.cascade_id} could not be woken.")
+
+    async def is_open(self, workflow_id: str) -> bool:
+        """Whether a workflow with this id is running now."""
+        try:
+            found = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return False
+            raise Unavailable("Temporal does not answer.") from error
+        return found.status == WorkflowExecutionStatus.RUNNING
+
+    async def schedule_reconcile(self, every: timedelta) -> None:
+        """Make the reconcile schedule, once for all workers."""
+        schedule = Schedule(
+            action=ScheduleActionStartWorkflow(RECONCILE, id=RECONCILE_SCHEDULE_ID, task_queue=self._task_queue),
+            spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
+            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
+        )
+        try:
+            await self._client.create_schedule(RECONCILE_SCHEDULE_ID, schedule, rpc_timeout=RPC_TIMEOUT)
+        except ScheduleAlreadyRunningError:
+            return
+
+    async def _start(self, doorbell: Ringing) -> bool:
+        try:
+            await self._client.start_workflow(
+                CASCADE,
+                CascadeInput(user_id=str(doorbell.user_id), cascade_id=str(doorbell.cascade_id)),
+                id=cascade_workflow_id(doorbell.cascade_id),
+                task_queue=self._task_queue,
+                result_type=CascadeOutcome,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                request_eager_start=True,
+                search_attributes=TypedSearchAttributes(
+                    [
+                        USER.value_set(str(doorbell.user_id)),
+                        CASCADE_ID.value_set(str(doorbell.cascade_id)),
+                    ]
+                ),
+                priority=Priority(priority_key=2, fairness_key=str(doorbell.user_id)),
+                rpc_timeout=RPC_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
+
+    async def _signal(self, doorbell: Ringing) -> bool:
+        handle = self._client.get_workflow_handle(cascade_workflow_id(doorbell.cascade_id))
+        try:
+            await handle.signal(RING, doorbell.seq, rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return True
