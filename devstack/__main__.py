@@ -21,7 +21,8 @@ from devstack.supervisor import Supervisor, Watcher
 from devstack.units import Unit
 
 FAILED, CONFLICT = 1, 5
-REPLACEABLE: dict[str, type[App]] = {app.name: app for app in (Model, *APPS)}
+_APPS: tuple[type[App], ...] = (Model, *APPS)
+REPLACEABLE = {app.name: app for app in _APPS}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -28,7 +28,7 @@ class App(Service):
 
     module: ClassVar[str]
     health: ClassVar[str] = "/healthz"
-    stop_seconds: ClassVar[float] = 15.0
+    stop_seconds: ClassVar[float] = 10.0
 
     def __init__(self, argv: Sequence[str] | None = None) -> None:
         self._argv = tuple(argv) if argv else (sys.executable, "-m", self.module)

@@ -54,11 +54,12 @@ class Nats(Service):
         return {"NATS_URL": environ["NATS_URL"]} if environ.get("NATS_URL") else None
 
     def endpoints(self, site: Site) -> dict[str, str]:
-        """Return the address with credentials, and the websocket for listeners."""
-        listener = f"{LISTENER}:{site.secrets['nats_listener']}"
+        """Return the address for each account, and the websocket's, where a client shows the account itself."""
+        address = f"{HOST}:{site.ports['nats']}"
         return {
-            "NATS_URL": f"nats://{USER}:{site.secrets['nats']}@{HOST}:{site.ports['nats']}",
-            "NATS_WEBSOCKET_URL": f"ws://{listener}@{HOST}:{site.ports['nats.websocket']}",
+            "NATS_URL": f"nats://{USER}:{site.secrets['nats']}@{address}",
+            "NATS_LISTENER_URL": f"nats://{LISTENER}:{site.secrets['nats_listener']}@{address}",
+            "NATS_WEBSOCKET_URL": f"ws://{HOST}:{site.ports['nats.websocket']}",
         }
 
     def command(self, site: Site) -> Command:

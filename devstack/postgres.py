@@ -104,9 +104,7 @@ class Postgres(Service):
         if not enough_shared_memory():
             settings["dynamic_shared_memory_type"] = "mmap"
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        return self._as_server(
-            site, [folder / "postgres", "-D", self._cluster(site), *options], self._identity(site)
-        )
+        return self._as_server(site, [folder / "postgres", "-D", self._cluster(site), *options], self._identity(site))
 
     def ready(self, site: Site) -> bool:
         """Answer SQL; the database itself is made here on the first start."""

@@ -55,7 +55,11 @@ class S3(Service):
         }
 
     def command(self, site: Site) -> Command:
-        """Return the server; ``mini`` is ready in a second, ``server`` would take up to twelve."""
+        """Return the server; ``mini`` is ready in a second, ``server`` would take up to twelve.
+
+        A master that resumes its own old state elects itself a moment too late for the volume server's first
+        heartbeat one time in seven, which then waits five seconds; the heartbeat tells it the volumes anyway.
+        """
         sockets = site.state.sockets()
         ports = [f"{option}={site.ports[name]}" for name, option in _PORTS.items()]
         return self.server(
@@ -64,8 +68,8 @@ class S3(Service):
                 binary("weed"), "-logtostderr=true", "mini", f"-dir={site.state.folder(self.name)}", f"-ip={HOST}",
                 f"-ip.bind={HOST}", f"-bucket={BUCKET}", "-idleTimeout=2", "-volume.preStopSeconds=0",
                 "-disableHttp", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
-                "-master.telemetry=false", *ports, f"-filer.localSocket={sockets}/filer.sock",
-                f"-s3.localSocket={sockets}/s3.sock",
+                "-master.telemetry=false", "-master.resumeState=false", *ports,
+                f"-filer.localSocket={sockets}/filer.sock", f"-s3.localSocket={sockets}/s3.sock",
             ],
             AWS_ACCESS_KEY_ID=site.secrets["s3_access_key"],
             AWS_SECRET_ACCESS_KEY=site.secrets["s3_secret_key"],

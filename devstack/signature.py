@@ -15,9 +15,7 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 SIGNED_HEADERS = "host;x-amz-content-sha256;x-amz-date"
 
 
-def sign(
-    method: str, url: str, body: bytes, *, access_key: str, secret_key: str, now: dt.datetime
-) -> dict[str, str]:
+def sign(method: str, url: str, body: bytes, *, access_key: str, secret_key: str, now: dt.datetime) -> dict[str, str]:
     """Return the headers that sign one request; ``now`` is UTC."""
     parts = urlsplit(url)
     stamp, day = now.strftime("%Y%m%dT%H%M%SZ"), now.strftime("%Y%m%d")

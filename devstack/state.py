@@ -18,7 +18,9 @@ from devstack import credentials
 from devstack.errors import AlreadyRunning, DevstackError
 
 DEFAULT_NAME = ".studio"
+SHORT_FOLDER = "/tmp"  # noqa: S108 - mkdtemp makes a private folder in it; TMPDIR may be long
 SOCKET_PATH_MAX = 100  # the kernel allows 107 bytes with the file's name
+LOCK_PATIENCE_SECONDS = 0.5  # somebody who only asks who holds the lock holds it himself for a moment
 ORPHAN_GRACE_SECONDS = 10.0  # how long children of a killed supervisor may take to end by themselves
 ORPHAN_KILL_SECONDS = 10.0
 POLL_SECONDS = 0.02
@@ -112,7 +114,7 @@ class StateFolder:
             return inside
         known = Path(self.read("sockets.json").get("path", ""))
         if not (known.name.startswith("studio-") and known.is_dir() and known.stat().st_uid == os.geteuid()):
-            known = Path(tempfile.mkdtemp(prefix="studio-", dir="/tmp"))  # /tmp: TMPDIR may be long
+            known = Path(tempfile.mkdtemp(prefix="studio-", dir=SHORT_FOLDER))
             self.write("sockets.json", {"path": str(known)})
         return known
 
@@ -154,7 +156,9 @@ class StateFolder:
         free only when all of them are gone (two Temporal servers on one database would corrupt it silently).
         Raises AlreadyRunning, or DevstackError when something that we did not start holds on.
         """
-        handle = self._take("lock")
+        deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+        while (handle := self._take("lock")) is None and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
         if handle is None:
             raise AlreadyRunning(f"a stack already runs in {self.path} (pid {self.owner() or 'unknown'})")
         os.ftruncate(handle, 0)

@@ -1,4 +1,4 @@
-"""Keeps a whole Studio running: starts it, restarts what dies on the same ports, stops it in order when told to."""
+"""Keeps a whole Studio running: starts it, restarts what dies on the same ports, stops it in order when told."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Watcher = Callable[[str, str, str], None]
 
 @dataclass(slots=True)
 class Backoff:
-    """When a dying service may start again: at once the first time, then ever later, never later than ten seconds."""
+    """When a dying service may start again: at once the first time, then ever later, within ten seconds."""
 
     deaths: int = 0
     not_before: float = 0.0
