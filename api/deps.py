@@ -17,14 +17,19 @@ from api.pages import Cursors
 from domain.errors import StudioError, Unavailable
 from settings import Settings, required
 from storage.api_keys import ApiKeys
+from storage.blobs import Blobs
 from storage.buckets import Buckets
 from storage.cascade_views import CascadeViews
 from storage.contents import Contents, S3Objects
+from storage.dag import Dags
 from storage.database import Database
+from storage.definitions import Definitions
+from storage.deltas import Deltas
 from storage.events import Events
 from storage.idempotency import IdempotencyKeys
 from storage.members import Members
 from storage.runs import Runs
+from storage.schema_lookup import SchemaLookup
 from storage.schemas import Schemas
 from storage.users import KeyHolders, Users
 
@@ -70,6 +75,10 @@ class Ports:
     installation_id: UUID
     keys: KeyHolders
     idempotency: IdempotencyKeys
+    blobs: Blobs
+    deltas: Deltas
+    dags: Dags
+    schema_lookup: SchemaLookup
     users: Users
     api_keys: ApiKeys
     buckets: Buckets
@@ -78,6 +87,7 @@ class Ports:
     cascades: CascadeViews
     events: Events
     schemas: Schemas
+    definitions: Definitions
 
 
 async def open_ports(settings: Settings) -> Ports:
@@ -106,6 +116,10 @@ async def open_ports(settings: Settings) -> Ports:
         installation_id=installation["id"],
         keys=KeyHolders(database),
         idempotency=IdempotencyKeys(database),
+        blobs=Blobs(database, contents),
+        deltas=Deltas(database, contents),
+        dags=Dags(database),
+        schema_lookup=SchemaLookup(database),
         users=Users(database),
         api_keys=ApiKeys(database),
         buckets=Buckets(database),
@@ -114,6 +128,7 @@ async def open_ports(settings: Settings) -> Ports:
         cascades=CascadeViews(database),
         events=Events(database),
         schemas=Schemas(database),
+        definitions=Definitions(database),
     )
 
 
