@@ -1,6 +1,6 @@
 """Every error as a problem document (RFC 9457), from the one catalogue of ``domain/errors.py``.
 
-``type`` is ``{base}/problems/{code}``, and that page is served. Nothing else in ``api/`` knows a status of an error.
+``type`` is ``{base}/problems/{code}``, and that page is served. Nothing else in ``api/`` knows an error's status.
 """
 
 from __future__ import annotations

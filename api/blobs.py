@@ -1,0 +1,309 @@
+"""Blobs: create, read, change, delete, list."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from pydantic import AliasChoices, Field
+from starlette.responses import Response
+
+from api.auth import Identity, allow
+from api.bodies import (
+    Wire,
+    answer,
+    etag,
+    fault,
+    parsed,
+    path_id,
+    query_int,
+    read,
+    read_body,
+    request_body,
+    require_media,
+)
+from api.deps import Ports, ports_of
+from api.idempotency import Attempt, once
+from api.pages import page_request, page_response
+from api.preconditions import if_match, moved_on, not_modified
+from api.wire import blob_json, blob_url, is_alias, timestamp
+from api.writing import (
+    SCHEMA_OF_DATA,
+    SCHEMA_OF_TEXT,
+    change,
+    changed,
+    cutoff_of,
+    finished,
+    require_schema,
+    respond,
+    schema_of,
+    state_of,
+)
+from domain.blobs import BlobView, Made, NewBlob
+from domain.deltas import DeltaDraft, delete, update
+from domain.documents import Document, content_hash, content_size, preview
+from domain.errors import Fault, Invalid, StudioError
+from domain.ids import parse_id
+from domain.patches import ENVELOPE, JSON_PATCH, MERGE_PATCH, MergePatch, Patch, parse_patch
+from domain.schemas import canonical_slug
+
+router = APIRouter(prefix="/blobs", tags=["blobs"])
+
+BUCKETS_MAX = 20
+"""Buckets that one create may name."""
+VERSION_MAX = 2**31 - 1
+TEXT_EXAMPLE = {"content": "The quick brown fox", "content_type": "text/plain", "metadata": {}}
+PATCH_EXAMPLE = {"delta": {"operation": "update", "patch": {"content": "The quick brown fox jumps"}}}
+
+
+class NewBlobBody(Wire):
+    """A blob to be made: ``content`` (a text) or ``data`` (any JSON), and what is to be known about it."""
+
+    content: Any = None
+    data: Any = Field(default=None, validation_alias=AliasChoices("data", "inline_data"))
+    content_type: str | None = Field(default=None, validation_alias=AliasChoices("content_type", "type"))
+    schema_id: str | None = Field(default=None, max_length=100)
+    title: Any = ""
+    tags: Any = Field(default_factory=list)
+    metadata: Any = Field(default_factory=dict)
+    bucket_ids: list[str] = Field(default_factory=list, max_length=BUCKETS_MAX)
+    parent_id: str | None = Field(default=None, validation_alias=AliasChoices("parent_id", "parent_blob_id"))
+    provider_id: str | None = Field(
+        default=None,
+        max_length=100,
+        validation_alias=AliasChoices("provider_id", "processor_id"),
+        description="Who says this, in the client's words; what derives a blob is recorded by the system.",
+    )
+    storage_type: str | None = Field(
+        default=None,
+        pattern="^(inline|url|reference)$",
+        description="A wish: small content stays in the database, large content does not.",
+    )
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The document as ``domain.documents`` parses it: only what was given."""
+        given = self.model_fields_set & {"content", "data", "content_type", "title", "tags", "metadata"}
+        values = {name: getattr(self, name) for name in given}
+        if values.get("content_type", "") is None:
+            del values["content_type"]
+        return values
+
+
+@router.post(
+    "",
+    operation_id="blobs_create",
+    status_code=201,
+    openapi_extra=request_body(NewBlobBody, example=TEXT_EXAMPLE),
+)
+async def create(request: Request) -> Response:
+    """Make a blob; what reacts to it starts by itself."""
+    ports, identity = ports_of(request), await allow(request, "blobs:write")
+
+    async def work(attempt: Attempt) -> Response:
+        return await _create(request, ports, identity, attempt, await read(request, NewBlobBody))
+
+    return await finished(request, ports, identity, await once(request, ports, identity.user_id, work))
+
+
+async def _create(request: Request, ports: Ports, identity: Identity, attempt: Attempt, body: NewBlobBody) -> Response:
+    document = Document.parse(body.document)
+    default = SCHEMA_OF_TEXT if document.is_text else SCHEMA_OF_DATA
+    schema = await schema_of(ports, identity.user_id, body.schema_id or default)
+    require_schema(schema, document)
+    new = NewBlob(
+        user_id=identity.user_id,
+        blob_id=attempt.id("blob"),
+        delta_id=attempt.id("delta"),
+        cascade_id=attempt.id("cascade"),
+        schema_id=schema.slug,
+        document=document,
+        content_hash=content_hash(document),
+        cutoff_hash=cutoff_of(schema, document),
+        actor=identity.actor,
+        parent_id=None if body.parent_id is None else parse_id(body.parent_id, "/parent_id"),
+        bucket_ids=_bucket_ids(body.bucket_ids),
+        idempotency_key=attempt.key,
+    )
+    made = await ports.blobs.create(new)
+    if made is None:
+        return await changed(request, ports, identity, new.blob_id, 1, status=201)
+    if made.problem is not None:
+        raise _unknown(made, new)
+    ports.bell.ring()
+    return respond(request, _fresh(new, made), 201, cascade_id=new.cascade_id)
+
+
+def _bucket_ids(given: list[str]) -> list[UUID]:
+    ids = [parse_id(value, f"/bucket_ids/{index}") for index, value in enumerate(given)]
+    for index, bucket_id in enumerate(ids):
+        if bucket_id in ids[:index]:
+            raise fault(f"/bucket_ids/{index}", "duplicate_id", "The bucket is named already.")
+    return ids
+
+
+def _unknown(made: Made, new: NewBlob) -> StudioError:
+    if made.problem == "unknown_parent":
+        pointer, detail = "/parent_id", f"There is no blob {new.parent_id}."
+    else:
+        pointer, detail = (
+            f"/bucket_ids/{list(new.bucket_ids).index(made.root_id)}",
+            f"There is no bucket {made.root_id}.",
+        )
+    return Invalid(detail, faults=[Fault(pointer, "not_found", detail)])
+
+
+def _fresh(new: NewBlob, made: Made) -> BlobView:
+    """Return what was just made, without reading it."""
+    return BlobView(
+        id=new.blob_id,
+        version=1,
+        current_version=1,
+        document=new.document,
+        schema_id=new.schema_id,
+        created_by="user",
+        provider_id=None,
+        root_id=made.root_id,
+        depth=made.depth,
+        parent_ids=[] if new.parent_id is None else [new.parent_id],
+        external=made.external,
+        processing_meta={},
+        content_hash=new.content_hash,
+        size=content_size(new.document),
+        preview=preview(new.document),
+        cascade_id=new.cascade_id,
+        created_at=made.created_at,
+        updated_at=made.created_at,
+        deleted=False,
+    )
+
+
+@router.get("", operation_id="blobs_list")
+async def page(request: Request) -> Response:
+    """List blobs, newest first. Filters: schema_id, provider_id (processor_id), tag, bucket_id."""
+    ports, identity = ports_of(request), await allow(request, "blobs:read")
+    query = request.query_params
+    bucket = query.get("bucket_id")
+    schema = query.get("schema_id")
+    schema_id = None if schema is None else canonical_slug(schema)
+    provider_id = query.get("provider_id", query.get("processor_id"))
+    tag = query.get("tag")
+    bucket_id = None if bucket is None else parse_id(bucket, "/query/bucket_id")
+    filters = {"schema_id": schema_id, "provider_id": provider_id, "tag": tag, "bucket_id": bucket_id}
+    wanted = page_request(request, ports.cursors, identity.user_id, {**filters, "processor_id": None})
+    before = None if wanted.after is None else (datetime.fromisoformat(wanted.after[0]), UUID(wanted.after[1]))
+    blobs, more = await ports.blobs.page(
+        identity.user_id,
+        limit=wanted.limit,
+        before=before,
+        schema_id=schema_id,
+        provider_id=provider_id,
+        tag=tag,
+        bucket_id=bucket_id,
+    )
+    alias = is_alias(request)
+    return page_response(
+        request,
+        ports.cursors,
+        wanted,
+        blobs,
+        lambda blob: (timestamp(blob.created_at), str(blob.id)),
+        show=lambda blob: blob_json(blob, alias=alias),
+        more=more,
+    )
+
+
+@router.get("/{blob_id}", operation_id="blobs_get")
+async def get(request: Request, blob_id: str) -> Response:
+    """Read a blob as it is, or as it was: ``?version=3``."""
+    ports, identity = ports_of(request), await allow(request, "blobs:read")
+    blob = await wanted_version(request, ports, identity, blob_id)
+    if not_modified(request, etag(blob.version)):
+        return Response(status_code=304, headers={"ETag": etag(blob.version)})
+    return answer(blob_json(blob, alias=is_alias(request)), headers={"ETag": etag(blob.version)})
+
+
+async def wanted_version(request: Request, ports: Ports, identity: Identity, blob_id: str) -> BlobView:
+    """Return the blob of the path at the version of the query, or as it is; 404, 410, 422."""
+    identifier = path_id(blob_id, "blob_id")
+    version = query_int(request, "version", low=0, high=VERSION_MAX)
+    if version is None:
+        return await ports.blobs.living(identity.user_id, identifier)
+    return await ports.blobs.get(identity.user_id, identifier, version)
+
+
+@router.patch(
+    "/{blob_id}",
+    operation_id="blobs_update",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON_PATCH: {"schema": {"type": "array", "items": {"type": "object"}}},
+                MERGE_PATCH: {"schema": {"type": "object"}},
+                ENVELOPE: {"schema": {"type": "object"}, "example": PATCH_EXAMPLE},
+            },
+        }
+    },
+)
+async def patch(request: Request, blob_id: str) -> Response:
+    """Change a blob by RFC 6902, RFC 7396, or ``{"delta": {"operation": "update", "patch": {…}}}``."""
+    ports, identity = ports_of(request), await allow(request, "blobs:write")
+    identifier = path_id(blob_id, "blob_id")
+
+    async def work(attempt: Attempt) -> Response:
+        if attempt.keyed and (done := await ports.deltas.outcome(identity.user_id, attempt.id("delta"))):
+            return await changed(request, ports, identity, done.blob_id, done.version, status=200)
+        blob = await ports.blobs.living(identity.user_id, identifier)
+        media = require_media(request, (ENVELOPE, JSON_PATCH, MERGE_PATCH))
+        wanted = parse_patch(media, parsed(await read_body(request)))
+        match = if_match(request, required=media != ENVELOPE)
+        pinned = wanted.from_version is not None
+        schema = await schema_of(ports, identity.user_id, blob.schema_id)
+
+        def decide(current: BlobView) -> DeltaDraft | None:
+            if pinned and current.version != wanted.from_version:
+                url = f"{blob_url(current.id)}/deltas?from_version={wanted.from_version}"
+                raise moved_on(current.version, url, by_header=False)
+            draft = update(state_of(current), wanted)
+            if draft is not None:
+                require_schema(schema, draft.document, relocate=_relocation(wanted))
+            return draft
+
+        return await change(request, ports, identity, blob, attempt, decide=decide, match=match, pinned=pinned)
+
+    return await finished(request, ports, identity, await once(request, ports, identity.user_id, work))
+
+
+def _relocation(wanted: Patch) -> Any:
+    base = wanted.base if isinstance(wanted, MergePatch) else ""
+
+    def relocate(pointer: str) -> str:
+        moved = wanted.relocated(Invalid("", faults=[Fault(pointer, "schema_violation", "")])).faults[0].pointer
+        return moved or base + pointer
+
+    return relocate
+
+
+@router.delete("/{blob_id}", operation_id="blobs_delete", status_code=204)
+async def remove(request: Request, blob_id: str) -> Response:
+    """Delete a blob: a delta like any other; every version stays readable."""
+    ports, identity = ports_of(request), await allow(request, "blobs:write")
+    identifier = path_id(blob_id, "blob_id")
+
+    async def work(attempt: Attempt) -> Response:
+        if attempt.keyed and (done := await ports.deltas.outcome(identity.user_id, attempt.id("delta"))):
+            return await changed(request, ports, identity, done.blob_id, done.version, status=204)
+        blob = await ports.blobs.living(identity.user_id, identifier)
+        match = if_match(request)
+
+        def decide(current: BlobView) -> DeltaDraft:
+            return delete(state_of(current))
+
+        return await change(
+            request, ports, identity, blob, attempt, decide=decide, match=match, pinned=False, status=204
+        )
+
+    return await finished(request, ports, identity, await once(request, ports, identity.user_id, work))

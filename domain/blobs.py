@@ -1,0 +1,122 @@
+"""Blobs as they are written and read: what passes between the front end and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from domain.deltas import DeltaDraft
+from domain.documents import Document
+from domain.errors import Fault
+from domain.schemas import Validator
+from domain.volatile import strip_volatile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewBlob:
+    """Everything one create writes; the ids are the caller's, so that a retry meets its first attempt."""
+
+    user_id: UUID
+    blob_id: UUID
+    delta_id: UUID
+    cascade_id: UUID
+    schema_id: str
+    document: Document
+    content_hash: str
+    cutoff_hash: str
+    actor: str
+    parent_id: UUID | None = None
+    bucket_ids: Sequence[UUID] = ()
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlobView:
+    """A blob as it is, or was, at one version."""
+
+    id: UUID
+    version: int
+    current_version: int
+    document: Document
+    schema_id: str
+    created_by: str
+    provider_id: str | None
+    root_id: UUID
+    depth: int
+    parent_ids: Sequence[UUID]
+    external: bool
+    """Whether the document is kept outside of PostgreSQL."""
+    processing_meta: Mapping[str, Any]
+    content_hash: str
+    size: int
+    preview: str
+    cascade_id: UUID | None
+    created_at: datetime
+    updated_at: datetime
+    deleted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of a create: ``problem`` says why nothing was written, and about which id."""
+
+    created_at: datetime
+    root_id: UUID
+    depth: int
+    problem: str | None
+    external: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDelta:
+    """One person's change, decided and verified, to be written if the blob is still at ``draft.from_version``."""
+
+    user_id: UUID
+    blob_id: UUID
+    delta_id: UUID
+    cascade_id: UUID
+    draft: DeltaDraft
+    cutoff_hash: str
+    actor: str
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of it: ``applied``, or ``conflict``, ``deleted``, ``not_found`` with the current version."""
+
+    status: str
+    version: int
+    cascade_id: UUID | None
+    updated_at: datetime
+    external: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A delta that an earlier attempt of the same request applied."""
+
+    blob_id: UUID
+    version: int
+    cascade_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlobSchema:
+    """A schema as a write needs it: compiled, and known to have volatile fields or not."""
+
+    slug: str
+    definition: dict[str, Any] | bool
+    validator: Validator
+    has_volatile: bool
+
+    def faults(self, value: Any) -> list[Fault]:
+        """Return every way in which a value violates the schema."""
+        return self.validator.faults(value)
+
+    def lasting(self, value: Any) -> Any:
+        """Return the value without its volatile fields; None stands for "there are none"."""
+        return strip_volatile(self.definition, value) if self.has_volatile else None
