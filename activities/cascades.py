@@ -12,8 +12,8 @@ from temporalio import activity
 
 from activities.errors import as_failures
 from domain.errors import StudioError
-from domain.ports import Schedule
 from domain.execution import carry_out
+from domain.ports import Schedule
 from domain.works import Claim, ClaimedRun, RunWork, Settlement
 
 MERGE_ATTEMPTS_MAX = 8
@@ -109,9 +109,7 @@ class CascadeActivities:
             try:
                 settlements.append(carry_out(work, now=self._now()))
             except StudioError as error:
-                await self._schedule.fail(
-                    user_id, work.run_id, code=error.problem_code, detail=error.detail, usage={}
-                )
+                await self._schedule.fail(user_id, work.run_id, code=error.problem_code, detail=error.detail, usage={})
         return settlements
 
     def _result(self, claim: Claim, done: int, *, more: bool) -> AdvanceResult:

@@ -50,9 +50,7 @@ class Registry(Protocol):
 class HousekeepingActivities:
     """The work of the reconcile schedule."""
 
-    def __init__(
-        self, schedule: Schedule, registry: Registry, workflows: Workflows, *, idle: timedelta
-    ) -> None:
+    def __init__(self, schedule: Schedule, registry: Registry, workflows: Workflows, *, idle: timedelta) -> None:
         self._schedule = schedule
         self._registry = registry
         self._workflows = workflows

@@ -20,9 +20,9 @@ from activities.errors import as_failures
 from activities.heartbeat import heartbeating
 from domain.definitions import Step
 from domain.errors import StudioError, Unavailable
+from domain.execution import carry_out, context_of, evaluate, matches, total_usage
 from domain.ports import Schedule, Services
-from domain.execution import carry_out, context_of, matches, total_usage
-from domain.steps import absorb, request, run_pure
+from domain.steps import absorb, request
 from domain.works import RunWork, Settlement, StepRecord
 
 
@@ -168,15 +168,13 @@ class RunActivities:
             done = await self._carry_out(user_id, work, step, records)
         return _outcome(done)
 
-    async def _carry_out(
-        self, user_id: UUID, work: RunWork, step: Step, records: Sequence[StepRecord]
-    ) -> StepRecord:
+    async def _carry_out(self, user_id: UUID, work: RunWork, step: Step, records: Sequence[StepRecord]) -> StepRecord:
         context = context_of(work, records, now=self._now())
         try:
             if step.effect == "call":
                 record = await self._call(work, step, context)
             else:
-                entries = run_pure(step, context, schemas=work.schemas) if step.effect == "pure" else {}
+                entries = evaluate(work, step, context) if step.effect == "pure" else {}
                 record = StepRecord(step_id=step.id, entries=entries)
         except StudioError as error:
             await self._schedule.fail_step(user_id, work.run_id, step.id, error.problem_code, error.detail)
@@ -188,9 +186,7 @@ class RunActivities:
         started = self._now()
         call = request(step, context)
         async with heartbeating():
-            answer = await self._services.call(
-                call, key=f"{work.run_id}:{step.id}", timeout=self._timeout(step)
-            )
+            answer = await self._services.call(call, key=f"{work.run_id}:{step.id}", patience=self._timeout(step))
         usage = answer.get("usage") if isinstance(answer, dict) else None
         took_ms = int((self._now() - started).total_seconds() * 1000)
         return StepRecord(

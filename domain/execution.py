@@ -7,13 +7,15 @@ steps and staging, is the same.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from domain.definitions import Step
 from domain.documents import Document, preview, visible
 from domain.patterns import compile_pattern
 from domain.settlements import settle_output
-from domain.steps import initial_context, run_pure, stage
+from domain.steps import InputBlob, initial_context, run_pure, stage
 from domain.works import RunOutput, RunWork, Settlement, StepRecord
 
 
@@ -28,7 +30,13 @@ def matches(work: RunWork) -> bool:
 
 def context_of(work: RunWork, records: Sequence[StepRecord], *, now: datetime) -> dict[str, Any]:
     """What expressions of the next step see: the inputs, the settings, and what finished steps have added."""
-    context = initial_context(work.anchor_kind, work.inputs, work.settings)
+    inputs = [
+        InputBlob(
+            blob_id=str(source.blob_id), version=source.version, document=source.document, position=source.position
+        )
+        for source in work.inputs
+    ]
+    context = initial_context(inputs, work.settings, collection=work.anchor_kind != "blob", reads=work.reads)
     context["execution_time"] = max(int((now - work.started_at).total_seconds() * 1000), 0)
     for record in records:
         context.update(record.entries)
@@ -53,7 +61,7 @@ def carry_out(work: RunWork, *, now: datetime, records: Sequence[StepRecord] = (
             decided = settle_output(output, _staged(work, output, step, context), volatile)
             settled += [decided] if decided is not None else []
         elif step.id not in recorded:
-            context.update(run_pure(step, context, schemas=work.schemas))
+            context.update(evaluate(work, step, context))
     usage = total_usage(records)
     usage["duration_ms"] = context["execution_time"]
     return Settlement(run_id=work.run_id, outputs=tuple(settled), usage=usage)
@@ -62,24 +70,30 @@ def carry_out(work: RunWork, *, now: datetime, records: Sequence[StepRecord] = (
 def total_usage(records: Sequence[StepRecord]) -> dict[str, Any]:
     """The sum of what the steps used; ``model`` names the models that really answered, in order."""
     tokens = ("prompt_tokens", "completion_tokens", "total_tokens")
-    usage: dict[str, Any] = {
-        name: sum(int(record.usage.get(name) or 0) for record in records) for name in tokens
-    }
+    usage: dict[str, Any] = {name: sum(int(record.usage.get(name) or 0) for record in records) for name in tokens}
     models = dict.fromkeys(str(record.usage["model"]) for record in records if record.usage.get("model"))
     usage["model"] = ", ".join(models) or None
     usage["tokens"] = usage["total_tokens"]
     return usage
 
 
-def _staged(work: RunWork, output: RunOutput, step: Any, context: Mapping[str, Any]) -> Document:
-    return Document.parse(stage(step, context, output.schema, title=_title(work)))
+def evaluate(work: RunWork, step: Step, context: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pure step adds to the context; raises Invalid where it cannot be evaluated."""
+    return run_pure(step, context, None if step.schema is None else work.schemas[step.schema.slug])
+
+
+def _staged(work: RunWork, output: RunOutput, step: Step, context: Mapping[str, Any]) -> Document:
+    """The new machine document; it is called like what it is made from unless its step says otherwise."""
+    document = Document.stored(stage(step, context, output.schema))
+    return document if document.title else replace(document, title=_title(work))
 
 
 def _title(work: RunWork) -> str:
-    """An output is called like what it is made from, unless its step says otherwise."""
     return work.inputs[0].document.title if work.anchor_kind == "blob" and work.inputs else work.anchor_title
 
 
 def _text(document: Document) -> str:
     seen = visible(document)
-    return str(seen["content"]) if isinstance(seen, dict) and isinstance(seen.get("content"), str) else preview(document)
+    return (
+        str(seen["content"]) if isinstance(seen, dict) and isinstance(seen.get("content"), str) else preview(document)
+    )

@@ -26,20 +26,24 @@ class Schedule(Protocol):
         """What these runs read; runs that have ended are left out."""
         ...
 
-    async def settle(
-        self, user_id: UUID, settlements: Sequence[Settlement], *, caller: UUID | None
-    ) -> dict[UUID, str]:
+    async def settle(self, user_id: UUID, settlements: Sequence[Settlement], *, caller: UUID | None) -> dict[UUID, str]:
         """End runs: ``settled``, ``superseded``, or ``moved`` when an output changed since the merge."""
         ...
 
-    async def fail(
-        self, user_id: UUID, run_id: UUID, *, code: str, detail: str, usage: Mapping[str, Any]
-    ) -> str:
+    async def fail(self, user_id: UUID, run_id: UUID, *, code: str, detail: str, usage: Mapping[str, Any]) -> str:
         """End a run for good as failed; its descendants are blocked by it."""
         ...
 
-    async def begin_step(self, user_id: UUID, run_id: UUID, step_id: str, position: int, kind: str) -> None:
-        """Record that a step is under way, and extend the run's lease."""
+    async def lose(self, user_id: UUID, run_id: UUID) -> bool:
+        """Free the place of a run that nothing carries out any more; False if it has ended."""
+        ...
+
+    async def begin_step(self, user_id: UUID, run_id: UUID, step_id: str, position: int, kind: str) -> str:
+        """Record that a step is under way and extend the run's lease; answer the run's status."""
+        ...
+
+    async def fail_step(self, user_id: UUID, run_id: UUID, step_id: str, code: str, detail: str) -> None:
+        """Record why the latest attempt of a step failed; a later success replaces it."""
         ...
 
     async def end_step(self, user_id: UUID, run_id: UUID, record: StepRecord) -> None:
@@ -54,8 +58,8 @@ class Schedule(Protocol):
 class Services(Protocol):
     """The services that definitions may call by name."""
 
-    async def call(self, call: ServiceCall, *, key: str, timeout: timedelta) -> Any:
-        """Call and return the answer's JSON. ``key`` makes a repeated call recognisable to the service.
+    async def call(self, call: ServiceCall, *, key: str, patience: timedelta) -> Any:
+        """Call and return the answer's JSON. ``key`` makes a repeated call recognisable, ``patience`` bounds it.
 
         Raises ProviderFailed (``service_rejected``, ``egress_denied``) for good, Unavailable
         (``service_unavailable``, members ``retry_after``) where a retry may help.

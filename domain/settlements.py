@@ -12,7 +12,8 @@ from typing import Any
 from domain.diffs import diff, patch_bytes
 from domain.documents import Document, cutoff_hash, document_hash, visible
 from domain.merge import Merge, merge
-from domain.schemas import Schema, compile_validator, strip_volatile
+from domain.schemas import Schema
+from domain.volatile import strip_volatile
 from domain.works import RunOutput, SettledOutput
 
 
@@ -23,10 +24,7 @@ def output_cutoff(document: Document, schema: Schema, volatile: tuple[str, ...] 
     """
     if document.is_text:
         return cutoff_hash(document)
-    body = strip_volatile(schema.definition, document.body)
-    for pointer in volatile:
-        body = _without(body, pointer.split("/")[1:])
-    return cutoff_hash(document, body=body)
+    return cutoff_hash(document, body=strip_volatile(schema.definition, document.body, also=volatile))
 
 
 def settle_output(output: RunOutput, staged: Document, volatile: tuple[str, ...] = ()) -> SettledOutput | None:
@@ -55,7 +53,7 @@ def settle_output(output: RunOutput, staged: Document, volatile: tuple[str, ...]
 def _merged(output: RunOutput, head: Document, current: Document, staged: Document) -> Merge:
     """Merge, and hold the result against the output schema: what does not satisfy it is a conflict."""
     merged = merge(head, current, staged, on_conflict=output.on_conflict)
-    if not merged.changed or not compile_validator(output.schema.definition).faults(visible(merged.document)):
+    if not merged.changed or not output.schema.validator.faults(visible(merged.document)):
         return merged
     return Merge(document=current, conflicts=merge(head, current, staged, on_conflict="wait").conflicts, changed=False)
 
@@ -91,13 +89,3 @@ def _same(head: Document, staged: Document, schema: Schema, volatile: tuple[str,
     if (head.title, head.tags, head.metadata) != (staged.title, staged.tags, staged.metadata):
         return False
     return output_cutoff(head, schema, volatile) == output_cutoff(staged, schema, volatile)
-
-
-def _without(value: Any, tokens: list[str]) -> Any:
-    """The value without the member that the pointer's tokens name; unchanged if there is none."""
-    if not tokens or not isinstance(value, dict) or tokens[0] not in value:
-        return value
-    name, *rest = tokens
-    if not rest:
-        return {key: member for key, member in value.items() if key != name}
-    return {**value, name: _without(value[name], rest)}

@@ -73,6 +73,7 @@ class RunWork:
     anchor_title: str
     definition: Definition
     trigger_patterns: tuple[str, ...]
+    reads: frozenset[str]
     settings: Mapping[str, Any]
     inputs: tuple[RunInput, ...]
     outputs: tuple[RunOutput, ...]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
 from alembic import command
 from alembic.config import Config
 
+from domain.errors import Invalid
 from migrations.seed import seed
 from settings import Settings, load_settings
 
@@ -54,28 +55,26 @@ async def make_roles(url: str, passwords: dict[str, str]) -> None:
         async with connection.transaction():
             await connection.execute("select pg_advisory_xact_lock(7264537)")
             await connection.execute(_ROLES)
-            for role, password in passwords.items():
+            for role in sorted(passwords.keys() & {"studio_app", "studio_relay"}):
+                password = passwords[role]
                 literal = await connection.fetchval("select quote_literal($1::text)", password)
                 await connection.execute(f"alter role {role} password {literal}")
     finally:
         await connection.close()
 
 
-def with_role(url: str, role: str, password: str) -> str:
-    """The same database under another role."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{role}:{quote(password, safe='')}@{host}"))
-
-
 def migrate(settings: Settings) -> None:
-    """Bring the database up to this code; see the module."""
-    url = settings.database.admin_url.get_secret_value()
+    """Bring the database up to this code; see the module. Passwords of the roles are those of their URLs."""
+    metadata = settings.storage.metadata
+    if metadata.admin_url is None:
+        raise Invalid("DATABASE_ADMIN_URL is not set.", code="missing_field")
+    url = metadata.admin_url.get_secret_value()
     passwords = {
-        "studio_app": settings.database.app_password.get_secret_value(),
-        "studio_relay": settings.database.relay_password.get_secret_value(),
+        str(parts.username): unquote(parts.password)
+        for parts in (urlsplit(u.get_secret_value()) for u in (metadata.url, metadata.relay_url) if u)
+        if parts.password
     }
-    asyncio.run(make_roles(url, {role: password for role, password in passwords.items() if password}))
+    asyncio.run(make_roles(url, passwords))
     command.upgrade(alembic_config(url), "head")
     asyncio.run(seed(settings))
 

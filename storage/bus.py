@@ -62,7 +62,7 @@ class Bus:
             await self._ensure_stream()
             for start in range(0, len(rows), IN_FLIGHT_MAX):
                 await asyncio.gather(*(self._publish(row) for row in rows[start : start + IN_FLIGHT_MAX]))
-        except (NatsError, OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, NatsError, OSError) as error:
             self._ready = False
             raise Unavailable("NATS does not answer.") from error
 

@@ -185,7 +185,5 @@ class Relay:
 
     async def _ring(self, gate: asyncio.Semaphore, row: Any) -> Any:
         async with gate:
-            await self._starter.ring(
-                Doorbell(user_id=row["user_id"], cascade_id=row["id"], seq=row["seq"])
-            )
+            await self._starter.ring(Doorbell(user_id=row["user_id"], cascade_id=row["id"], seq=row["seq"]))
         return row

@@ -75,9 +75,7 @@ class PostgresSchedule:
         """What these runs read; runs that have ended are left out."""
         return await self._works.load(user_id, run_ids)
 
-    async def settle(
-        self, user_id: UUID, settlements: Sequence[Settlement], *, caller: UUID | None
-    ) -> dict[UUID, str]:
+    async def settle(self, user_id: UUID, settlements: Sequence[Settlement], *, caller: UUID | None) -> dict[UUID, str]:
         """End runs: ``settled``, ``superseded``, or ``moved`` when an output changed since the merge."""
         outputs = [(settled.run_id, output) for settled in settlements for output in settled.outputs]
         columns = [await self._columns(user_id, run_id, output) for run_id, output in outputs]
@@ -95,9 +93,7 @@ class PostgresSchedule:
             )
         return {row["run_id"]: row["status"] for row in rows}
 
-    async def fail(
-        self, user_id: UUID, run_id: UUID, *, code: str, detail: str, usage: Mapping[str, Any]
-    ) -> str:
+    async def fail(self, user_id: UUID, run_id: UUID, *, code: str, detail: str, usage: Mapping[str, Any]) -> str:
         """End a run for good as failed; its descendants are blocked by it."""
         async with self._gate(user_id):
             row = await self._database.call(
@@ -226,8 +222,8 @@ _OUTPUT_COLUMNS = (
     "uuid", "text", "int", "boolean", "text", "text", "text", "text", "text", "text", "bigint", "bytea", "text",
     "text", "text", "text", "text", "bigint", "bytea", "text", "text", "text",
 )  # fmt: skip
-_SETTLE = (
-    "select * from settle_runs($1, $2, $3, $4, "
+_SETTLE = (  # the types are this module's own
+    "select * from settle_runs($1, $2, $3, $4, "  # noqa: S608
     + ", ".join(f"${index + 5}::{kind}[]" for index, kind in enumerate(_OUTPUT_COLUMNS))
     + f", ${len(_OUTPUT_COLUMNS) + 5})"
 )
@@ -253,5 +249,3 @@ def _claimed(run: Mapping[str, Any]) -> ClaimedRun:
         label=run["label"],
         workflow_id=run["workflow_id"],
     )
-
-

@@ -127,9 +127,7 @@ class Works:
         self, user_id: UUID, run: Any, slots: Sequence[Any], document: Callable[[str | None], Document | None]
     ) -> RunWork:
         definition = self._definitions[run["definition_digest"]]
-        schemas = {
-            slug: self._schemas[run["owner_id"], slug, version] for slug, version in _references(definition)
-        }
+        schemas = {slug: self._schemas[run["owner_id"], slug, version] for slug, version in _references(definition)}
         spec = orjson.loads(run["spec"])
         return RunWork(
             user_id=user_id,
@@ -140,6 +138,7 @@ class Works:
             anchor_title=run["anchor_title"],
             definition=definition,
             trigger_patterns=tuple(spec.get("trigger_patterns", ())),
+            reads=frozenset(spec.get("reads", ())),
             settings=orjson.loads(run["settings"]),
             inputs=tuple(_input(source, document) for source in run["inputs"]),
             outputs=tuple(

@@ -11,10 +11,9 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.common import WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
+from temporalio.common import SearchAttributePair, WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, ChildWorkflowError, TerminatedError, WorkflowAlreadyStartedError
 from temporalio.exceptions import CancelledError as TemporalCancelledError
-from temporalio.exceptions import TerminatedError
 
 from activities.cascades import AdvanceResult, CascadeActivities, CascadeRef, RunToStart
 from activities.runs import RunActivities, RunFailure
@@ -105,7 +104,7 @@ class Cascade:
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
             static_summary=start.label,
             search_attributes=workflow.info().typed_search_attributes.updated(
-                PROVIDER.value_set(start.provider_id),
+                SearchAttributePair(PROVIDER, start.provider_id),
             ),
         )
         self._settled += 1
@@ -132,11 +131,9 @@ class Cascade:
         timeout = None if due_in_seconds is None else timedelta(seconds=due_in_seconds)
         try:
             await workflow.wait_condition(lambda: self._bell > self._looked, timeout=timeout)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             workflow.logger.debug("something is due")
 
     def _end(self, status: str) -> CascadeOutcome:
         workflow.upsert_search_attributes([OUTCOME.value_set(status)])
         return CascadeOutcome(status=status, settled_runs=self._settled)
-
-

@@ -9,7 +9,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
+from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 from activities.runs import RunActivities, RunFailure, RunPlan, RunRef, StepOutcome, StepPlan, StepRequest
 from workflows.contracts import (
@@ -69,11 +70,9 @@ class ProviderRun:
         )
 
     async def _step(self, request: RunRequest, step: StepPlan) -> StepOutcome:
-        argument = StepRequest(
-            user_id=request.user_id, run_id=request.run_id, step_id=step.id, position=step.position
-        )
+        argument = StepRequest(user_id=request.user_id, run_id=request.run_id, step_id=step.id, position=step.position)
         if step.effect != "call":
-            return await workflow.execute_local_activity(
+            done: StepOutcome = await workflow.execute_local_activity(
                 step.id,
                 argument,
                 result_type=StepOutcome,
@@ -81,7 +80,8 @@ class ProviderRun:
                 retry_policy=STORE_RETRY,
                 summary=step.id,
             )
-        return await workflow.execute_activity(
+            return done
+        called: StepOutcome = await workflow.execute_activity(
             step.id,
             argument,
             result_type=StepOutcome,
@@ -91,6 +91,7 @@ class ProviderRun:
             retry_policy=step_retry(step.attempts_max),
             summary=request.label,
         )
+        return called
 
     async def _fail(self, request: RunRequest, error: ActivityError) -> RunOutcome:
         code, detail = reason(error)
@@ -113,6 +114,6 @@ def reason(error: ActivityError) -> tuple[str, str]:
     cause = error.cause
     if isinstance(cause, ApplicationError):
         return cause.type or "internal", str(cause.message)[:1000]
-    if isinstance(cause, TimeoutError):
+    if isinstance(cause, TemporalTimeoutError):
         return "service_unavailable", f"The step {error.activity_type} did not answer in time."
     return "internal", f"The step {error.activity_type} ended unexpectedly."

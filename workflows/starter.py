@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
@@ -18,7 +17,7 @@ from temporalio.client import (
     ScheduleSpec,
     WorkflowExecutionStatus,
 )
-from temporalio.common import Priority, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.common import Priority, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -68,7 +67,7 @@ class TemporalStarter:
                     return
             except RPCError as error:
                 raise Unavailable("Temporal does not answer.") from error
-            except (asyncio.TimeoutError, OSError) as error:
+            except (TimeoutError, OSError) as error:
                 raise Unavailable("Temporal does not answer.") from error
         raise Unavailable(f"The cascade {doorbell.cascade_id} could not be woken.")
 
@@ -106,8 +105,8 @@ class TemporalStarter:
                 request_eager_start=True,
                 search_attributes=TypedSearchAttributes(
                     [
-                        USER.value_set(str(doorbell.user_id)),
-                        CASCADE_ID.value_set(str(doorbell.cascade_id)),
+                        SearchAttributePair(USER, str(doorbell.user_id)),
+                        SearchAttributePair(CASCADE_ID, str(doorbell.cascade_id)),
                     ]
                 ),
                 priority=Priority(priority_key=2, fairness_key=str(doorbell.user_id)),

@@ -38,7 +38,7 @@ class HttpServices:
         """Close the connections."""
         await self._client.aclose()
 
-    async def call(self, call: ServiceCall, *, key: str, timeout: timedelta) -> Any:
+    async def call(self, call: ServiceCall, *, key: str, patience: timedelta) -> Any:
         """POST the call's body and return the answer's JSON; see ``domain.ports.Services``."""
         service = self._services.get(call.service)
         if service is None:
@@ -51,7 +51,7 @@ class HttpServices:
                 _address(service.url, call.endpoint),
                 content=orjson.dumps(call.body),
                 headers=headers,
-                timeout=httpx2.Timeout(timeout.total_seconds(), connect=CONNECT_SECONDS),
+                timeout=httpx2.Timeout(patience.total_seconds(), connect=CONNECT_SECONDS),
             )
         except httpx2.HTTPError as error:
             raise Unavailable(
