@@ -15,14 +15,12 @@ from api.bodies import answer, fault, path_id
 from api.deps import Ports, Stores
 from api.middleware import PREFIX
 from api.pages import page_request, page_response
-from api.preconditions import wait_seconds
-from api.waiting import wait_until
+from api.waiting import waited
 from domain.ids import BlobId, CascadeId, UserId, parse_id
 
 router = APIRouter(prefix="/cascades", tags=["cascades"])
 
 STATUSES = ("pending", "running", "completed", "partial", "cancelled", "superseded")
-WAIT_SECONDS_MAX = 30.0
 
 
 @router.get("", operation_id="cascades_list")
@@ -58,24 +56,6 @@ async def get(request: Request, cascade_id: str, identity: Reader, ports: Stores
     await ports.cascades.get(user_id, wanted)
     headers = await waited(request, ports, user_id, wanted)
     return answer(await detailed(ports, user_id, wanted), headers=headers)
-
-
-async def waited(
-    request: Request, ports: Ports, user_id: UserId, cascade_id: CascadeId, *, instance_id: UUID | None = None
-) -> dict[str, str]:
-    """Wait, if the request prefers to, until a cascade closes; with an instance, until its run has ended.
-
-    Returns the header that says so.
-    """
-    seconds = wait_seconds(request, WAIT_SECONDS_MAX)
-    if seconds is None:
-        return {}
-
-    async def done() -> bool:
-        return not await ports.cascades.is_open(user_id, cascade_id, instance_id)
-
-    await wait_until(done, seconds)
-    return {"Preference-Applied": f"wait={seconds:g}"}
 
 
 async def detailed(ports: Ports, user_id: UserId, cascade_id: CascadeId) -> dict[str, Any]:
