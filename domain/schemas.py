@@ -132,7 +132,6 @@ class Validator:
             pattern_options=PATTERN_OPTIONS,
             validate_formats=True,
             retriever=_refuse_retrieval,
-            offline=True,
         )
 
     def is_valid(self, value: Any) -> bool:
