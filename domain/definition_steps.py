@@ -10,7 +10,7 @@ from typing import Any, Final
 from domain.canonical import escaped
 from domain.definition_ir import AI_SERVICE, STEP_TYPES, Output, SchemaRef, Step
 from domain.errors import Fault, Invalid
-from domain.expression_tree import Path
+from domain.expression_tree import MEMBERS, Path
 from domain.expressions import compile_expression, interpolations, is_expression, sources
 from domain.fields import Fields, near
 from domain.schemas import Schema, canonical_slug, definition_faults
@@ -90,6 +90,8 @@ class Reading:
 
 def _attributes(path: Path) -> Iterator[str]:
     """Which of title, tags and metadata a path of the context looks at."""
+    if path[-1:] == (MEMBERS,):
+        return
     if path[:1] == ("inputs",):
         path = path[2:] or ("*",)
     elif path[:1] == ("blob",):

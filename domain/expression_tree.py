@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,8 @@ Node = Literal | Root | Name | Member | Unary | Binary | Conditional | ListOf | 
 
 #: a place in the context, such as ("inputs", "*", "title"): "*" stands for any element
 Path = tuple[str, ...]
+#: last in a path: how many members there are, and nothing of what they hold
+MEMBERS: Final = "#"
 
 
 def paths(node: Node, variables: Mapping[str, Path | None] | None = None) -> Iterator[Path]:
@@ -122,7 +124,11 @@ def paths(node: Node, variables: Mapping[str, Path | None] | None = None) -> Ite
     if isinstance(node, Macro):
         ranged = path_of(node.target, scope)
         inner = {**scope, node.variable: None if ranged is None else (*ranged, "*")}
-        yield from paths(node.target, scope)
+        if ranged is None:
+            yield from paths(node.target, scope)
+        else:  # walked over, not read: what the body reads of its members is said by the body
+            yield (*ranged, MEMBERS)
+            yield from _computed_keys(node.target, scope)
         for part in (node.only, node.body):
             if part is not None:
                 yield from paths(part, inner)
