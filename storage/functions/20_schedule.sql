@@ -18,7 +18,7 @@ create or replace function studio_output_id(p_derivation uuid, p_slot text) retu
 language sql immutable parallel safe as $$ select studio_derived_id('output:' || p_derivation || ':' || p_slot) $$;
 
 -- want: digests of definition and settings + planned hashes of the inputs, as one digest. An input that does not
--- track counts as it was used.
+-- track counts as it was used. complete: every required input is there, and at least one at all.
 create or replace function studio_want(p_user uuid, p_derivations uuid[])
 returns table (id uuid, digest text, complete boolean) language sql stable as $$
   select d.id,
@@ -27,7 +27,7 @@ returns table (id uuid, digest text, complete boolean) language sql stable as $$
              else coalesce(b.planned_hash, '-') || case when d.reads_meta then ' ' || coalesce(b.planned_meta_hash, '-')
                   else '' end
         end, '' order by i.position, i.blob_id), ''), 'UTF8')), 'hex'),
-    coalesce(bool_and(not i.required or b.planned_version > 0), false)
+    coalesce(bool_and(not i.required or b.planned_version > 0) and bool_or(b.planned_version > 0), false)
   from derivations d
   left join derivation_inputs i on i.user_id = d.user_id and i.derivation_id = d.id
   left join blobs b on b.user_id = i.user_id and b.id = i.blob_id
