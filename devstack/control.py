@@ -17,7 +17,7 @@ from devstack import endpoints
 from devstack.apps import ROOT
 from devstack.errors import DevstackError
 from devstack.processes import Command, open_log, spawn
-from devstack.state import StateFolder
+from devstack.state import StateFolder, started_at
 
 STOP_SECONDS = 60.0  # the supervisor's own bounds add up to less; then it is killed and its children with it
 START_SECONDS = 300.0  # waiting for a stack that somebody else is starting
@@ -51,8 +51,10 @@ class Supervision:
             self.process.send_signal(signal.SIGTERM)
 
     def wait(self) -> int:
-        """Return its exit status."""
-        return self.process.wait()
+        """Return its exit status when it has ended."""
+        status = self.process.wait()
+        self._reports.close()
+        return status
 
     def leave(self) -> None:
         """Let it run on without us."""
@@ -130,16 +132,19 @@ def stop(state_dir: Path) -> bool:
 
 
 def _end(state: StateFolder, owner: int) -> None:
+    if owner == os.getpid():
+        raise DevstackError("this process runs the stack itself: stop it by Stack.stop")
+    started = started_at(owner)
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.kill(owner, number)
         except ProcessLookupError:
             return
         except PermissionError as error:
-            raise DevstackError(f"process {owner} runs the stack for another user: stop it as that user") from error
+            raise DevstackError(f"process {owner} belongs to another user: stop it as that user") from error
         deadline = time.monotonic() + STOP_SECONDS
         while time.monotonic() < deadline:
-            if state.owner() != owner:
+            if state.owner() != owner and (not started or started_at(owner) != started):
                 return
             time.sleep(POLL_SECONDS)
     raise DevstackError(f"process {owner} does not end")

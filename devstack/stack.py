@@ -27,6 +27,7 @@ from devstack.units import PORT_ATTEMPTS, State, Unit
 SERVERS: dict[str, type[Service]] = {service.name: service for service in (Postgres, Temporal, Nats, S3, Model)}
 DEFAULT_SERVERS = ("postgres", "temporal", "nats", "s3")
 POLL_SECONDS = 0.02
+RESTART_SECONDS = 15.0
 
 Report = Callable[[str, Unit], None]  # what happened ("ready", "restarted") to which unit
 
@@ -117,11 +118,20 @@ class Stack:
         """Stop one service if it still runs, start it again on the same ports with the same data."""
         unit = self._running(name)
         self._stop_together([unit])
+        deadline = time.monotonic() + RESTART_SECONDS
+        while not unit.done:
+            try:
+                self._restart_once(unit)
+            except ServiceFailed:  # what a killed server left (a port, shared memory) takes a moment to go
+                if time.monotonic() > deadline:
+                    raise
+        self.record()
+
+    def _restart_once(self, unit: Unit) -> None:
         self.begin(unit)
         while not unit.done:
             unit.advance()
             time.sleep(POLL_SECONDS)
-        self.record()
 
     def begin(self, unit: Unit) -> None:
         """Begin to start one unit again; the caller advances it."""

@@ -97,9 +97,11 @@ class Supervisor:
     def _wait(self, woken: int) -> None:
         """Sleep until something happens or is due."""
         now = time.monotonic()
+        if any(unit.state is State.STARTING for unit in self._stack.units):
+            time.sleep(BUSY_SECONDS)  # not select: the ends of our own probes would wake us at once
+            return
         down = [self._backoff(unit).not_before - now for unit in self._stack.units if unit.state is State.DOWN]
-        starting = any(unit.state is State.STARTING for unit in self._stack.units)
-        timeout = BUSY_SECONDS if starting else max(BUSY_SECONDS, min([IDLE_SECONDS, *down]))
+        timeout = max(BUSY_SECONDS, min([IDLE_SECONDS, *down]))
         readable, _, _ = select.select([woken], [], [], timeout)
         with contextlib.suppress(BlockingIOError):
             while readable and os.read(woken, 512):

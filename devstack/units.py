@@ -13,6 +13,7 @@ from devstack.services import Service, Site
 
 PORT_ATTEMPTS = 3  # another program may take a port between our choice and the server's bind
 REASON_LINES = 8
+PROBE_MIN_SECONDS, PROBE_MAX_SECONDS = 0.02, 0.25
 
 
 class State(enum.Enum):
@@ -99,10 +100,17 @@ class Unit:
             yield from self._until_end(self.child)
             return
         while not self.service.ready(self.site):
-            self._still_possible(self.child)
-            yield
+            yield from self._pause(self.child)
         for command in self.service.complete(self.site):
             yield from self._run(command)
+
+    def _pause(self, child: Child) -> Iterator[None]:
+        """Wait before asking again: a tenth of the time it has taken so far, within bounds."""
+        elapsed = time.monotonic() - self._began
+        until = time.monotonic() + min(max(elapsed / 10, PROBE_MIN_SECONDS), PROBE_MAX_SECONDS)
+        while time.monotonic() < until:
+            self._still_possible(child)
+            yield
 
     def _run(self, command: Command) -> Iterator[None]:
         """Run a preparing or completing command to its end; it does not outlive an interrupted start."""

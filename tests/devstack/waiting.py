@@ -13,7 +13,7 @@ POLL_SECONDS = 0.02
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T]) -> T:
+def until(condition: Callable[[], T | None]) -> T:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not (found := condition()):
         if time.monotonic() > deadline:
