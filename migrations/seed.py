@@ -15,7 +15,10 @@ import asyncpg
 from domain.errors import Invalid
 from domain.ids import SYSTEM_USER, UserId, derived_id, new_id
 from domain.keys import SCOPES, USER_SCOPES, key_hash, key_prefix
+from migrations.catalogue import write_catalogue
 from settings import Settings, required
+from storage.catalog import builtin_catalogue
+from storage.database import prepare
 
 SECRET_BYTES = 32
 KEY_NAME = "environment"
@@ -44,6 +47,7 @@ async def seed(settings: Settings) -> None:
     url = required(settings.storage.metadata.admin_url, "storage.metadata.admin_url").get_secret_value()
     keys = {"dev": settings.api.dev_api_key, "admin": settings.api.admin_api_key}
     connection = await asyncpg.connect(url)
+    await prepare(connection)
     try:
         async with connection.transaction():
             await connection.execute("select pg_advisory_xact_lock(7264539)")
@@ -51,6 +55,7 @@ async def seed(settings: Settings) -> None:
             await _install(connection)
             await connection.execute("set local role studio_app")
             await add_user(connection, SYSTEM_USER, "system", ["system"])
+            await write_catalogue(connection, builtin_catalogue(set(settings.services)))
             for name, key in keys.items():
                 user_id = first_user_id(name)
                 await add_user(connection, user_id, name, [name if name == "admin" else "user"])

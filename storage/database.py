@@ -40,7 +40,8 @@ def compiled(statement: ClauseElement) -> tuple[str, list[Any]]:
     return str(done), [values[name] for name in done.positiontup or ()]  # type: ignore[attr-defined]
 
 
-async def _prepare(connection: asyncpg.Connection) -> None:
+async def prepare(connection: asyncpg.Connection) -> None:
+    """Let a connection take and give JSON as Python values; the pool does so by itself."""
     await connection.set_type_codec(
         "json", schema="pg_catalog", encoder=orjson.dumps, decoder=orjson.loads, format="binary"
     )
@@ -75,7 +76,7 @@ class Database:
         """Open the pool. Raises ``Unavailable`` when the server does not answer."""
         with _in_our_words():
             pool = await asyncpg.create_pool(
-                url, min_size=size_min, max_size=size_max, init=_prepare, command_timeout=60
+                url, min_size=size_min, max_size=size_max, init=prepare, command_timeout=60
             )
         return cls(pool)
 

@@ -12,6 +12,7 @@ from domain.canonical import canonical
 from domain.definitions import Definition
 from domain.errors import Conflict, NotFound
 from domain.ids import UserId
+from domain.provider_ir import canonical_workflow
 from storage.causes import emit, event
 from storage.database import Database
 
@@ -79,9 +80,13 @@ class Definitions:
     async def find(self, user_id: UserId, slug: str, *, version: int | None = None) -> StoredDefinition:
         """Return a version (the newest, unless given) of the user's own workflow, or else a published one.
 
+        A seed's spelling of a built-in's id finds it.
+
         Raises NotFound.
         """
         row = await self._database.row(user_id, _OF_SLUG, user_id, slug, version)
+        if row is None and canonical_workflow(slug) != slug:
+            row = await self._database.row(user_id, _OF_SLUG, user_id, canonical_workflow(slug), version)
         if row is None:
             raise NotFound(f"There is no workflow {slug[:100]!r}.")
         return _read(row)

@@ -150,6 +150,14 @@ async def add_schema(
     return stored, False
 
 
+async def newest_version(connection: Any, owner_id: UserId, slug: str) -> str | None:
+    """Return the highest version of an owner's schema, None if there is none."""
+    row = await connection.fetchrow(
+        _COLUMNS + "where s.owner_id = $1 and s.slug = $2" + _NEWEST + "limit 1", owner_id, slug
+    )
+    return row and str(row["version"])
+
+
 def _content(schema: Schema) -> dict[str, Any]:
     # Words about a schema may be bettered; what decides about values may not.
     named = schema.to_json()

@@ -1,0 +1,155 @@
+"""Instances in PostgreSQL: a user's activation of a provider, with settings. Changing one is a cause."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from domain.canonical import canonical, same
+from domain.errors import Fault, Gone, Invalid, NotFound, VersionConflict
+from domain.ids import BlobId, CascadeId, InstanceId, ProviderKey, UserId, instance_id
+from storage.causes import add_cause, emit, event
+from storage.database import Database
+
+_PUT = """
+insert into instances (user_id, id, provider_id, active, settings, settings_digest, version)
+values ($1, $2, $3, $4, $5, $6, 2)
+on conflict (user_id, id) do update set active = excluded.active, settings = excluded.settings,
+  settings_digest = excluded.settings_digest, version = instances.version + 1, updated_at = now()
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A user's activation of a provider. Version 1 is the state that nobody has touched."""
+
+    id: InstanceId
+    active: bool
+    settings: Mapping[str, Any] = field(hash=False)
+    version: int
+    updated_at: datetime | None
+
+
+class Instances:
+    """A user's activations; built-in providers are active without a row."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(
+        self, user_id: UserId, key: ProviderKey, *, default_active: bool, defaults: Mapping[str, Any]
+    ) -> Instance:
+        """Return the instance, or what holds as long as there is no row."""
+        async with self._database.transaction(user_id) as connection:
+            return await _instance(connection, user_id, key, default_active=default_active, defaults=defaults)
+
+    async def put(
+        self,
+        user_id: UserId,
+        key: ProviderKey,
+        *,
+        slug: str,
+        name: str,
+        before: Instance,
+        active: bool,
+        settings: Mapping[str, Any],
+        expected: Collection[int] | None,
+        actor: str,
+    ) -> tuple[Instance, CascadeId | None]:
+        """Switch a provider on or off, or change its settings; nothing different: nothing is written.
+
+        ``before`` is what ``get`` answered. Returns the cascade that follows it up. Raises VersionConflict if the
+        version is not ``expected``.
+        """
+        async with self._database.transaction(user_id) as connection:
+            await connection.execute("select studio_lock($1)", user_id)
+            now = await _instance(connection, user_id, key, default_active=before.active, defaults=before.settings)
+            if expected is not None and now.version not in expected:
+                members = {"current_version": now.version}
+                raise VersionConflict(f"The instance is at version {now.version}.", members=members)
+            if now.active == active and same(dict(now.settings), dict(settings)):
+                return now, None
+            await put_instance(connection, user_id, key, active=active, settings=settings)
+            cascade = await add_cause(
+                connection, user_id, cause="provider", target_id=None, instance_id=now.id, actor=actor, label=name
+            )
+            data: dict[str, object] = {
+                "provider_id": slug,
+                "instance_id": now.id,
+                "active": active,
+                "user_id": user_id,
+                "cascade_id": cascade,
+            }
+            kind = "provider.configured"
+            if now.active != active:
+                kind = "provider.activated" if active else "provider.paused"
+            await emit(connection, user_id, event(kind, f"providers/{slug}", slug, data))
+            after = await _instance(connection, user_id, key, default_active=active, defaults=settings)
+        return after, cascade
+
+    async def process(
+        self, user_id: UserId, key: ProviderKey, blob_id: BlobId, *, name: str, actor: str
+    ) -> tuple[InstanceId, CascadeId]:
+        """Ask an active instance to process one blob now, whether or not it would have matched.
+
+        Raises NotFound, Gone for the blob, Invalid ``cycle`` if the provider made it, directly or not.
+        """
+        instance = instance_id(user_id, key)
+        async with self._database.transaction(user_id) as connection:
+            await connection.execute("select studio_lock($1)", user_id)
+            blob = await connection.fetchrow(
+                "select title, version, deleted_at from blobs where user_id = $1 and id = $2 and version > 0",
+                user_id, blob_id,
+            )  # fmt: skip
+            if blob is None:
+                detail = "There is no such blob."
+                raise NotFound(detail, faults=[Fault("/blob_id", "not_found", detail)])
+            if blob["deleted_at"] is not None:
+                raise Gone("The blob is deleted.", members={"current_version": blob["version"]})
+            made_by = await connection.fetch("select studio_lineage($1, $2) as id", user_id, blob_id)
+            if instance in {row["id"] for row in made_by}:
+                detail = "The blob was made by this provider, directly or not: it would process its own output."
+                raise Invalid(detail, code="cycle", faults=[Fault("/blob_id", "cycle", detail)])
+            cascade = await add_cause(
+                connection, user_id, cause="process", target_id=blob_id, instance_id=instance, actor=actor,
+                label=f"{name} '{blob['title']}'" if blob["title"] else name,
+            )  # fmt: skip
+        return instance, cascade
+
+
+async def put_instance(
+    connection: Any, user_id: UserId, key: ProviderKey, *, active: bool, settings: Mapping[str, Any]
+) -> None:
+    """Write the row inside the caller's transaction."""
+    text = canonical(dict(settings))
+    digest = hashlib.sha256(text).hexdigest() if settings else ""
+    instance = instance_id(user_id, key)
+    await connection.execute(_PUT, user_id, instance, key, active, text.decode(), digest)
+
+
+async def _instance(
+    connection: Any, user_id: UserId, key: ProviderKey, *, default_active: bool, defaults: Mapping[str, Any]
+) -> Instance:
+    row = await connection.fetchrow(
+        "select id, active, settings, version, updated_at from instances where user_id = $1 and provider_id = $2",
+        user_id, key,
+    )  # fmt: skip
+    if row is None:
+        return Instance(
+            id=instance_id(user_id, key), active=default_active, settings=defaults, version=1, updated_at=None
+        )
+    return Instance(
+        id=InstanceId(row["id"]),
+        active=row["active"],
+        # A row that plan made holds no settings of its own.
+        settings={**defaults, **orjson.loads(row["settings"])}
+        if row["version"] == 1
+        else orjson.loads(row["settings"]),
+        version=row["version"],
+        updated_at=row["updated_at"],
+    )
