@@ -156,9 +156,7 @@ def create(document: Document) -> DeltaDraft:
     return _draft(State(), document, DeltaOperation.CREATE)
 
 
-def update(
-    current: State, patch: Patch, *, operation: DeltaOperation = DeltaOperation.UPDATE
-) -> DeltaDraft | None:
+def update(current: State, patch: Patch, *, operation: DeltaOperation = DeltaOperation.UPDATE) -> DeltaDraft | None:
     """Return the delta of a client's patch, None if it changes nothing.
 
     Raises VersionConflict if the patch names another version, Gone ``deleted``, and what ``Patch.apply`` and

@@ -91,6 +91,17 @@ def merge(
     return Merge(document=document, conflicts=conflicts, changed=document != ours)
 
 
+def unmerged(
+    base: Document, ours: Document, theirs: Document, *, on_conflict: OnConflict | str = OnConflict.KEEP_HUMAN
+) -> Merge:
+    """Return the two documents as one conflict about the whole body, for a merge that breaks the output schema."""
+    take = OnConflict(on_conflict) is OnConflict.TAKE_MACHINE
+    pointer = "/content" if ours.is_text else "/data"
+    conflict = Conflict(pointer=pointer, base=base.body, ours=ours.body, theirs=theirs.body)
+    document = theirs if take else ours
+    return Merge(document=document, conflicts=(conflict,), changed=document != ours)
+
+
 class _Merging:
     """One merge under way: collects conflicts while values are merged from the root down."""
 

@@ -31,6 +31,8 @@ def parse_pointer(text: str) -> list[str]:
     """Return the reference tokens of a JSON Pointer (RFC 6901); raises ValueError with the reason."""
     if text and not text.startswith("/"):
         raise ValueError("A JSON Pointer is empty or begins with /.")
+    if "~" not in text:
+        return text.split("/")[1:]
     if _BAD_ESCAPE.search(text):
         raise ValueError("In a JSON Pointer ~ is written ~0 and / is written ~1.")
     return [token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:]]

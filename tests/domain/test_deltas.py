@@ -58,9 +58,7 @@ def histories(draw: st.DrawFn) -> list[DeltaDraft]:
         elif draw(st.integers(0, 4)) == 0:
             draft = delete(current)
         else:
-            operation = draw(
-                st.sampled_from([DeltaOperation.UPDATE, DeltaOperation.TRANSFORM, DeltaOperation.REVERT])
-            )
+            operation = draw(st.sampled_from([DeltaOperation.UPDATE, DeltaOperation.TRANSFORM, DeltaOperation.REVERT]))
             draft = rewrite(current, draw(kind), operation=operation)
         drafts += [draft] if draft else []
     return drafts
@@ -106,8 +104,7 @@ def test_an_edit_that_changes_nothing_is_no_delta(document: Document) -> None:
     current = create(document).after
     assert update(current, parse_patch(MERGE_PATCH, {})) is None
     assert (
-        update(current, parse_patch(JSON_PATCH, [{"op": "replace", "path": "", "value": document.to_json()}]))
-        is None
+        update(current, parse_patch(JSON_PATCH, [{"op": "replace", "path": "", "value": document.to_json()}])) is None
     )
     assert rewrite(current, document, operation=DeltaOperation.TRANSFORM) is None
 
@@ -183,9 +180,7 @@ def test_a_deleted_blob_keeps_its_document_and_can_be_restored() -> None:
         (JSON_PATCH, [{"op": "add", "path": "/x~1y", "value": 1}], ["/0/path"]),
     ],
 )
-def test_a_patch_to_no_valid_document_points_into_the_request(
-    media_type: str, body: Any, pointers: list[str]
-) -> None:
+def test_a_patch_to_no_valid_document_points_into_the_request(media_type: str, body: Any, pointers: list[str]) -> None:
     current = create(text_document("x")).after
     with pytest.raises(Invalid) as caught:
         update(current, parse_patch(media_type, body))

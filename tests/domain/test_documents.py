@@ -245,9 +245,7 @@ def test_cut_off_ignores_what_a_provider_does_not_read() -> None:
     assert cutoff_hash(first) != cutoff_hash(second)
     assert cutoff_hash(first, body={"a": 1}) == cutoff_hash(second, body={"a": 1})
     for field in ("title", "tags", "metadata"):
-        assert cutoff_hash(first, body={"a": 1}, reads=[field]) != cutoff_hash(
-            second, body={"a": 1}, reads=[field]
-        )
+        assert cutoff_hash(first, body={"a": 1}, reads=[field]) != cutoff_hash(second, body={"a": 1}, reads=[field])
     assert cutoff_hash(json_document("x")) != cutoff_hash(text_document("x"))
 
 

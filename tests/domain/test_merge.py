@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from domain.canonical import same
 from domain.documents import Document
 from domain.errors import Invalid
-from domain.merge import ABSENT, Merge, OnConflict, _Merging, merge
+from domain.merge import ABSENT, Merge, OnConflict, _Merging, merge, unmerged
 from domain.paragraphs import align, split
 from tests.domain.values import json_document, objects, tags, text_document, texts, titles, values
 
@@ -21,18 +21,12 @@ def three(draw: st.DrawFn) -> tuple[Document, Document, Document]:
 
     def one() -> Document:
         more = {"title": draw(titles), "tags": draw(tags), "metadata": draw(objects)}
-        return (
-            text_document(draw(texts()), **more)
-            if text
-            else json_document(draw(st.one_of(values, nested)), **more)
-        )
+        return text_document(draw(texts()), **more) if text else json_document(draw(st.one_of(values, nested)), **more)
 
     return one(), one(), one()
 
 
-nested = st.dictionaries(
-    st.sampled_from("abc"), st.one_of(texts(), st.dictionaries(st.sampled_from("ab"), texts()))
-)
+nested = st.dictionaries(st.sampled_from("abc"), st.one_of(texts(), st.dictionaries(st.sampled_from("ab"), texts())))
 
 
 def of(text: str) -> Document:
@@ -58,9 +52,7 @@ def test_a_text_is_cut_and_joined_exactly(text: str) -> None:
 @given(texts(), texts())
 def test_alignment_ascends_and_keeps_headings_apart(base: str, other: str) -> None:
     left, right = split(base).paragraphs, split(other).paragraphs
-    found = [
-        (index, counterpart) for index, counterpart in enumerate(align(left, right)) if counterpart is not None
-    ]
+    found = [(index, counterpart) for index, counterpart in enumerate(align(left, right)) if counterpart is not None]
     assert len(align(left, right)) == len(left)
     counterparts = [counterpart for _, counterpart in found]
     assert counterparts == sorted(set(counterparts))
@@ -243,6 +235,16 @@ def test_a_machine_may_not_change_the_content_type() -> None:
     with pytest.raises(Invalid) as caught:
         merge(of("x"), of("x"), json_document("x"))
     assert caught.value.problem_code == "immutable_field"
+
+
+def test_what_breaks_its_schema_when_merged_is_one_conflict() -> None:
+    base, ours, theirs = json_document({"a": 1}), json_document({"a": 2}, title="t"), json_document({"b": 1})
+    kept, taken = unmerged(base, ours, theirs), unmerged(base, ours, theirs, on_conflict="take_machine")
+    assert (kept.document, kept.changed) == (ours, False)
+    assert (taken.document, taken.changed) == (theirs, True)
+    assert [conflict.to_json() for conflict in kept.conflicts] == [
+        {"pointer": "/data", "base": {"a": 1}, "ours": {"a": 2}, "theirs": {"b": 1}}
+    ]
 
 
 def test_an_unknown_policy_is_refused() -> None:
