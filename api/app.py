@@ -23,6 +23,7 @@ ROUTERS = (
     "buckets",
     "workflows",
     "providers",
+    "instances",
     "schemas",
     "runs",
     "cascades",

@@ -27,7 +27,9 @@ from storage.definitions import Definitions
 from storage.deltas import Deltas
 from storage.events import Events
 from storage.idempotency import IdempotencyKeys
+from storage.instances import Instances
 from storage.members import Members
+from storage.providers import Providers
 from storage.runs import Runs
 from storage.schema_lookup import SchemaLookup
 from storage.schemas import Schemas
@@ -88,6 +90,8 @@ class Ports:
     events: Events
     schemas: Schemas
     definitions: Definitions
+    providers: Providers
+    instances: Instances
 
 
 async def open_ports(settings: Settings) -> Ports:
@@ -129,6 +133,8 @@ async def open_ports(settings: Settings) -> Ports:
         events=Events(database),
         schemas=Schemas(database),
         definitions=Definitions(database),
+        providers=Providers(database),
+        instances=Instances(database),
     )
 
 

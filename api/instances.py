@@ -1,0 +1,171 @@
+"""Instances: a user's activation of a provider, its settings, and asking it to process a blob."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.auth import Executor, Identity, Reader
+from api.bodies import Wire, answer, etag, fault, read, request_body
+from api.cascades import detailed
+from api.deps import Ports, Stores
+from api.idempotency import Attempt, once
+from api.middleware import PREFIX
+from api.preconditions import if_match, moved_on
+from api.waiting import waited
+from api.wire import cascade_link
+from domain.canonical import canonical
+from domain.errors import Conflict, Fault, Invalid, StudioError, VersionConflict
+from domain.ids import SYSTEM_USER, BlobId, UserId, parse_id
+from domain.providers import EVENTS
+from domain.schemas import compile_validator
+
+router = APIRouter(prefix="/providers", tags=["providers"])
+
+SETTINGS_BYTES_MAX = 64 * 1024
+
+
+class Processing(Wire):
+    """Which blob to process; ``blobId`` is the seeds' spelling."""
+
+    blob_id: str | None = None
+    blobId: str | None = None  # noqa: N815 - the seeds' name
+    event: str = "onCreate"
+
+
+class InstanceState(Wire):
+    """Whether a provider reacts to your blobs, and with which settings; what is left out stays."""
+
+    active: bool | None = None
+    settings: dict[str, Any] | None = None
+
+
+@router.post(
+    "/{provider_id}/process", operation_id="providers_process", status_code=202,
+    openapi_extra=request_body(
+        Processing, example={"blob_id": "01890a5d-ac96-774b-bcce-b302099a8057", "event": "onCreate"}
+    ),
+)  # fmt: skip
+async def process(request: Request, provider_id: str, identity: Executor, ports: Stores) -> Response:
+    """Ask a provider to process a blob: 202, and the cascade that does; ``Prefer: wait`` until the run ends."""
+
+    async def work(_: Attempt) -> Response:
+        user_id = UserId(identity.user_id)
+        stored = await ports.providers.find(user_id, provider_id)
+        body = await read(request, Processing)
+        blob_id = _blob_of(body)
+        if stored.provider.anchor != "blob":
+            raise fault("/blob_id", "invalid_value", "This provider collects a bucket: put the blob into one.")
+        if not stored.activated:
+            raise Conflict("The provider is switched off for you.", code="provider_inactive")
+        instance, cascade = await ports.instances.process(
+            user_id, stored.key, blob_id, name=stored.provider.name, actor=identity.actor
+        )
+        ports.bell.ring()
+        headers = await waited(request, ports, user_id, cascade, instance_id=instance)
+        shown_cascade = await detailed(ports, user_id, cascade)
+        asked = {"cascade_id": cascade, "provider_id": stored.provider.id, "blob_id": blob_id, "event": body.event}
+        headers |= {"Location": f"{PREFIX}/cascades/{cascade}", "Link": cascade_link(cascade)}
+        return answer({**shown_cascade, **asked}, 202, headers)
+
+    return await once(request, ports, identity.user_id, work)
+
+
+@router.get("/{provider_id}/instance", operation_id="providers_get_instance")
+async def get_instance(provider_id: str, identity: Reader, ports: Stores) -> Response:
+    """Say whether a provider reacts to your blobs, and with which settings."""
+    stored = await ports.providers.find(UserId(identity.user_id), provider_id)
+    instance = await _instance(ports, identity, stored)
+    return answer(_shown_instance(stored, instance), headers={"ETag": etag(instance.version)})
+
+
+@router.put(
+    "/{provider_id}/instance", operation_id="providers_put_instance",
+    openapi_extra=request_body(InstanceState, example={"active": True, "settings": {}}),
+)  # fmt: skip
+async def put_instance(request: Request, provider_id: str, identity: Executor, ports: Stores) -> Response:
+    """Switch a provider on or off for yourself, or change its settings. Needs ``If-Match``."""
+
+    async def work(_: Attempt) -> Response:
+        user_id = UserId(identity.user_id)
+        stored = await ports.providers.find(user_id, provider_id)
+        body = await read(request, InstanceState)
+        before = await _instance(ports, identity, stored)
+        settings = before.settings if body.settings is None else {**stored.provider.settings, **body.settings}
+        _check_settings(stored.provider.settings_schema, settings)
+        match = if_match(request, required=True)
+        try:
+            after, cascade = await ports.instances.put(
+                user_id,
+                stored.key,
+                slug=stored.provider.id,
+                name=stored.provider.name,
+                before=before,
+                active=before.active if body.active is None else body.active,
+                settings=settings,
+                expected=None if match is None or match.any else match.versions,
+                actor=identity.actor,
+            )
+        except VersionConflict as error:
+            where = f"{PREFIX}/providers/{provider_id}/instance"
+            raise moved_on(error.members["current_version"], where, by_header=True) from None
+        headers = {"ETag": etag(after.version)}
+        if cascade is not None:
+            ports.bell.ring()
+            headers["Link"] = cascade_link(cascade)
+        return answer(_shown_instance(stored, after) | {"cascade_id": cascade}, headers=headers)
+
+    return await once(request, ports, identity.user_id, work)
+
+
+async def _instance(ports: Ports, identity: Identity, stored: Any) -> Any:
+    return await ports.instances.get(
+        UserId(identity.user_id),
+        stored.key,
+        default_active=stored.owner_id == SYSTEM_USER,
+        defaults=stored.provider.settings,
+    )
+
+
+def _shown_instance(stored: Any, instance: Any) -> dict[str, Any]:
+    return {
+        "id": instance.id,
+        "provider_id": stored.provider.id,
+        "active": instance.active,
+        "settings": instance.settings,
+        "version": instance.version,
+        "updated_at": instance.updated_at,
+    }
+
+
+def _blob_of(body: Processing) -> BlobId:
+    if body.blob_id is not None and body.blobId is not None:
+        raise fault("/blobId", "invalid_value", "Give blob_id or blobId, not both.")
+    name = "blobId" if body.blobId is not None else "blob_id"
+    given = body.blob_id or body.blobId
+    if given is None:
+        raise fault("/blob_id", "missing_field", "Name the blob: blob_id.")
+    if body.event not in EVENTS:
+        raise fault("/event", "invalid_value", f"event is one of {', '.join(EVENTS)}.")
+    return BlobId(parse_id(given, f"/{name}"))
+
+
+def _check_settings(schema: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> None:
+    """Raise Invalid unless the settings are what the provider declares; without a declaration, within the bound."""
+    try:
+        canonical(dict(settings), bytes_max=SETTINGS_BYTES_MAX)
+    except StudioError as error:
+        inner = error.faults or (Fault("", error.problem_code, error.detail),)
+        faults = [Fault(f"/settings{fault.pointer}", fault.code, fault.detail) for fault in inner]
+        raise Invalid(f"The settings are not valid: {error.detail}", faults=faults) from None
+    found = compile_validator(dict(schema)).faults(dict(settings)) if schema is not None else []
+    if found:
+        faults = [Fault(f"/settings{fault.pointer}", fault.code, fault.detail) for fault in found]
+        raise Invalid(
+            f"The settings do not satisfy the provider's schema: {faults[0].pointer}: {faults[0].detail}",
+            code="schema_violation",
+            faults=faults,
+        )
