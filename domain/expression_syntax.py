@@ -17,7 +17,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,7 +38,8 @@ from domain.expression_tree import (
 from domain.patterns import compile_pattern
 
 SOURCE_BYTES_MAX: Final = 4096
-DEPTH_MAX: Final = 64
+#: each level takes up to six frames of Python's stack, of which a request or an activity has about 800 left
+DEPTH_MAX: Final = 48
 INTEGER_MAX: Final = 2**63 - 1
 
 #: name -> (fewest, most) arguments, the receiver counted; the meanings are in ``expression_functions.py``
@@ -71,7 +71,9 @@ FUNCTIONS: Final[dict[str, tuple[int, int]]] = {
 }
 MACROS: Final = ("map", "filter", "exists", "all", "exists_one")
 _CONSTANTS: Final[dict[str, Any]] = {"true": True, "false": False, "null": None}
-_RELATIONS: Final = ("==", "!=", "<", "<=", ">", ">=", "in")
+#: the signs between operands, those that bind loosest first
+_LEVELS: Final = (("||",), ("&&",), ("==", "!=", "<", "<=", ">", ">=", "in"), ("+", "-"), ("*", "/", "%"))
+_BINDING: Final = {sign: level for level, signs in enumerate(_LEVELS) for sign in signs}
 
 _TOKEN: Final = re.compile(
     r"""(?P<space>[ \t\r\n]+)
@@ -195,7 +197,7 @@ class _Parser:
         start = self._peek.at
         depth = self._depth
         self._deeper(start)
-        tree = self._or()
+        tree = self._binary(0)
         if self._accept("?"):
             then = self._expression()
             self._expect(":")
@@ -203,30 +205,24 @@ class _Parser:
         self._depth = depth
         return tree
 
-    def _chain(self, operand: Callable[[], Node], *signs: str) -> Node:
-        """Left-associative signs; each link counts as depth, because the tree leans to the left."""
+    def _binary(self, level: int) -> Node:
+        """Signs that bind at least as tightly as ``level``, left-associative (precedence climbing).
+
+        Each link counts as depth, because the tree leans to the left.
+        """
         depth = self._depth
-        tree = operand()
-        while token := self._accept(*signs):
+        tree = self._unary()
+        while (binding := self._binding()) >= level:
+            token = self._take()
             self._deeper(token.at)
-            tree = Binary(token.at, token.text, tree, operand())
+            tree = Binary(token.at, token.text, tree, self._binary(binding + 1))
         self._depth = depth
         return tree
 
-    def _or(self) -> Node:
-        return self._chain(self._and, "||")
-
-    def _and(self) -> Node:
-        return self._chain(self._relation, "&&")
-
-    def _relation(self) -> Node:
-        return self._chain(self._sum, *_RELATIONS)
-
-    def _sum(self) -> Node:
-        return self._chain(self._term, "+", "-")
-
-    def _term(self) -> Node:
-        return self._chain(self._unary, "*", "/", "%")
+    def _binding(self) -> int:
+        """How tightly the next token binds as a sign between operands; -1 if it is none."""
+        token = self._peek
+        return _BINDING.get(token.text, -1) if token.kind in ("sign", "name") else -1
 
     def _unary(self) -> Node:
         token = self._accept("!", "-")

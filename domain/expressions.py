@@ -12,6 +12,7 @@ false; ``/`` always yields a float; integers and floats mix; ``+`` joins numbers
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -228,7 +229,7 @@ class _Evaluation:
                 case "*":
                     return finite(left * right)
                 case "%":
-                    return finite(left % right)
+                    return finite(_remainder(left, right))
             return finite(left / right)
         except ZeroDivisionError:
             raise Failure("division by zero") from None
@@ -268,6 +269,13 @@ class _Evaluation:
         for item in items:
             self._variables = {**before, node.variable: item}
             yield item
+
+
+def _remainder(left: float, right: float) -> int | float:
+    """With the sign of the dividend, as in CEL, C and JavaScript; Python's own has that of the divisor."""
+    if isinstance(left, int) and isinstance(right, int):
+        return abs(left) % abs(right) * (1 if left >= 0 else -1)
+    return math.fmod(left, right) if right else left / right
 
 
 def _mapped(items: Iterator[Any], at: _Evaluation, node: tree.Macro) -> list[Any]:
