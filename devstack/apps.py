@@ -17,7 +17,7 @@ from devstack.services import Service, Site
 ROOT = Path(__file__).resolve().parent.parent
 API_PORT = 8010
 PORT_MAX = 65535
-MODEL_NAME = "SmolLM2-135M-Instruct"
+MODEL_NAME = "SmolLM2-135M-Instruct-Q4_1"
 
 
 class App(Service):

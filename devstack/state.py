@@ -18,6 +18,7 @@ from devstack import credentials
 from devstack.errors import AlreadyRunning, DevstackError
 
 DEFAULT_NAME = ".studio"
+PROC = Path("/proc")
 SHORT_FOLDER = "/tmp"  # noqa: S108 - mkdtemp makes a private folder in it; TMPDIR may be long
 SOCKET_PATH_MAX = 100  # the kernel allows 107 bytes with the file's name
 LOCK_PATIENCE_SECONDS = 0.5  # somebody who only asks who holds the lock holds it himself for a moment
@@ -38,9 +39,9 @@ def default_folder(environ: Mapping[str, str]) -> Path:
 
 
 def started_at(pid: int) -> int:
-    """Return when a process started (clock ticks since boot), which with its pid names it for ever; 0 if gone."""
+    """Return when a process started (clock ticks since boot), which with its pid names it; 0 if gone, or no /proc."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0
     zombie = fields[0] == "Z"

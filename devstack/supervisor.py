@@ -78,7 +78,9 @@ class Supervisor:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[int]:
         """Note stop signals, and be woken by them and by the death of a child."""
-        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
         before = {number: signal.signal(number, self._stop) for number in STOP_SIGNALS}
         before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda number, frame: None)  # noqa: ARG005
         wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
