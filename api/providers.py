@@ -108,7 +108,8 @@ async def delete(request: Request, provider_id: str, identity: Registrar, ports:
         user_id = UserId(identity.user_id)
         stored = await ports.providers.find(user_id, provider_id)
         if stored.owner_id != user_id:
-            raise Forbidden("A built-in provider cannot be deleted; switch it off: PUT its instance.")
+            detail = "A built-in provider cannot be deleted; switch it off: PUT its instance."
+            raise Forbidden(detail, code="built_in")
         match = if_match(request)
         if match is not None and not match.allows(stored.revision):
             raise moved_on(stored.revision, f"{PREFIX}/providers/{provider_id}", by_header=True)

@@ -52,9 +52,7 @@ CATALOGUE: dict[str, ProblemKind] = {
     "wrong_type": ProblemKind("Wrong type", "Give the field the type that detail names."),
     "invalid_value": ProblemKind("Invalid value", "Give the field one of the values that detail names."),
     "invalid_id": ProblemKind("Not an id", "Ids are UUIDs, or the slugs that the lists show."),
-    "invalid_operation": ProblemKind(
-        "Unknown operation", "RFC 6902 knows add, remove, replace, move, copy, test."
-    ),
+    "invalid_operation": ProblemKind("Unknown operation", "RFC 6902 knows add, remove, replace, move, copy, test."),
     "path_not_found": ProblemKind("The patch names a path that does not exist", "Read the blob and correct path."),
     "immutable_field": ProblemKind("This field does not change", "Create another blob instead."),
     "schema_violation": ProblemKind("The content does not satisfy its schema", "Correct what errors points at."),
@@ -91,6 +89,7 @@ CATALOGUE: dict[str, ProblemKind] = {
     "precondition_required": ProblemKind("If-Match is required", "Send If-Match with the ETag you read, or *."),
     "test_failed": ProblemKind("A test operation of the patch failed", "Read the blob again."),
     "already_exists": ProblemKind("It exists already", "Choose another name, or use the existing one."),
+    "built_in": ProblemKind("Built-in things do not change", "Register one of your own under another id."),
     "provider_inactive": ProblemKind(
         "The provider is switched off", "Switch it on: PUT /providers/{id}/instance with active true."
     ),
@@ -104,12 +103,8 @@ CATALOGUE: dict[str, ProblemKind] = {
     "content_too_large": ProblemKind("The content is too large", "detail names the limit."),
     "too_deep": ProblemKind("The JSON is nested too deeply", "detail names the limit."),
     "too_many": ProblemKind("Too many items", "detail names the limit."),
-    "number_out_of_range": ProblemKind(
-        "A number is out of range", "Integers have 64 bits; send longer ones as text."
-    ),
-    "unsupported_media_type": ProblemKind(
-        "Unsupported media type", "Accept-Patch or detail lists the known ones."
-    ),
+    "number_out_of_range": ProblemKind("A number is out of range", "Integers have 64 bits; send longer ones as text."),
+    "unsupported_media_type": ProblemKind("Unsupported media type", "Accept-Patch or detail lists the known ones."),
     "storage_quota_exceeded": ProblemKind("The storage quota is used up", "Delete something or ask for more."),
     "rate_limited": ProblemKind("Too many requests", "Wait for Retry-After.", retryable=True),
     "egress_denied": ProblemKind("This address may not be called", "Declare the service in the configuration."),

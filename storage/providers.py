@@ -23,9 +23,18 @@ OWN_MAX = 1_000
 
 _COLUMNS = """
 select p.id, p.owner_id, p.slug, p.version, p.spec, p.published, p.active, p.created_at, p.updated_at,
-  coalesce(i.active, p.owner_id = $2) as activated
+  coalesce(i.active, p.owner_id = $2) and not (p.owner_id <> $1 and p.slug in (
+    select o.slug from providers o where o.owner_id = $1 and o.active)) as activated
 from providers p left join instances i on i.user_id = $1 and i.provider_id = p.id
 """
+_PAGE = (
+    _COLUMNS
+    + """
+where p.active and ($3::text is null or (p.slug, p.id) > ($3, $4::uuid))
+  and (p.owner_id = $1 or p.slug not in (select o.slug from providers o where o.owner_id = $1 and o.active))
+order by p.slug, p.id limit $5
+"""
+)
 _UPSERT = """
 insert into providers (id, owner_id, slug, name, description, spec, workflow_id, definition_digest, input_schemas,
   content_types, events, origin, anchor, collect_bucket_type, collect_schema, outputs, execution, supersede,
@@ -94,6 +103,8 @@ class Providers:
                 return await _stored(connection, user_id, key), None
             if before is None or not before["active"]:
                 await put_instance(connection, user_id, key, active=provider.activate, settings=dict(provider.settings))
+            if before is None or not before["active"]:
+                await _replace_published(connection, user_id, provider, actor)
             cascade = await add_cause(
                 connection, user_id, cause="provider", target_id=None, instance_id=instance, actor=actor,
                 label=provider.name,
@@ -134,12 +145,7 @@ class Providers:
 
     async def page(self, user_id: UserId, *, limit: int, after: tuple[str, UUID] | None = None) -> list[StoredProvider]:
         """Return up to ``limit`` providers by slug."""
-        rows = await self._database.rows(
-            user_id,
-            _COLUMNS + "where p.active and ($3::text is null or (p.slug, p.id) > ($3, $4::uuid))"
-            " order by p.slug, p.id limit $5",
-            user_id, SYSTEM_USER, *(after or (None, None)), limit,
-        )  # fmt: skip
+        rows = await self._database.rows(user_id, _PAGE, user_id, SYSTEM_USER, *(after or (None, None)), limit)
         return [_read(row) for row in rows]
 
     async def delete(self, user_id: UserId, stored: StoredProvider, *, actor: str) -> CascadeId:
@@ -154,6 +160,7 @@ class Providers:
             )  # fmt: skip
             if done != "UPDATE 1":
                 raise NotFound(f"There is no provider {slug!r} of yours.")
+            await _replace_published(connection, user_id, stored.provider, actor)
             cascade = await add_cause(
                 connection, user_id, cause="provider", target_id=None,
                 instance_id=instance_id(user_id, stored.key), actor=actor, label=stored.provider.name,
@@ -209,6 +216,19 @@ def _values(provider: Provider, spec: str) -> tuple[object, ...]:
         round(debounce.max_wait_seconds * 1000) if debounce else 0,
         provider.priority,
     )
+
+
+async def _replace_published(connection: Any, user_id: UserId, provider: Provider, actor: str) -> None:
+    """A published provider of this name yields to one's own, or takes over again: either is a cause of its own."""
+    key = await connection.fetchval(
+        "select id from providers where slug = $1 and published and active and owner_id <> $2", provider.id, user_id
+    )
+    if key is not None:
+        instance = instance_id(user_id, ProviderKey(key))
+        await add_cause(
+            connection, user_id, cause="provider", target_id=None, instance_id=instance, actor=actor,
+            label=provider.name,
+        )  # fmt: skip
 
 
 async def _check_room(connection: Any, user_id: UserId) -> None:

@@ -1,11 +1,14 @@
 -- plan: what does this cause touch, known and newly matching; mark it unsettled, own it (CASCADES, Moves).
 
--- The user's effective activations: own and published providers; built-ins are active without a row.
+-- The user's effective activations: own and published providers; built-ins are active without a row. A provider of
+-- one's own takes the place of a published one with its name, on or off.
 create or replace function studio_active_providers(p_user uuid)
 returns table (provider_id uuid, instance_id uuid, settings_digest text, has_row boolean) language sql stable as $$
   select p.id, coalesce(i.id, studio_instance_id(p_user, p.id)), coalesce(i.settings_digest, ''), i.id is not null
   from providers p left join instances i on i.user_id = p_user and i.provider_id = p.id
   where p.active and coalesce(i.active, p.owner_id = '00000000-0000-0000-0000-000000000000')
+    and (p.owner_id = p_user or not exists (
+      select from providers o where o.owner_id = p_user and o.slug = p.slug and o.active))
 $$;
 
 -- One derivation with its invisible version-0 outputs; returns the new output blobs, null if it existed already.
