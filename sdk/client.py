@@ -1,0 +1,184 @@
+"""The API in Python: one method for each operation, JSON in and out.
+
+>>> async with Studio.connected() as studio:  # doctest: +SKIP
+...     blob = await studio.create_blob(data={"title": "The Storm"}, schema_id="concept-v1", wait=30)
+...     print((await studio.dag(blob["id"]))["settled"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Self
+
+from sdk.answers import Answer
+from sdk.endpoints import find_endpoints
+from sdk.transport import Transport
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+YAML = "application/yaml"
+
+Json = dict[str, Any]
+
+
+class Studio(Transport):
+    """A client of the HTTP API. Every method raises ApiProblem; lists are iterators over all their pages."""
+
+    @classmethod
+    def connected(cls, **options: Any) -> Self:
+        """Return a client of the API that the environment or ``.studio/endpoints.json`` names.
+
+        Raises NoEndpoints when neither does.
+        """
+        found = find_endpoints()
+        return cls(found.api_url, found.api_key, **options)
+
+    # -- blobs
+
+    async def create_blob(self, *, wait: float | None = None, **fields: Any) -> Answer:
+        """Make a blob of ``content`` or ``data`` and any of ``schema_id, title, tags, metadata, bucket_ids, …``."""
+        return await self.request("POST", "/blobs", json_body=fields, wait=wait)
+
+    async def get_blob(self, blob_id: str, *, version: int | None = None) -> Answer:
+        """Read a blob as it is, or as it was."""
+        return await self.request("GET", f"/blobs/{blob_id}", params={"version": version})
+
+    async def get_content(self, blob_id: str, *, version: int | None = None) -> bytes:
+        """Read the bytes of a blob's content."""
+        return (await self.request("GET", f"/blobs/{blob_id}/content", params={"version": version})).content
+
+    async def put_content(
+        self, blob_id: str, content: bytes | str, content_type: str, *, if_match: int | str, wait: float | None = None
+    ) -> Answer:
+        """Replace a blob's content."""
+        return await self.request(
+            "PUT",
+            f"/blobs/{blob_id}/content",
+            content=content,
+            content_type=content_type,
+            if_match=if_match,
+            wait=wait,
+        )
+
+    async def patch_blob(
+        self, blob_id: str, patch: Any, *, if_match: int | str = "*", wait: float | None = None
+    ) -> Answer:
+        """Change a blob: a list is a JSON Patch (RFC 6902), an object a merge patch (RFC 7396)."""
+        media = JSON_PATCH if isinstance(patch, list) else MERGE_PATCH
+        return await self.request(
+            "PATCH", f"/blobs/{blob_id}", json_body=patch, content_type=media, if_match=if_match, wait=wait
+        )
+
+    async def delete_blob(self, blob_id: str, *, if_match: int | str | None = None) -> Answer:
+        """Delete a blob; every version stays readable."""
+        return await self.request("DELETE", f"/blobs/{blob_id}", if_match=if_match)
+
+    def blobs(self, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
+        """List blobs, newest first; filters: ``schema_id, provider_id, tag, bucket_id``."""
+        return self.pages("/blobs", filters, limit=limit)
+
+    def history(self, blob_id: str, *, limit: int | None = None) -> AsyncIterator[Json]:
+        """List what happened to a blob, oldest first."""
+        return self.pages(f"/blobs/{blob_id}/history", limit=limit)
+
+    def deltas(self, blob_id: str, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
+        """List a blob's deltas with their patches, oldest first."""
+        return self.pages(f"/blobs/{blob_id}/deltas", filters, limit=limit)
+
+    async def dag(self, blob_id: str, **caps: int | None) -> Answer:
+        """Read the graph below a blob: nodes with their states, edges, levels; ``depth`` and ``nodes`` cap it."""
+        return await self.request("GET", f"/blobs/{blob_id}/dag", params=caps)
+
+    # -- buckets
+
+    async def create_bucket(self, name: str, **fields: Any) -> Answer:
+        """Make a bucket; ``type="book"`` makes a book of it."""
+        return await self.request("POST", "/buckets", json_body={"name": name, **fields})
+
+    async def get_bucket(self, bucket_id: str) -> Answer:
+        """Read a bucket."""
+        return await self.request("GET", f"/buckets/{bucket_id}")
+
+    def buckets(self, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
+        """List buckets in the order they were made; filters: ``type, parent_id``."""
+        return self.pages("/buckets", filters, limit=limit)
+
+    def bucket_blobs(self, bucket_id: str, *, limit: int | None = None) -> AsyncIterator[Json]:
+        """List the members of a bucket by position."""
+        return self.pages(f"/buckets/{bucket_id}/blobs", limit=limit)
+
+    async def add_to_bucket(self, bucket_id: str, blob_id: str, *, position: int | None = None) -> Answer:
+        """Let a blob be in a bucket, at a position or last."""
+        body = {} if position is None else {"position": position}
+        return await self.request("PUT", f"/buckets/{bucket_id}/blobs/{blob_id}", json_body=body)
+
+    async def remove_from_bucket(self, bucket_id: str, blob_id: str) -> Answer:
+        """Take a blob out of a bucket."""
+        return await self.request("DELETE", f"/buckets/{bucket_id}/blobs/{blob_id}")
+
+    # -- workflows, providers, schemas: what is registered
+
+    async def register(self, noun: str, document: Mapping[str, Any] | str) -> Answer:
+        """Register a workflow, provider or schema (``noun`` in the plural); a text is YAML."""
+        return await self.request("POST", f"/{noun}", **_document(document))
+
+    async def validate(self, noun: str, document: Mapping[str, Any] | str) -> Answer:
+        """Check a workflow or provider without registering it."""
+        return await self.request("POST", f"/{noun}/validate", **_document(document))
+
+    async def get_registered(self, noun: str, reference: str, **params: Any) -> Answer:
+        """Read a workflow, provider or schema by its slug or id."""
+        return await self.request("GET", f"/{noun}/{reference}", params=params)
+
+    def registered(self, noun: str, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
+        """List workflows, providers or schemas: own and published."""
+        return self.pages(f"/{noun}", filters, limit=limit)
+
+    async def validate_value(self, schema_id: str, value: Any) -> Answer:
+        """Hold a value against a schema: ``valid`` and ``errors``."""
+        return await self.request("POST", f"/schemas/{schema_id}/validate", json_body={"data": value})
+
+    async def set_instance(self, provider_id: str, **fields: Any) -> Answer:
+        """Change your activation of a provider: ``active``, ``settings``."""
+        return await self.request("PUT", f"/providers/{provider_id}/instance", json_body=fields)
+
+    async def process(self, provider_id: str, blob_id: str, *, wait: float | None = None) -> Answer:
+        """Run a provider on a blob, whatever it reacts to by itself."""
+        return await self.request(
+            "POST", f"/providers/{provider_id}/process", json_body={"blob_id": blob_id}, wait=wait
+        )
+
+    # -- what happened
+
+    async def get_run(self, run_id: str) -> Answer:
+        """Read a run with its steps."""
+        return await self.request("GET", f"/runs/{run_id}")
+
+    def runs(self, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
+        """List runs, newest first; filters: ``blob_id, provider_id, status, cascade_id``."""
+        return self.pages("/runs", filters, limit=limit)
+
+    async def get_cascade(self, cascade_id: str, *, wait: float | None = None) -> Answer:
+        """Read a cascade with its runs and deltas."""
+        return await self.request("GET", f"/cascades/{cascade_id}", wait=wait)
+
+    def cascades(self, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
+        """List cascades, newest first; filters: ``status, blob_id``."""
+        return self.pages("/cascades", filters, limit=limit)
+
+    async def events(
+        self, *, cursor: str | None = None, limit: int | None = None, types: Sequence[str] = (), **filters: Any
+    ) -> Answer:
+        """Read events from ``cursor`` on; ``next_cursor`` of the answer goes on from there, whenever."""
+        params = {"cursor": cursor, "limit": limit, "type": list(types) or None, **filters}
+        return await self.request("GET", "/events", params=params)
+
+    async def me(self) -> Answer:
+        """Say whose key this is and what it allows."""
+        return await self.request("GET", "/me")
+
+
+def _document(document: Mapping[str, Any] | str) -> Json:
+    if isinstance(document, str):
+        return {"content": document.encode(), "content_type": YAML}
+    return {"json_body": document}
