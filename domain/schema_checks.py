@@ -11,11 +11,13 @@ import jsonschema_rs
 
 from domain.canonical import canonical, escaped
 from domain.errors import Fault, StudioError
+from domain.patterns import PATTERN_CHARS_MAX
 from domain.schema_graph import SchemaGraph
 
 DEFINITION_BYTES_MAX: Final = 128 * 1024
 DEFINITION_DEPTH_MAX: Final = 32
 SUBSCHEMAS_MAX: Final = 2000
+PATTERNS_MAX: Final = 100
 
 PATTERN_OPTIONS: Final = jsonschema_rs.RegexOptions(size_limit=1 << 20, dfa_size_limit=1 << 20)
 DRAFT_7: Final = "http://json-schema.org/draft-07/schema"
@@ -43,8 +45,10 @@ def _faults(definition: Any) -> list[Fault]:
     graph = SchemaGraph(definition)
     if len(graph.nodes) > SUBSCHEMAS_MAX:
         return [Fault("", "too_many", f"A schema has at most {SUBSCHEMAS_MAX} subschemas.")]
-    faults = [*_meta_faults(definition), *_reference_faults(graph)]
-    return faults or graph.work_faults()
+    faults = [*_meta_faults(definition), *_reference_faults(graph), *_pattern_faults(graph)]
+    # The meta-schema and the compiler of patterns may both complain of one pattern.
+    distinct = {(fault.pointer, fault.code): fault for fault in faults}
+    return list(distinct.values()) or graph.work_faults() or _compile_faults(definition)
 
 
 @functools.cache
@@ -64,6 +68,37 @@ def _meta_faults(definition: Any) -> list[Fault]:
         place = "".join(f"/{escaped(str(token))}" for token in error.instance_path)
         found[place, error.message[:300]] = None
     return [Fault(place, "invalid_schema", message) for place, message in found]
+
+
+def _pattern_faults(graph: SchemaGraph) -> Iterator[Fault]:
+    """Patterns that do not run in linear time; the format "regex" of the meta-schema lets them pass."""
+    patterns = [
+        (f"{here}/pattern", schema["pattern"])
+        for here, schema in graph.nodes.items()
+        if isinstance(schema, dict) and isinstance(schema.get("pattern"), str)
+    ]
+    patterns += [
+        (f"{here}/patternProperties/{escaped(pattern)}", pattern)
+        for here, schema in graph.nodes.items()
+        if isinstance(schema, dict) and isinstance(schema.get("patternProperties"), dict)
+        for pattern in schema["patternProperties"]
+    ]
+    if len(patterns) > PATTERNS_MAX:
+        yield Fault("", "too_many", f"A schema has at most {PATTERNS_MAX} patterns.")
+    for place, pattern in patterns[:PATTERNS_MAX]:
+        if len(pattern) > PATTERN_CHARS_MAX:
+            yield Fault(place, "too_many", f"A pattern has at most {PATTERN_CHARS_MAX} characters.")
+        elif _compile_faults({"pattern": pattern}):
+            yield Fault(place, "invalid_schema", f"{pattern[:100]} is not a pattern that runs in linear time.")
+
+
+def _compile_faults(definition: Any) -> list[Fault]:
+    """What only compiling finds; after everything else, so that nothing costly is left to compile."""
+    try:
+        jsonschema_rs.validator_for(definition, pattern_options=PATTERN_OPTIONS, offline=True)
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+        return [Fault("", "invalid_schema", str(error).partition("\n")[0][:300])]
+    return []
 
 
 def _reference_faults(graph: SchemaGraph) -> Iterator[Fault]:
