@@ -61,6 +61,7 @@ async def register(request: Request, identity: Registrar, ports: Stores) -> Resp
     async def work(_: Attempt) -> Response:
         schema = parse_schema(await read_json(request))
         stored, is_new = await ports.schemas.register(UserId(identity.user_id), schema)
+        ports.schema_lookup.forget(identity.user_id, schema.slug)
         ports.bell.ring()
         return answer(shown(stored), 201 if is_new else 200, {"Location": f"{PREFIX}/schemas/{schema.slug}"})
 

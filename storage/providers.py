@@ -27,14 +27,11 @@ select p.id, p.owner_id, p.slug, p.version, p.spec, p.published, p.active, p.cre
     select o.slug from providers o where o.owner_id = $1 and o.active)) as activated
 from providers p left join instances i on i.user_id = $1 and i.provider_id = p.id
 """
-_PAGE = (
-    _COLUMNS
-    + """
+_PAGE = f"""{_COLUMNS}
 where p.active and ($3::text is null or (p.slug, p.id) > ($3, $4::uuid))
   and (p.owner_id = $1 or p.slug not in (select o.slug from providers o where o.owner_id = $1 and o.active))
 order by p.slug, p.id limit $5
-"""
-)
+"""  # noqa: S608 - constants of this module
 _UPSERT = """
 insert into providers (id, owner_id, slug, name, description, spec, workflow_id, definition_digest, input_schemas,
   content_types, events, origin, anchor, collect_bucket_type, collect_schema, outputs, execution, supersede,

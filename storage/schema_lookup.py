@@ -23,7 +23,7 @@ CACHE_SECONDS = 5.0
 CACHE_ENTRIES_MAX = 5_000
 
 _FIND = """
-select slug, version, definition, strict_mode from schemas
+select slug, version, definition, strict_mode, required_fields from schemas
 where active and (slug = $2 or id = $3::uuid)
 order by (id = $3::uuid) desc nulls last, (owner_id = $1) desc,
   string_to_array(split_part(version, '-', 1), '.')::int[] desc
@@ -56,11 +56,21 @@ class SchemaLookup:
             self._known.popitem(last=False)
         return found
 
+    def forget(self, user_id: UUID, slug: str) -> None:
+        """Read a schema afresh the next time: after this process itself registered a version of it."""
+        self._known.pop((user_id, slug), None)
+
     async def _read(self, user_id: UUID, slug: str) -> BlobSchema | None:
         by_id = UUID(slug) if _UUID.fullmatch(slug) else None
         row: Any = await self._database.row(user_id, _FIND, user_id, slug, by_id)
         if row is None:
             return None
         definition = orjson.loads(row["definition"])
-        schema = Schema(slug=row["slug"], version=row["version"], definition=definition, strict_mode=row["strict_mode"])
+        schema = Schema(
+            slug=row["slug"],
+            version=row["version"],
+            definition=definition,
+            strict_mode=row["strict_mode"],
+            required_fields=tuple(row["required_fields"]),
+        )
         return BlobSchema(row["slug"], definition, schema.validator, VOLATILE in row["definition"])
