@@ -88,7 +88,7 @@ def _steps(fields: Fields, reading: Reading) -> list[Step]:
     before = len(reading.faults)
     entries = fields.items("steps", most=STEPS_MAX)
     steps = [step for pointer, raw in entries if (step := read_step(raw, pointer, reading)) is not None]
-    unread = any(fault.code in ("unknown_step_type", "wrong_type") for fault in reading.faults[before:])
+    unread = any(fault.code in ("unknown_step_type", "wrong_type", "too_many") for fault in reading.faults[before:])
     if not any(step.effect == "stage" for step in steps) and not unread:
         fields.fault("steps", "missing_field", "No step makes an output: add a state-update, operation create-blob.")
     return steps
