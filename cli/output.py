@@ -1,0 +1,187 @@
+"""What commands print: data on stdout (JSON when asked for, or when nobody reads along), everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from sdk.problems import ApiProblem
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+WORDS_MAX = 60
+
+
+class _Asked:
+    """Whether JSON was asked for: also the answer to how an error is to be told."""
+
+    json: bool | None = None
+
+
+def _remember(value: bool | None) -> bool | None:
+    _Asked.json = value
+    return value
+
+
+AsJson = Annotated[
+    bool | None,
+    typer.Option(
+        "--json/--no-json",
+        help="JSON on stdout. Without either: JSON unless stdout is a terminal.",
+        callback=_remember,
+        show_default=False,
+    ),
+]
+
+
+def wants_json(asked: bool | None = None) -> bool:
+    """Tell whether stdout gets JSON."""
+    asked = _Asked.json if asked is None else asked
+    return not sys.stdout.isatty() if asked is None else asked
+
+
+def forget() -> None:
+    """Begin anew: nothing was asked yet."""
+    _Asked.json = None
+
+
+def show(as_json: bool | None, value: Any, render: Callable[[Any], RenderableType]) -> None:
+    """Print a value as JSON, or as ``render`` draws it for people."""
+    if wants_json(as_json):
+        print_json(value)
+    else:
+        out().print(render(value))
+
+
+def print_json(value: Any) -> None:
+    """Print JSON on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None) + "\n")
+    sys.stdout.flush()
+
+
+def out() -> Console:
+    """Return the console for data."""
+    from rich.console import Console  # noqa: PLC0415 - a tenth of a second that only people pay
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def err() -> Console:
+    """Return the console for everything else."""
+    from rich.console import Console  # noqa: PLC0415 - as above
+
+    return Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Tell a person something on stderr."""
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    err().print(Text(clean(text)), soft_wrap=True)
+
+
+def clean(text: object) -> str:
+    """Return text without what would command a terminal."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text))
+
+
+def short(text: object, characters: int = WORDS_MAX) -> str:
+    """Return the first line of a text, shortened."""
+    first = clean(text).strip().partition("\n")[0]
+    return first if len(first) <= characters else first[: characters - 1].rstrip() + "…"
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> RenderableType:
+    """Return a plain table. Ids are never cut, so that they can be pasted into another command."""
+    from rich.table import Table  # noqa: PLC0415 - as above
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    made = Table(box=None, pad_edge=False, header_style="dim")
+    for name in columns:
+        whole = name == "id" or name.endswith(("_id", "at", "version", "status", "state"))
+        made.add_column(name.replace("_", " "), no_wrap=True, overflow="ignore" if whole else "ellipsis")
+    for row in rows:
+        made.add_row(*(Text("" if cell is None else short(cell, 200)) for cell in row))
+    return made
+
+
+def page(names: str, of: Mapping[str, Callable[[Any], object]] | None = None) -> Callable[[Any], RenderableType]:
+    """Return what draws a page of a list: the members ``names`` of each row, some computed by ``of``."""
+    columns = names.split()
+
+    def draw(body: Any) -> RenderableType:
+        from rich.console import Group  # noqa: PLC0415 - as above
+        from rich.text import Text  # noqa: PLC0415 - as above
+
+        rows = [[_cell(row, name, of or {}) for name in columns] for row in body["data"]]
+        more = [Text(f"more: --cursor {body['next_cursor']}", style="dim")] if body.get("has_more") else []
+        return Group(table(columns, rows), *more) if rows else Text("none", style="dim")
+
+    return draw
+
+
+def _cell(row: Mapping[str, Any], name: str, of: Mapping[str, Callable[[Any], object]]) -> object:
+    if name in of:
+        return of[name](row)
+    value = row.get(name)
+    return moment(value) if name.endswith("_at") else value
+
+
+def moment(value: Any) -> str:
+    """Return a time as people here read it: their own zone, to the second."""
+    return "" if not value else datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def details(names: str) -> Callable[[Any], RenderableType]:
+    """Return what draws the members ``names`` of one object, one a line."""
+
+    def draw(body: Any) -> RenderableType:
+        from rich.table import Table  # noqa: PLC0415 - as above
+        from rich.text import Text  # noqa: PLC0415 - as above
+
+        made = Table(box=None, show_header=False, pad_edge=False)
+        made.add_column(style="dim", no_wrap=True)
+        made.add_column(overflow="fold")
+        for name in names.split():
+            if body.get(name) not in (None, "", [], {}):
+                made.add_row(name.replace("_", " "), Text(_shown(name, body[name])))
+        return made
+
+    return draw
+
+
+def _shown(name: str, value: Any) -> str:
+    if name.endswith("_at"):
+        return moment(value)
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return clean(", ".join(value))
+    return clean(json.dumps(value, ensure_ascii=False, indent=2 if isinstance(value, (dict, list)) else None))
+
+
+def show_problem(problem: ApiProblem) -> None:
+    """Print a problem: the document itself as JSON, or what it says, each fault on its line."""
+    if wants_json():
+        print_json(problem.document)
+        return
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    console = err()
+    status = f", {problem.status}" if problem.status else ""
+    console.print(Text.assemble(("error: ", "bold red"), clean(problem.detail), (f" ({problem.code}{status})", "dim")))
+    for fault in problem.errors:
+        pointer = clean(fault.get("pointer") or "/")
+        console.print(Text.assemble("  ", (pointer, "cyan"), f": {clean(fault.get('detail', ''))}"))
+    if problem.document.get("hint"):
+        console.print(Text(f"  hint: {clean(problem.document['hint'])}", style="dim"))
+    if problem.document.get("request_id"):
+        console.print(Text(f"  request {problem.document['request_id']}", style="dim"))

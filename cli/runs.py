@@ -1,0 +1,74 @@
+"""``studio run`` and ``studio events``: what happened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.output import AsJson, details, moment, page, show, table
+from cli.session import LIMIT_DEFAULT, Cursor, Every, Limit, fetch_page, talk
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+app = typer.Typer(no_args_is_help=True, help="Runs: every execution of a provider.")
+events = typer.Typer(no_args_is_help=True, help="Events: everything that happened, in order.")
+
+
+@app.command("list")
+def list_(
+    blob: Annotated[str | None, typer.Option(help="Of runs that read or made this blob.")] = None,
+    provider: Annotated[str | None, typer.Option()] = None,
+    status: Annotated[str | None, typer.Option(help="running, settled, failed, superseded, …")] = None,
+    cascade: Annotated[str | None, typer.Option(help="Claimed by this cascade.")] = None,
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: Cursor = None,
+    every: Every = False,
+    as_json: AsJson = None,
+) -> None:
+    """List runs, newest first."""
+    filters = {"blob_id": blob, "provider_id": provider, "status": status, "cascade_id": cascade}
+    body = fetch_page("/runs", limit=limit, cursor=cursor, every=every, **filters)
+    show(as_json, body, page("id status provider_id started_at seconds label", {"seconds": _seconds}))
+
+
+@app.command()
+def get(run: Annotated[str, typer.Argument(metavar="RUN", help="Its id.")], as_json: AsJson = None) -> None:
+    """Show a run: its inputs and outputs, its steps, what it cost, and where to look at it in Temporal."""
+    show(as_json, talk(lambda studio: studio.get_run(run)).body, _drawn)
+
+
+@events.command("list")
+def list_events(
+    kind: Annotated[list[str] | None, typer.Option("--type", help="Such as blob.created; can be repeated.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Such as blobs/ID.")] = None,
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: Cursor = None,
+    as_json: AsJson = None,
+) -> None:
+    """List events in their order, from a cursor on or from the first."""
+    found = talk(lambda studio: studio.events(cursor=cursor, limit=limit, types=kind or [], subject=subject)).body
+    show(as_json, found, page("id time type subject", {"time": lambda row: moment(row["time"])}))
+
+
+def _seconds(row: Any) -> str:
+    return "" if row.get("duration_ms") is None else f"{row['duration_ms'] / 1000:.1f}"
+
+
+def _drawn(body: Any) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415 - rich is for people
+
+    flat = {
+        **body,
+        "reads": [f"{row['blob_id']} v{row['version']}" for row in body["inputs"]],
+        "made": [f"{row['blob_id']} v{row['version']}" for row in body["outputs"] if row.get("version")],
+        "temporal_ui": (body.get("temporal") or {}).get("ui_url"),
+        "seconds": _seconds(body),
+    }
+    head = details(
+        "id status label provider_id cascade_id attempt execution reads made usage error started_at ended_at seconds"
+        " temporal_ui"
+    )(flat)
+    rows = [(step["step_id"], step["type"], step["status"], step["usage"] or "") for step in body["steps"]]
+    return Group(head, "", table(["step", "type", "status", "usage"], rows)) if rows else head

@@ -1,0 +1,184 @@
+"""Watching work go on: a tree that moves on a terminal, one line for each change anywhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from cli.graph import MARKS, OTHER_MARK, Graph, seconds_of, tree
+
+if TYPE_CHECKING:
+    from sdk.client import Studio
+
+POLL_SECONDS = 0.2
+FRAMES_PER_SECOND = 8
+QUIET_SECONDS = 5.0
+"""After this long without a change a line says what is still running."""
+ROOTS_MAX = 50
+OPEN = frozenset({"pending", "running"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What there is to see at one moment."""
+
+    graph: Graph
+    seconds: Mapping[str, float]
+    over: bool
+    cascade: Mapping[str, Any] | None = None
+
+
+class View(Protocol):
+    """Where sights are shown."""
+
+    def show(self, sight: Sight) -> None:
+        """Show how it stands now."""
+        ...
+
+
+Look = Callable[[], Awaitable[Sight]]
+
+
+async def watch(look: Look, view: View, *, timeout_seconds: float | None = None) -> Sight:
+    """Look and show until it is over; return the last sight. Raises TimeoutError."""
+    async with asyncio.timeout(timeout_seconds):
+        while True:
+            sight = await look()
+            view.show(sight)
+            if sight.over:
+                return sight
+            await asyncio.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def viewing(console: Console, heading: str = "") -> Iterator[View]:
+    """Return the view that suits a console; on a terminal the last picture stays."""
+    if console.is_terminal:
+        moving = Moving(heading)
+        with Live(console=console, get_renderable=moving.draw, refresh_per_second=FRAMES_PER_SECOND):
+            yield moving
+    else:
+        yield Lines(console)
+
+
+class Moving:
+    """A tree that is drawn again and again, so that elapsed times run."""
+
+    def __init__(self, heading: str = "") -> None:
+        self._heading = heading
+        self._began = time.monotonic()
+        self._sight: Sight | None = None
+        self._seen = 0.0
+
+    def show(self, sight: Sight) -> None:
+        """Show how it stands now."""
+        self._sight, self._seen = sight, time.monotonic()
+
+    def draw(self) -> RenderableType:
+        """Draw the last sight; what runs has been running a little longer since."""
+        if self._sight is None:
+            return Text("…", style="dim")
+        sight, since = self._sight, time.monotonic() - self._seen
+        running = {node["derivation_id"] for node in sight.graph.nodes.values() if node["state"] == "running"}
+        seconds = {name: value + since * (name in running) for name, value in sight.seconds.items()}
+        heading = Text(self._heading, style="bold") if self._heading else None
+        return Group(tree(sight.graph, heading=heading, seconds=seconds), self._foot(sight))
+
+    def _foot(self, sight: Sight) -> Text:
+        elapsed = time.monotonic() - self._began if not sight.over else self._seen - self._began
+        return Text(f"{summary(sight)}, {elapsed:.1f} s", style="dim")
+
+
+class Lines:
+    """One line for each change: for logs and for people without a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._began = time.monotonic()
+        self._said = self._began
+        self._known: dict[str, tuple[str, int]] = {}
+        self._first = True
+
+    def show(self, sight: Sight) -> None:
+        """Say what has changed since the last time; if nothing has for a while, what is still running."""
+        states = sight.graph.states()
+        changed = [
+            blob for blob, state in states.items() if self._known.get(blob) != state and self._tells(blob, state)
+        ]
+        for blob in changed:
+            state, version = states[blob]
+            made = f" v{version}" if version else ""
+            self._line(f"{MARKS.get(state, OTHER_MARK)[0]} {state:8} {sight.graph.name(blob)}{made}")
+        now = time.monotonic()
+        if not changed and now - self._said > QUIET_SECONDS:
+            self._line(f"… {summary(sight)}")
+        self._known, self._first = states, False
+
+    def _tells(self, blob: str, state: tuple[str, int]) -> bool:
+        """Tell whether a change is news: what has not begun is none, nor what was done before we came."""
+        return (
+            state[0] != "stale"
+            and not (self._first and state[0] == "fresh")
+            and (state[0] != "source" or blob not in self._known)
+        )
+
+    def _line(self, text: str) -> None:
+        self._said = time.monotonic()
+        self._console.print(Text(f"{self._said - self._began:6.1f} s  {text}"), soft_wrap=True)
+
+
+def summary(sight: Sight) -> str:
+    """Say in a few words how far it is and what runs now."""
+    nodes = [node for node in sight.graph.nodes.values() if node["derivation_id"] is not None]
+    fresh = sum(node["state"] == "fresh" for node in nodes)
+    running = [
+        f"{node['provider_id']} {sight.seconds.get(node['derivation_id'], 0.0):.1f} s"
+        for node in nodes
+        if node["state"] == "running"
+    ]
+    status = f"cascade {sight.cascade['status']}, " if sight.cascade else ""
+    now = f", now {', '.join(running)}" if running else ""
+    return f"{status}{fresh} of {len(nodes)} fresh{now}"
+
+
+def cascade_look(studio: Studio, cascade_id: str) -> Look:
+    """Return what looks at one cascade: its roots with everything below them, its runs."""
+
+    async def look() -> Sight:
+        cascade = (await studio.get_cascade(cascade_id)).body
+        graph = await graph_below(studio, cascade["roots"] or await _made_by(studio, cascade))
+        over = cascade["status"] not in OPEN
+        return Sight(graph, seconds_of(cascade["runs"]), over, cascade)
+
+    return look
+
+
+async def graph_below(studio: Studio, roots: list[str]) -> Graph:
+    """Return the graph below some blobs; those that are gone are left out."""
+    from sdk.problems import ApiProblem  # noqa: PLC0415 - only who talks to the API needs it
+
+    async def below(root: str) -> Mapping[str, Any] | None:
+        try:
+            found: Mapping[str, Any] = (await studio.dag(root)).body
+        except ApiProblem as problem:
+            if problem.status in {404, 410}:
+                return None
+            raise
+        return found
+
+    found = await asyncio.gather(*(below(root) for root in roots[:ROOTS_MAX]))
+    return Graph.of(*(body for body in found if body is not None))
+
+
+async def _made_by(studio: Studio, cascade: Mapping[str, Any]) -> list[str]:
+    """Return what the runs of a cascade make, for a cause that is no blob."""
+    runs = [run async for run in studio.runs(cascade_id=cascade["id"], limit=ROOTS_MAX)] if cascade["runs"] else []
+    return list(dict.fromkeys(item["blob_id"] for run in runs for item in run["outputs"]))
