@@ -7,12 +7,15 @@ import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from starlette.responses import Response
 
 from api import problems
 from api.auth import Authenticator
 from api.deps import close_ports, open_ports
 from api.middleware import PREFIX, Edge
+from api.openapi import describe
 from settings import Settings
 
 ROUTERS = (
@@ -34,7 +37,12 @@ ROUTERS = (
 OPEN_ROUTERS = ("platform",)
 """Those whose ``router`` names whole paths: health, readiness, version, metrics."""
 
+OPEN_PATHS = frozenset(
+    {"/problems", "/problems/{code}", *(f"{PREFIX}/{name}" for name in ("healthz", "readyz", "version"))}
+)
+"""Paths that need no key, beside the OpenAPI document itself."""
 AUTH_CACHE_SECONDS = 5.0
+"""How long a revoked key may still work."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -63,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.body_max = settings.limits.body_max
     _mount(app)
     problems.install(app)
+    describe(app, OPEN_PATHS)
     app.add_middleware(Edge)
     return app
 
@@ -71,4 +80,25 @@ def _mount(app: FastAPI) -> None:
     for names, prefix in ((ROUTERS, PREFIX), (OPEN_ROUTERS, "")):
         for name in names:
             if importlib.util.find_spec(f"api.{name}") is not None:
-                app.include_router(importlib.import_module(f"api.{name}").router, prefix=prefix)
+                _add(app, importlib.import_module(f"api.{name}").router, prefix)
+
+
+def _add(app: FastAPI, router: APIRouter, prefix: str) -> None:
+    """Add a router's routes one by one: an included router is matched twice, and its routes do not know their path."""
+    for route in router.routes:
+        if not isinstance(route, APIRoute):
+            raise TypeError(f"{route} is no route of the API")
+        app.router.add_api_route(
+            prefix + route.path,
+            route.endpoint,
+            methods=sorted(route.methods or ()),
+            name=route.name,
+            operation_id=route.operation_id,
+            status_code=route.status_code,
+            tags=route.tags,
+            responses=route.responses,
+            openapi_extra=route.openapi_extra,
+            include_in_schema=route.include_in_schema,
+            response_model=None,
+            response_class=Response,
+        )

@@ -1,0 +1,86 @@
+"""The OpenAPI document: what FastAPI finds in the routes, and what it cannot know about our answers.
+
+Handlers read bodies and identities themselves (``api/bodies.py`` says why), so security, problem answers and the
+models of bodies are added here. Aliases are no routes of their own (``api/middleware.py``): only canonical paths show.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api.problems import PROBLEM_JSON
+
+DESCRIPTION = "A reactive, versioned content platform: blobs, deltas, providers and durable cascades."
+
+_PROBLEM = {
+    "type": "object",
+    "description": "RFC 9457. Every error of this API has this form; code is one of GET /problems.",
+    "required": ["type", "title", "status", "detail", "instance", "code", "request_id", "retryable", "hint", "errors"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string"},
+        "code": {"type": "string"},
+        "request_id": {"type": ["string", "null"]},
+        "retryable": {"type": "boolean"},
+        "hint": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "code", "detail"],
+                "properties": {name: {"type": "string"} for name in ("pointer", "code", "detail")},
+            },
+        },
+    },
+    "example": {
+        "type": "http://localhost:8010/problems/unknown_field",
+        "title": "Unknown field",
+        "status": 422,
+        "detail": "The request has 1 fault(s): /colour: Extra inputs are not permitted",
+        "instance": "/api/v1/studio/blobs",
+        "code": "unknown_field",
+        "request_id": "01890a5d-ac96-774b-bcce-b302099a8057",
+        "retryable": False,
+        "hint": "Remove the field or correct its spelling.",
+        "errors": [{"pointer": "/colour", "code": "unknown_field", "detail": "Extra inputs are not permitted"}],
+    },
+}
+_REFUSAL = {
+    "description": "A problem",
+    "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+
+
+def describe(app: FastAPI, open_paths: frozenset[str]) -> None:
+    """Let the application answer its own description; ``open_paths`` need no key."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _described(app, open_paths)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _described(app: FastAPI, open_paths: frozenset[str]) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    schemas["Problem"] = _PROBLEM
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "mst_live_…"}}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            operation.setdefault("responses", {}).pop("422", None)
+            operation["responses"]["default"] = _REFUSAL
+            operation["security"] = [] if path in open_paths else [{"key": []}]
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                schemas.update(content.get("schema", {}).pop("$defs", {}))
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    return document
