@@ -21,7 +21,7 @@ from domain.errors import Unavailable
 from storage.database import Database
 
 STARTS_AT_ONCE = 16
-_LEADER_LOCK = 7264539
+_LEADER_LOCK = 7264601  # migrations take neighbouring numbers
 
 log = structlog.get_logger("relay")
 
