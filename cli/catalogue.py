@@ -26,7 +26,6 @@ schemas = typer.Typer(no_args_is_help=True, help="Schemas: what blobs look like.
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="YAML, or JSON if its name ends so; - is stdin.")]
 Reference = Annotated[str, typer.Argument(metavar="ID", help="Its slug or id.")]
-VALIDATED = "The lines above name each fault and where it is."
 
 
 @workflows.command("register")
@@ -64,7 +63,7 @@ def get_workflow(
 @providers.command("register")
 def register_provider(file: File, as_json: AsJson = None) -> None:
     """Register a provider and activate it for yourself."""
-    _register("providers", file, as_json, "id version name input_schema_id output_schema_id workflow_id active")
+    _register("providers", file, as_json, "id revision name input_schema_id output_schema_id workflow_id active")
 
 
 @providers.command("validate")
@@ -79,7 +78,7 @@ def list_providers(
 ) -> None:
     """List providers: your own and the published ones."""
     body = fetch_page("/providers", limit=limit, cursor=cursor, every=every)
-    show(as_json, body, page("id version active name description"))
+    show(as_json, body, page("id revision active built_in name description"))
 
 
 @providers.command("get")
@@ -87,8 +86,8 @@ def get_provider(provider: Reference, as_json: AsJson = None) -> None:
     """Show a provider, and whether it is active for you."""
     body = talk(lambda studio: studio.get_registered("providers", provider)).body
     names = (
-        "id version name description active settings input_schema_id output_schema_id workflow_id anchor collect"
-        " origin events execution built_in definition_digest created_at updated_at"
+        "id revision name description active settings input_schema_id output_schema_id workflow_id anchor collect"
+        " origin events supported_types built_in published created_at updated_at"
     )
     show(as_json, body, details(names))
 
@@ -124,7 +123,7 @@ def process(
     if wants_json(as_json):
         print_json(answer.body)
         return
-    show(as_json, answer.body, details("id status provider_id cascade_id run_id blob_id"))
+    show(as_json, answer.body, details("cascade_id status provider_id blob_id"))
     if answer.cascade_id:
         say(f"What follows: studio cascade watch {answer.cascade_id}")
 

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 WORDS_MAX = 60
+CELL_MAX = 200
+PIPE_COLUMNS = 200
+"""Width of a table that goes to no terminal."""
+WHOLE = re.compile(r"(^|[_ ])(id|at|status|state|provider|version|execution)$")
+"""Columns that are never cut: what they show is pasted elsewhere, or says what matters."""
 
 
 class _Asked:
@@ -71,7 +76,7 @@ def out() -> Console:
     """Return the console for data."""
     from rich.console import Console  # noqa: PLC0415 - a tenth of a second that only people pay
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 
 def err() -> Console:
@@ -105,11 +110,13 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Renderabl
     from rich.text import Text  # noqa: PLC0415 - as above
 
     made = Table(box=None, pad_edge=False, header_style="dim")
-    for name in columns:
-        whole = name == "id" or name.endswith(("_id", "at", "version", "status", "state"))
-        made.add_column(name.replace("_", " "), no_wrap=True, overflow="ignore" if whole else "ellipsis")
-    for row in rows:
-        made.add_row(*(Text("" if cell is None else short(cell, 200)) for cell in row))
+    cells = [["" if cell is None else short(cell, CELL_MAX) for cell in row] for row in rows]
+    for index, name in enumerate(columns):
+        widest = max((len(row[index]) for row in cells), default=0)
+        whole = widest if WHOLE.search(name) else None
+        made.add_column(name.replace("_", " "), no_wrap=True, overflow="ellipsis", min_width=whole)
+    for row in cells:
+        made.add_row(*map(Text, row))
     return made
 
 

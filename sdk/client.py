@@ -138,9 +138,9 @@ class Studio(Transport):
         """Hold a value against a schema: ``valid`` and ``errors``."""
         return await self.request("POST", f"/schemas/{schema_id}/validate", json_body={"data": value})
 
-    async def set_instance(self, provider_id: str, **fields: Any) -> Answer:
+    async def set_instance(self, provider_id: str, *, if_match: int | str = "*", **fields: Any) -> Answer:
         """Change your activation of a provider: ``active``, ``settings``."""
-        return await self.request("PUT", f"/providers/{provider_id}/instance", json_body=fields)
+        return await self.request("PUT", f"/providers/{provider_id}/instance", json_body=fields, if_match=if_match)
 
     async def process(self, provider_id: str, blob_id: str, *, wait: float | None = None) -> Answer:
         """Run a provider on a blob, whatever it reacts to by itself."""
