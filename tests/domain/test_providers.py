@@ -100,7 +100,7 @@ def test_naming_a_schema_is_the_consent_to_derived_blobs_of_it() -> None:
 
 
 def test_trigger_patterns_look_at_the_content() -> None:
-    found = provider({**PURE, "trigger_patterns": ["(?i)chapter \\d+", "^TODO"]})
+    found = provider({**PURE, "trigger_patterns": ["(?i)chapter \\d+", "^ship"]})
     assert found.triggered_by("In CHAPTER 12")
     assert not found.triggered_by("In a chapter")
     assert provider(PURE).triggered_by("anything")
