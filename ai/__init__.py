@@ -1,1 +1,1 @@
-"""The ai-service: text skills over any OpenAI-compatible model."""
+"""The seeds' ``ai-service``: text skills over any OpenAI-compatible model, as an HTTP application."""
