@@ -47,8 +47,8 @@ def _content_type(document: Document) -> str:
         "requestBody": {
             "required": True,
             "content": {
-                "text/plain": {"schema": {"type": "string"}},
-                "application/json": {"schema": {}},
+                "text/plain": {"schema": {"type": "string"}, "example": "The quick brown fox jumps"},
+                "application/json": {"schema": {}, "example": {"content": "The quick brown fox jumps"}},
             },
         }
     },

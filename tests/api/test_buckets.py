@@ -92,10 +92,11 @@ async def test_a_bucket_is_renamed_and_its_metadata_replaced_or_merged(client: h
 
 async def test_changing_a_bucket_obeys_preconditions(client: httpx2.AsyncClient) -> None:
     url = f"{BASE}/buckets/{(await bucket(client))['id']}"
-    merge = {"content": b'{"name": "x"}', "headers": {"content-type": MERGE_PATCH}}
-    problem(await client.patch(url, **merge), 428, "precondition_required")
-    merge["headers"] |= {"if-match": '"v9"'}
-    stale = problem(await client.patch(url, **merge), 412, "precondition_failed")
+    merge = {"content-type": MERGE_PATCH}
+    body = b'{"name": "x"}'
+    problem(await client.patch(url, content=body, headers=merge), 428, "precondition_required")
+    refused = await client.patch(url, content=body, headers={**merge, "if-match": '"v9"'})
+    stale = problem(refused, 412, "precondition_failed")
     assert (stale["current_version"], stale["current_etag"]) == (1, '"v1"')
     problem(await client.patch(url, json={"name": "x"}, headers={"if-match": '"v2"'}), 412, "precondition_failed")
     problem(await client.delete(url, headers={"if-match": '"v2"'}), 412, "precondition_failed")
