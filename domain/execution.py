@@ -18,6 +18,9 @@ from domain.settlements import settle_output
 from domain.steps import InputBlob, initial_context, run_pure, stage
 from domain.works import RunOutput, RunWork, Settlement, StepRecord
 
+COMPUTED = "computed"
+"""What a service answers as its model where it asked none."""
+
 
 def matches(work: RunWork) -> bool:
     """Whether the provider wants this input: predicates on content are decided when the input exists (rule 8)."""
@@ -72,7 +75,8 @@ def total_usage(records: Sequence[StepRecord]) -> dict[str, Any]:
     tokens = ("prompt_tokens", "completion_tokens", "total_tokens")
     usage: dict[str, Any] = {name: sum(int(record.usage.get(name) or 0) for record in records) for name in tokens}
     models = dict.fromkeys(str(record.usage["model"]) for record in records if record.usage.get("model"))
-    usage["model"] = ", ".join(models) or None
+    asked = [model for model in models if model != COMPUTED] or list(models)
+    usage["model"] = ", ".join(asked) or None
     usage["tokens"] = usage["total_tokens"]
     return usage
 

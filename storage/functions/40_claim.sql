@@ -137,6 +137,7 @@ begin
     end if;
   end if;
   update cascades c set status = v_status, cut_off = c.cut_off + v_cut,
+      superseded_by = case when v_status in ('running', 'superseded') then c.superseded_by end,
       ended_at = case when v_status <> 'running' then coalesce(c.ended_at, now()) end
     where c.user_id = p_user and c.id = p_cascade
       and (c.status <> v_status or v_cut > 0 or (c.ended_at is null) <> (v_status = 'running'));
