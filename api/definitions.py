@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,7 +18,8 @@ from domain.yaml_text import parse_yaml
 
 YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 MEDIA = (JSON, *YAML)
-REFERENCES_MAX = 500
+REFERENCES_MAX = 5_000
+_SLUG_AT_END = re.compile(r"[A-Za-z0-9-]{1,100}\Z")
 
 
 async def read_registration(request: Request) -> tuple[Any, str]:
@@ -47,13 +49,13 @@ async def schemas_named(ports: Ports, user_id: UserId, raw: Any) -> Callable[[st
 
 
 def _references(raw: Any) -> Iterator[str]:
-    """Yield every text under a key whose name says that it is a schema, or below such a key."""
-    pending: list[tuple[Any, bool]] = [(raw, False)]
+    """Yield every text that might name a schema, by itself or at the end of a pattern (``blob.created.X``)."""
+    pending: list[Any] = [raw]
     while pending:
-        value, named = pending.pop()
+        value = pending.pop()
         if isinstance(value, dict):
-            pending += [(item, named or "schema" in str(key)) for key, item in value.items()]
+            pending += value.values()
         elif isinstance(value, list):
-            pending += [(item, named) for item in value]
-        elif named and isinstance(value, str) and len(value) < 100:  # noqa: PLR2004 - slugs are shorter
-            yield value
+            pending += value
+        elif isinstance(value, str) and (match := _SLUG_AT_END.search(value)):
+            yield match[0]
