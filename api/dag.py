@@ -18,8 +18,8 @@ from domain.dag import dag
 
 router = APIRouter(prefix="/blobs", tags=["dag"])
 
-NODES_DEFAULT = 2_000
 NODES_MAX = 10_000
+"""Nodes that one answer shows, and reads: as many as one cascade may touch."""
 DEPTH_MAX = 1_000
 
 Step = Callable[..., Awaitable[list[tuple[UUID, int]]]]
@@ -30,10 +30,10 @@ async def graph(request: Request, blob_id: str) -> Response:
     """Show everything below a blob: nodes with their states and why, edges, levels; ``?depth=``, ``?nodes=`` cap it."""
     ports, identity, root = await _asked(request, blob_id)
     depth = query_int(request, "depth", low=0, high=DEPTH_MAX)
-    nodes_max = query_int(request, "nodes", low=1, high=NODES_MAX) or NODES_DEFAULT
+    shown_max = query_int(request, "nodes", low=1, high=NODES_MAX) or NODES_MAX
     await ports.blobs.exists(identity.user_id, root)
-    found = await ports.dags.graph(identity.user_id, root, nodes_max=nodes_max, depth=depth)
-    return answer(dag(root, found, nodes_max=nodes_max))
+    found = await ports.dags.graph(identity.user_id, root, nodes_max=NODES_MAX, depth=depth)
+    return answer(dag(root, found, nodes_max=shown_max, read_max=NODES_MAX))
 
 
 @router.get("/{blob_id}/children", operation_id="blobs_children")

@@ -34,7 +34,8 @@ def level_of(root: str, edges: Iterable[Sequence[Any]], nodes: Iterable[str]) ->
             waiting[child] -= 1
             if waiting[child] == 0:
                 free.append(child)
-    levels[root] = 0
+    if root in levels:
+        levels[root] = 0
     return levels
 
 
@@ -69,28 +70,31 @@ def _held_above(
     return list(found.values())
 
 
-def dag(root: UUID, graph: Mapping[str, Any], *, nodes_max: int) -> dict[str, Any]:
-    """Return the DAG's JSON (CONTRACT) of what ``storage.dag`` read: see there for the rows.
+def dag(root: UUID, graph: Mapping[str, Any], *, nodes_max: int, read_max: int) -> dict[str, Any]:
+    """Return the DAG's JSON (CONTRACT) of what ``storage.dag`` read, at most ``read_max`` + 1 nodes: see there.
 
-    ``settled`` is true when no cascade touching a node is pending or running and no node is stale or running.
+    The first ``nodes_max`` nodes by level are shown. ``settled`` is said of all nodes: true when no cascade touching
+    one is pending or running and none is stale or running; a graph beyond ``read_max`` is never called settled.
     """
-    truncated = len(graph["nodes"]) > nodes_max
-    rows = sorted(graph["nodes"], key=lambda row: row[0] != str(root))[:nodes_max] if truncated else graph["nodes"]
-    shown = {row[0] for row in rows}
-    edges = [edge for edge in graph["edges"] if edge[0] in shown and edge[1] in shown]
-    levels = level_of(str(root), edges, (row[0] for row in rows))
+    levels = level_of(str(root), graph["edges"], (row[0] for row in graph["nodes"]))
     blocked = blockers(graph["unsettled"], graph["waits"])
-    nodes = [_node(row, levels[row[0]], blocked) for row in rows]
+    nodes = [_node(row, levels[row[0]], blocked) for row in graph["nodes"]]
     nodes.sort(key=lambda node: node["level"])
     waiting = any(node["state"] in UNSETTLED_STATES for node in nodes)
+    settled = not (waiting or graph["cascades"] or len(nodes) > read_max)
+    shown = {node["blob_id"] for node in nodes[:nodes_max]}
     return {
         "root_id": root,
-        "settled": not (truncated or waiting or graph["cascades"]),
-        "truncated": truncated,
+        "settled": settled,
+        "truncated": len(nodes) > nodes_max,
         "cascades": graph["cascades"],
-        "nodes": nodes,
-        "edges": [dict(zip(("parent_id", "child_id", "provider_id", "kind"), edge, strict=True)) for edge in edges],
-        "levels": _by_level(nodes),
+        "nodes": nodes[:nodes_max],
+        "edges": [
+            {"parent_id": parent, "child_id": child, "provider_id": provider, "kind": kind}
+            for parent, child, provider, kind in graph["edges"]
+            if parent in shown and child in shown
+        ],
+        "levels": _by_level(nodes[:nodes_max]),
     }
 
 

@@ -36,7 +36,8 @@ async def test_a_created_blob_answers_exactly_the_fields_of_the_contract(client:
 
 
 async def test_data_may_be_any_json_null_included(client: httpx2.AsyncClient) -> None:
-    for data in (None, 0, False, "", [], {}, {"a": [1.0, 1]}, "a\u0000b"):
+    values: list[Any] = [None, 0, False, "", [], {}, {"a": [1.0, 1]}, "a\u0000b"]
+    for data in values:
         blob = await make(client, data=data)
         assert blob["data"] == data
         assert blob["content_type"] == "application/json"

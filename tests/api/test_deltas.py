@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx2
 import jsonpatch
 import pytest
@@ -38,7 +40,7 @@ async def test_a_client_can_replay_the_deltas_itself(client: httpx2.AsyncClient)
     await edit(client, made["id"], data={"b": [1, 2]})
     await edit(client, made["id"], data={"a": None}, title="U")
     deltas = (await client.get(f"{BASE}/blobs/{made['id']}/deltas")).json()["data"]
-    document = None
+    document: Any = None
     for delta in deltas:
         document = jsonpatch.apply_patch(document, delta["patch"])
     assert (document["data"], document["title"]) == ({"b": [1, 2]}, "U")
