@@ -165,6 +165,40 @@ def test_a_human_paragraph_survives_a_text_reworded_throughout() -> None:
     }
 
 
+REWORDED = (
+    [
+        "The history of the subject begins in the last century.",
+        "In the beginning the subject was small.",
+        "Researchers then found a new way.",
+        "It is used today in the whole of industry.",
+        "The end of the story is open.",
+    ],
+    [
+        "A hundred years ago it all started.",
+        "At first few people cared about it.",
+        "A better method was discovered by the scientists in the field.",
+        "Nowadays factories everywhere rely on it.",
+        "Nobody knows what comes next in the story of the subject.",
+    ],
+)
+
+
+def test_common_words_do_not_move_paragraphs_that_were_reworded_in_place() -> None:
+    assert align(*REWORDED) == align(*reversed(REWORDED)) == [0, 1, 2, 3, 4]
+
+
+def test_likeness_moves_paragraphs_where_one_was_inserted_and_one_removed() -> None:
+    base = REWORDED[0]
+    other = ["Something new stands first.", *(f"Indeed, {text.lower()}" for text in base[:4])]
+    assert align(base, other) == [1, 2, 3, 4, None]
+
+
+def test_unspaced_scripts_align_by_characters() -> None:
+    base = ["機械学習はデータから学ぶ。", "例がたくさん必要である。", "誤差は少しずつ減る。"]
+    other = ["はじめに。", "機械はデータから学習する。", "たくさんの例が必要だ。", "誤差は徐々に減る。"]
+    assert align(base, other) == [1, 2, 3]
+
+
 def test_different_paragraphs_merge_without_a_conflict() -> None:
     result = merged(lines("a", "b", "c"), lines("a", "B human", "c"), lines("a machine", "b", "c", "d"))
     assert result.document.body == lines("a machine", "B human", "c", "d")

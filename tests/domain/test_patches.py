@@ -353,6 +353,23 @@ def test_differences_of_lists_are_exact(before: list[Any], data: st.DataObject) 
     assert same(apply_operations({"data": after}, inverse), {"data": before})
 
 
+# Long items, so that the difference really is made of operations and not of one shorter replacement.
+long_items = st.builds(lambda n: {"id": n, "text": f"{n} item " * 30, "parts": [n, {"n": n}]}, st.integers(0, 6))
+
+
+@given(st.lists(long_items, max_size=9), st.lists(long_items, max_size=9), st.lists(st.integers(0, 8), max_size=3))
+def test_differences_of_lists_of_long_items_are_exact_and_made_of_operations(
+    before: list[Any], after: list[Any], edited: list[int]
+) -> None:
+    filler = [{"id": f"filler {n}", "text": "filler " * 30} for n in range(20)]
+    after = [{**item, "parts": []} if index in edited else item for index, item in enumerate(after)]
+    old, new = {"data": [*before, *filler, *after]}, {"data": [*after, *filler, *before]}
+    patch, inverse = diff(old, new)
+    assert same(apply_operations(old, patch), new)
+    assert same(apply_operations(new, inverse), old)
+    assert all(operation["path"] != "/data" for operation in patch)
+
+
 @given(texts(), texts(), texts())
 def test_differences_of_long_texts_are_exact(head: str, middle: str, other: str) -> None:
     filler = "".join(f"line {n} of a long text\n" for n in range(20))
@@ -418,6 +435,12 @@ def test_a_wrong_patch_is_never_stored() -> None:
         with pytest.raises(StudioError) as caught:
             verified(before, after, *wrong)
         assert caught.value.problem_code == "integrity"
+
+
+def test_a_difference_is_verified_where_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("domain.diffs._root_edits", lambda *_: [])
+    with pytest.raises(StudioError, match="new state"):
+        diff({"a": 1}, {"a": 2})
 
 
 def test_a_splice_refuses_a_text_that_it_was_not_made_for() -> None:
