@@ -139,7 +139,7 @@ class Works:
             definition=definition,
             trigger_patterns=tuple(spec.get("trigger_patterns", ())),
             reads=frozenset(spec.get("reads", ())),
-            settings=orjson.loads(run["settings"]),
+            settings={**spec.get("settings", {}), **orjson.loads(run["settings"])},
             inputs=tuple(_input(source, document) for source in run["inputs"]),
             outputs=tuple(
                 RunOutput(
