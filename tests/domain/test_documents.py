@@ -21,6 +21,7 @@ from domain.documents import (
     cutoff_hash,
     document_hash,
     load,
+    meta_hash,
     preview,
     same,
     visible,
@@ -247,6 +248,13 @@ def test_cut_off_ignores_what_a_provider_does_not_read() -> None:
     for field in ("title", "tags", "metadata"):
         assert cutoff_hash(first, body={"a": 1}, reads=[field]) != cutoff_hash(second, body={"a": 1}, reads=[field])
     assert cutoff_hash(json_document("x")) != cutoff_hash(text_document("x"))
+
+
+def test_the_meta_hash_is_of_title_tags_and_metadata_alone() -> None:
+    found = {
+        meta_hash(text_document(text, title=title, tags=own)) for text in "xy" for title in "ab" for own in ([], ["t"])
+    }
+    assert len(found) == 4
 
 
 def test_schemas_see_a_text_with_its_metadata_and_json_as_it_is() -> None:
