@@ -34,6 +34,11 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 _NEWEST = """
  order by string_to_array(split_part(s.version, '-', 1), '.')::int[] desc, s.version desc
 """
+_KNOWN = f"""{_COLUMNS}
+where s.active and (s.slug = any($2) or s.id = any($3))
+order by s.slug, (s.id = any($3)) desc, (s.owner_id = $1), string_to_array(split_part(s.version, '-', 1), '.')::int[],
+  s.version
+"""
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _ROLE_DEFAULT = "intermediate"
 
@@ -104,16 +109,14 @@ class Schemas:
             raise NotFound(f"There is no schema {reference[:100]!r}.")
         return [_read(row) for row in rows]
 
-    async def known(self, user_id: UserId, slugs: Sequence[str]) -> dict[str, Schema]:
-        """Return the newest version of each slug that exists."""
-        rows = await self._database.rows(
-            user_id,
-            _COLUMNS + "where s.active and s.slug = any($2) order by s.slug, (s.owner_id = $1),"
-            " string_to_array(split_part(s.version, '-', 1), '.')::int[], s.version",
-            user_id, [canonical_slug(slug) for slug in slugs],
-        )  # fmt: skip
+    async def known(self, user_id: UserId, references: Sequence[str]) -> dict[str, Schema]:
+        """Return the newest version of each slug that exists, and each id's version, by slug or id."""
+        slugs = [canonical_slug(reference) for reference in references]
+        ids = [UUID(slug) for slug in slugs if _UUID.fullmatch(slug)]
+        rows = await self._database.rows(user_id, _KNOWN, user_id, slugs, ids)
         # Later rows win: own over published, newer over older.
-        return {row["slug"]: _read(row).schema for row in rows}
+        found = {row["slug"]: schema_of(row) for row in rows}
+        return found | {str(row["id"]): schema_of(row) for row in rows if row["id"] in ids}
 
     async def page(
         self, user_id: UserId, *, limit: int, after: tuple[str, UUID] | None = None, role: str | None = None
