@@ -1,7 +1,8 @@
 """Identifiers: one type per noun, random ones ordered by time, derived ones computed from what they stand for.
 
-A derived id is a UUIDv5 of a text under ``NAMESPACE``. The texts are injective (fixed-width parts first, the
-one free part last) and plain, so that SQL can compute the same ids.
+A derived id is a UUIDv8 (RFC 9562): the SHA-256 of ``NAMESPACE`` and a text. UUIDv5 wants SHA-1, which
+PostgreSQL has only in an extension; this one SQL computes too. The texts are injective (fixed-width parts first,
+the one free part last).
 """
 
 from __future__ import annotations
