@@ -136,11 +136,14 @@ begin
         when v_owned = 0 and v_cascade.superseded_by is not null then 'superseded' else 'completed' end;
     end if;
   end if;
+  -- Whoever closes has looked: doorbells rung until now (the lock is held) need not start the workflow again.
   update cascades c set status = v_status, cut_off = c.cut_off + v_cut,
+      sent_seq = case when v_status <> 'running' then c.seq else c.sent_seq end,
       superseded_by = case when v_status in ('running', 'superseded') then c.superseded_by end,
       ended_at = case when v_status <> 'running' then coalesce(c.ended_at, now()) end
     where c.user_id = p_user and c.id = p_cascade
-      and (c.status <> v_status or v_cut > 0 or (c.ended_at is null) <> (v_status = 'running'));
+      and (c.status <> v_status or v_cut > 0 or (c.ended_at is null) <> (v_status = 'running')
+        or v_status <> 'running' and c.sent_seq < c.seq);
   if v_status <> 'running' and v_cascade.status <> v_status then
     perform studio_emit(p_user, jsonb_build_array(jsonb_build_object('type', 'cascade.completed',
       'subject', 'cascades/' || p_cascade, 'key', coalesce(v_cascade.target_id, v_cascade.id), 'data',
