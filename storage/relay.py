@@ -174,9 +174,11 @@ class Relay:
         # No lock was held meanwhile: a doorbell rung again in between stays unsent.
         async with self._database.connection() as connection:
             await connection.execute(
-                "update cascades set sent_seq = greatest(sent_seq, x.seq) "
-                "from unnest($1::uuid[], $2::uuid[], $3::bigint[]) x(user_id, id, seq) "
-                "where cascades.user_id = x.user_id and cascades.id = x.id",
+                "update cascades c set sent_seq = greatest(c.sent_seq, x.seq) "
+                # Rows are locked in the order that studio_ring takes, else the two could wait for each other.
+                "from (select c.user_id, c.id, u.seq from cascades c join unnest($1::uuid[], $2::uuid[], $3::bigint[]) "
+                "  u(user_id, id, seq) on u.user_id = c.user_id and u.id = c.id order by c.id for update of c) x "
+                "where c.user_id = x.user_id and c.id = x.id",
                 [row["user_id"] for row in sent],
                 [row["id"] for row in sent],
                 [row["seq"] for row in sent],

@@ -316,6 +316,9 @@ declare
   v_moved uuid[]; v_outputs uuid[]; v_round int := 0; v_problem text; v_touched int;
 begin
   perform studio_lock(p_user);
+  -- Lock order: the blob before its cascade, as append_delta does, else an edit and its plan could wait for each other.
+  perform from blobs b join cascades c on c.user_id = b.user_id and c.target_id = b.id
+    where c.user_id = p_user and c.id = p_cascade for update of b;
   select * into v_cascade from cascades c where c.user_id = p_user and c.id = p_cascade for update;
   if not found or v_cascade.planned_at is not null then
     return query select false, coalesce(v_cascade.touched, 0), null::text; return;
