@@ -35,6 +35,9 @@ from storage.schema_lookup import SchemaLookup
 from storage.schemas import Schemas
 from storage.users import KeyHolders, Users
 
+BELL_SECONDS_MIN = 0.005
+"""Pause between two notifications of one process."""
+
 
 class Bell:
     """Tells the relay that something was written: in the background, and once for many writes."""
@@ -63,6 +66,8 @@ class Bell:
             self._rung.clear()
             with contextlib.suppress(StudioError):
                 await self._database.notify()
+            # NOTIFY takes a lock of the whole server at commit: a burst of writes shares one.
+            await asyncio.sleep(BELL_SECONDS_MIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +115,7 @@ async def open_ports(settings: Settings) -> Ports:
     if installation is None:
         await database.close()
         raise Unavailable("The database has no installation: run python -m migrations first.")
+    schemas = Schemas(database)
     contents = Contents(database, objects, inline_max=settings.storage.inline_max)
     return Ports(
         settings=settings,
@@ -123,7 +129,7 @@ async def open_ports(settings: Settings) -> Ports:
         blobs=Blobs(database, contents),
         deltas=Deltas(database, contents),
         dags=Dags(database),
-        schema_lookup=SchemaLookup(database),
+        schema_lookup=SchemaLookup(schemas),
         users=Users(database),
         api_keys=ApiKeys(database),
         buckets=Buckets(database),
@@ -131,7 +137,7 @@ async def open_ports(settings: Settings) -> Ports:
         runs=Runs(database),
         cascades=CascadeViews(database),
         events=Events(database),
-        schemas=Schemas(database),
+        schemas=schemas,
         definitions=Definitions(database),
         providers=Providers(database),
         instances=Instances(database),

@@ -6,37 +6,28 @@ seconds is held against the older.
 
 from __future__ import annotations
 
-import re
 import time
 from collections import OrderedDict
-from typing import Any
 from uuid import UUID
 
 import orjson
 
 from domain.blobs import BlobSchema
-from domain.schemas import Schema, canonical_slug
+from domain.errors import NotFound
+from domain.ids import UserId
+from domain.schemas import canonical_slug
 from domain.volatile import VOLATILE
-from storage.database import Database
+from storage.schemas import Schemas
 
 CACHE_SECONDS = 5.0
 CACHE_ENTRIES_MAX = 5_000
-
-_FIND = """
-select slug, version, definition, strict_mode, required_fields from schemas
-where active and (slug = $2 or id = $3::uuid)
-order by (id = $3::uuid) desc nulls last, (owner_id = $1) desc,
-  string_to_array(split_part(version, '-', 1), '.')::int[] desc
-limit 1
-"""
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class SchemaLookup:
     """Schemas found and compiled without a round trip, most of the time."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, schemas: Schemas) -> None:
+        self._schemas = schemas
         self._known: OrderedDict[tuple[UUID, str], tuple[float, BlobSchema]] = OrderedDict()
 
     async def find(self, user_id: UUID, reference: str) -> BlobSchema | None:
@@ -60,17 +51,10 @@ class SchemaLookup:
         """Read a schema afresh the next time: after this process itself registered a version of it."""
         self._known.pop((user_id, slug), None)
 
-    async def _read(self, user_id: UUID, slug: str) -> BlobSchema | None:
-        by_id = UUID(slug) if _UUID.fullmatch(slug) else None
-        row: Any = await self._database.row(user_id, _FIND, user_id, slug, by_id)
-        if row is None:
+    async def _read(self, user_id: UUID, reference: str) -> BlobSchema | None:
+        try:
+            schema = (await self._schemas.find(UserId(user_id), reference)).schema
+        except NotFound:
             return None
-        definition = orjson.loads(row["definition"])
-        schema = Schema(
-            slug=row["slug"],
-            version=row["version"],
-            definition=definition,
-            strict_mode=row["strict_mode"],
-            required_fields=tuple(row["required_fields"]),
-        )
-        return BlobSchema(row["slug"], definition, schema.validator, VOLATILE in row["definition"])
+        volatile = VOLATILE.encode() in orjson.dumps(schema.definition)
+        return BlobSchema(schema.slug, schema.definition, schema.validator, volatile)
