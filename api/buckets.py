@@ -39,6 +39,8 @@ from domain.patches import merge_patch
 router = APIRouter(prefix="/buckets", tags=["buckets"])
 
 MERGE_PATCH = "application/merge-patch+json"
+ATTEMPTS_MAX = 25
+"""How often a change is tried again because another one came first."""
 EXAMPLE = {"name": "The Storm", "type": "book", "metadata": {"genre": "novel"}}
 
 
@@ -73,9 +75,7 @@ class Place(Wire):
     position: int | None = Field(default=None, ge=0, le=POSITION_MAX)
 
 
-@router.post(
-    "", operation_id="buckets_create", status_code=201, openapi_extra=request_body(NewBucket, example=EXAMPLE)
-)
+@router.post("", operation_id="buckets_create", status_code=201, openapi_extra=request_body(NewBucket, example=EXAMPLE))
 async def create(request: Request, identity: Writer, ports: Stores) -> Response:
     """Make an empty bucket."""
 
@@ -141,21 +141,21 @@ async def update(request: Request, bucket_id: str, identity: Writer, ports: Stor
         user_id, wanted = UserId(identity.user_id), _bucket_id(bucket_id)
         bucket = await ports.buckets.get(user_id, wanted)
         media = require_media(request, (JSON, MERGE_PATCH))
-        given = parsed(await read_body(request))
-        body = checked(BucketChanges, given)
+        body = checked(BucketChanges, parsed(await read_body(request)))
         match = if_match(request, required=media == MERGE_PATCH)
-        changes = _changes(body, bucket, merge=media == MERGE_PATCH)
-        # Merged with the metadata of the version read, so it applies to that version alone.
-        versions = frozenset({bucket.version}) if media == MERGE_PATCH else None
-        try:
-            _check_match(match, bucket.version)
-            changed = await ports.buckets.change(
-                user_id, wanted, expected=versions or _versions(match), changes=changes
-            )
-        except VersionConflict as error:
-            raise moved_on(error.members["current_version"], _url(wanted), by_header=True) from None
-        ports.bell.ring()
-        return answer(shown(changed), headers={"ETag": etag(changed.version)})
+        for _attempt in range(ATTEMPTS_MAX):
+            if match is not None and not match.allows(bucket.version):
+                break
+            changes = _changes(body, bucket, merge=media == MERGE_PATCH)
+            try:
+                # What was merged with the metadata of this version applies to this version alone.
+                changed = await ports.buckets.change(user_id, wanted, expected={bucket.version}, changes=changes)
+            except VersionConflict:
+                bucket = await ports.buckets.get(user_id, wanted)
+                continue
+            ports.bell.ring()
+            return answer(shown(changed), headers={"ETag": etag(changed.version)})
+        raise moved_on(bucket.version, _url(wanted), by_header=match is not None)
 
     return await once(request, ports, identity.user_id, work)
 
@@ -199,9 +199,10 @@ async def add_blob(request: Request, bucket_id: str, identity: Writer, ports: St
     """Put a blob into a bucket; a member moves to the position given."""
 
     async def work(_: Attempt) -> Response:
+        bucket = await ports.buckets.get(UserId(identity.user_id), _bucket_id(bucket_id))
         body = await read(request, NewMember)
         blob = BlobId(parse_id(body.blob_id, "/blob_id"))
-        return await _add(ports, identity, _bucket_id(bucket_id), blob, position=body.position, status=201)
+        return await _add(ports, identity, bucket.id, blob, position=body.position, status=201)
 
     return await once(request, ports, identity.user_id, work)
 
@@ -215,6 +216,7 @@ async def put_blob(request: Request, bucket_id: str, blob_id: str, identity: Wri
 
     async def work(_: Attempt) -> Response:
         bucket, blob = _bucket_id(bucket_id), BlobId(path_id(blob_id, "blob_id"))
+        await ports.buckets.get(UserId(identity.user_id), bucket)
         raw = await read_body(request)
         if raw:
             require_media(request)
@@ -291,15 +293,8 @@ def _changes(body: BucketChanges, bucket: Bucket, *, merge: bool) -> dict[str, A
         given["parent_id"] = BucketId(parse_id(given["parent_id"], "/parent_id"))
     if "metadata" in given:
         metadata: Mapping[str, Any] = given["metadata"] or {}
-        given["metadata"] = (
-            merge_patch(dict(bucket.metadata), given["metadata"] or {}) if merge else dict(metadata)
-        )
+        given["metadata"] = merge_patch(dict(bucket.metadata), given["metadata"] or {}) if merge else dict(metadata)
     return given
-
-
-def _check_match(match: IfMatch | None, version: int) -> None:
-    if match is not None and not match.allows(version):
-        raise VersionConflict("The bucket has moved on.", members={"current_version": version})
 
 
 def _versions(match: IfMatch | None) -> frozenset[int] | None:

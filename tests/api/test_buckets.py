@@ -1,5 +1,6 @@
 """Buckets over HTTP: made, nested, filled, deleted; every change an event, membership a cause."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
@@ -229,3 +230,19 @@ async def test_reading_needs_the_scope_to_read_and_writing_that_to_write(
     writer = await make_user(("blobs:write",))
     async with client_of(app, writer.headers) as client:
         problem(await client.get(f"{BASE}/buckets"), 403, "missing_scope")
+
+
+async def test_merges_of_different_members_at_once_all_hold(client: httpx2.AsyncClient) -> None:
+    url = f"{BASE}/buckets/{(await bucket(client))['id']}"
+    headers = {"content-type": MERGE_PATCH, "if-match": "*"}
+    answers = await asyncio.gather(
+        *(client.patch(url, content=f'{{"metadata": {{"m{n}": {n}}}}}'.encode(), headers=headers) for n in range(6))
+    )
+    assert [answer.status_code for answer in answers] == [200] * 6
+    assert (await client.get(url)).json()["metadata"] == {f"m{n}": n for n in range(6)}
+
+
+async def test_an_unknown_bucket_is_told_before_a_wrong_body(client: httpx2.AsyncClient) -> None:
+    url = f"{BASE}/buckets/{new_id()}/blobs"
+    problem(await client.post(url, json={"blob": 7}), 404, "not_found")
+    problem(await client.put(f"{url}/{new_id()}", json={"place": 7}), 404, "not_found")
