@@ -28,6 +28,7 @@ POLL_SECONDS = 0.02
 
 # Everything that may be removed by reset; a folder chosen by mistake loses nothing else.
 OWNED = (
+    ".studio",
     "endpoints.json", "logs", "nats", "pids.json", "ports.json", "postgres", "postgres.new", "run", "s3",
     "secrets.json", "sockets.json", "temporal", "worker",
 )  # fmt: skip
@@ -65,6 +66,10 @@ class StateFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
         self.folder("logs")
+        alias = self.path / DEFAULT_NAME
+        if self.path.name != DEFAULT_NAME and not alias.is_symlink():
+            # STUDIO_STATE_DIR names this folder; whoever looks for .studio/endpoints.json below it finds the same file.
+            alias.symlink_to(".")
 
     def folder(self, name: str) -> Path:
         """Return a private folder (0700) for one service's data."""

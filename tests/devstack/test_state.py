@@ -43,6 +43,11 @@ def test_a_damaged_file_reads_as_empty(state: StateFolder) -> None:
     assert state.read("ports.json") == {}
 
 
+def test_the_endpoints_are_found_below_the_folder_that_the_environment_names(state: StateFolder) -> None:
+    (state.path / "endpoints.json").write_text("{}")
+    assert (state.path / ".studio" / "endpoints.json").read_text() == "{}"
+
+
 def test_one_owner_at_a_time_who_is_named(state: StateFolder) -> None:
     assert state.owner() is None
     with state.locked():
@@ -54,7 +59,9 @@ def test_one_owner_at_a_time_who_is_named(state: StateFolder) -> None:
 
 def test_reset_removes_all_of_ours_and_nothing_else(state: StateFolder) -> None:
     for name in OWNED:
-        state.remove(name) if (state.path / name).is_file() else (state.path / name).mkdir(exist_ok=True)
+        state.remove(name) if (state.path / name).is_file() or (state.path / name).is_symlink() else (
+            state.path / name
+        ).mkdir(exist_ok=True)
     (state.path / "diary.txt").write_text("mine")
     state.reset()
     assert {path.name for path in state.path.iterdir()} == {"diary.txt", "lock", "children.lock"}
