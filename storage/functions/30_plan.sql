@@ -11,6 +11,25 @@ returns table (provider_id uuid, instance_id uuid, settings_digest text, has_row
       select from providers o where o.owner_id = p_user and o.slug = p.slug and o.active))
 $$;
 
+-- The output slots of a derivation that it does not have yet, as invisible version-0 blobs; returns the new blobs.
+create or replace function studio_add_outputs(
+  p_user uuid, p_derivation uuid, p_provider providers, p_root uuid, p_depth int
+) returns uuid[] language plpgsql as $$
+declare v_outputs uuid[];
+begin
+  with made as (
+    insert into blobs (user_id, id, content_type, schema_id, created_by, provider_id, root_id, depth)
+      select p_user, studio_output_id(p_derivation, o->>'slot'), o->>'content_type', o->>'schema_id', p_provider.slug,
+        p_provider.slug, coalesce(p_root, studio_output_id(p_derivation, o->>'slot')), p_depth
+      from jsonb_array_elements(p_provider.outputs) o
+      on conflict do nothing returning id
+  ) select coalesce(array_agg(id), '{}') into v_outputs from made;
+  insert into derivation_outputs (user_id, derivation_id, slot, blob_id)
+    select p_user, p_derivation, o->>'slot', studio_output_id(p_derivation, o->>'slot')
+    from jsonb_array_elements(p_provider.outputs) o on conflict do nothing;
+  return v_outputs;
+end $$;
+
 -- One derivation with its invisible version-0 outputs; returns the new output blobs, null if it existed already.
 create or replace function studio_derive(
   p_user uuid, p_provider providers, p_instance uuid, p_settings_digest text, p_anchor_kind text, p_anchor uuid,
@@ -36,17 +55,7 @@ begin
         where o.user_id = p_user and o.blob_id = p_anchor), 0)
       where d.user_id = p_user and d.id = v_id;
   end if;
-  with made as (
-    insert into blobs (user_id, id, content_type, schema_id, created_by, provider_id, root_id, depth)
-      select p_user, studio_output_id(v_id, o->>'slot'), o->>'content_type', o->>'schema_id', p_provider.slug,
-        p_provider.slug, coalesce(v_root, studio_output_id(v_id, o->>'slot')), v_depth + 1
-      from jsonb_array_elements(p_provider.outputs) o
-      returning id
-  ), linked as (
-    insert into derivation_outputs (user_id, derivation_id, slot, blob_id)
-      select p_user, v_id, o->>'slot', studio_output_id(v_id, o->>'slot')
-      from jsonb_array_elements(p_provider.outputs) o
-  ) select array_agg(id) into v_outputs from made;
+  v_outputs := studio_add_outputs(p_user, v_id, p_provider, v_root, v_depth + 1);
   insert into bucket_blobs (user_id, bucket_id, blob_id, position, inherited_from)
     select p_user, m.bucket_id, b, m.position, coalesce(m.inherited_from, m.blob_id)
     from unnest(v_outputs) b join bucket_blobs m on m.user_id = p_user and m.blob_id = p_anchor
@@ -240,6 +249,11 @@ begin
       from fresh f where d.user_id = p_user and d.id = f.id and (d.hold = 'inactive' or d.want_digest <> f.want)
       returning d.id
   ) select array_agg(id) into v_changed from changed;
+  -- A newer definition may have more slots.
+  perform studio_add_outputs(p_user, d.id, p, b.root_id, coalesce(b.depth, 0) + 1)
+    from derivations d join providers p on p.id = d.provider_id
+    left join blobs b on b.user_id = d.user_id and b.id = d.anchor_id and d.anchor_kind = 'blob'
+    where d.user_id = p_user and d.id = any(v_changed);
   return coalesce(v_changed, '{}');
 end $$;
 
@@ -341,7 +355,9 @@ begin
     v_buckets := v_buckets || v_cascade.target_id;
   elsif v_cascade.cause = 'provider' then
     v_direct := v_direct || studio_follow_instance(p_user, v_cascade.instance_id);
-    v_new := v_new || studio_candidates(p_user, v_cascade.instance_id);
+    v_new := v_new || studio_candidates(p_user, v_cascade.instance_id) || coalesce((
+      select array_agg(o.blob_id) from derivation_outputs o
+      where o.user_id = p_user and o.derivation_id = any(v_direct)), '{}');
     select v_buckets || coalesce(array_agg(k.id), '{}') into v_buckets from buckets k
       where k.user_id = p_user and k.deleted_at is null;
   elsif v_cascade.cause = 'process' then

@@ -51,14 +51,14 @@ begin
   ), inserted as (
     insert into runs (user_id, id, derivation_id, cascade_id, provider_id, attempt, execution, definition_digest,
         settings_digest, used_digest, inputs, label, lease_until)
-      select p_user, studio_uuid7(), d.id, p_cascade, p.slug, d.attempt + 1, d.execution, p.definition_digest,
-        coalesce(n.settings_digest, ''), w.digest, coalesce(q.inputs, '[]'), p.name || coalesce(
+      select p_user, studio_uuid7(), d.id, p_cascade, p.slug, d.attempt + 1, d.execution,
+        split_part(d.want_digest, ':', 1), split_part(d.want_digest, ':', 2), w.digest, coalesce(q.inputs, '[]'),
+        p.name || coalesce(
           ' ''' || nullif(case d.anchor_kind when 'bucket' then k.name else a.title end, '') || '''', '')
           || coalesce(' v' || a.planned_version, ''), now() + p_lease
       from derivations d
       join studio_want(p_user, v_ready) w on w.id = d.id
       join providers p on p.id = d.provider_id
-      left join instances n on n.user_id = p_user and n.id = d.instance_id
       left join pinned q on q.derivation_id = d.id
       left join blobs a on a.user_id = p_user and a.id = d.anchor_id and d.anchor_kind = 'blob'
       left join buckets k on k.user_id = p_user and k.id = d.anchor_id and d.anchor_kind = 'bucket'
