@@ -28,7 +28,8 @@ _TRANSIENT = (
     asyncpg.CrashShutdownError,
     asyncpg.DeadlockDetectedError,
     asyncpg.InterfaceError,
-    ConnectionError,
+    asyncpg.InternalClientError,  # what a connection says that the server closed while it lay in the pool
+    OSError,
     TimeoutError,
 )
 
