@@ -1,0 +1,130 @@
+"""One answer of every operation that answers JSON, from the real application: what ``api/examples.json`` is cut from.
+
+``test_examples.py`` compares the shapes of the two, and writes the file anew when told to.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import httpx2
+
+from storage.database import Database
+from storage.schedule import PostgresSchedule
+from tests.api.schedule import claim, plan_all
+from tests.api.test_workflows import SHOUT
+from tests.conftest import BASE, Person
+
+Answers = dict[str, Any]
+
+DRAFT = {"schema_id": "text-input-v1", "data": {"content": "The ship sailed into the storm."}, "title": "Chapter 1"}
+NOTE = {"name": "note", "definition": {"type": "object", "properties": {"text": {"type": "string"}}}}
+
+
+class Gathering:
+    """Asks, and keeps the first answer of each operation."""
+
+    def __init__(self, client: httpx2.AsyncClient, chief: httpx2.AsyncClient) -> None:
+        self._clients = {False: client, True: chief}
+        self.answers: Answers = {}
+
+    async def __call__(self, name: str, call: str, body: Any = None, *, admin: bool = False, **headers: str) -> Any:
+        """Send ``METHOD path``; the answer counts for operation ``name`` unless that is empty."""
+        method, path = call.split(" ")
+        given = {key.replace("_", "-"): value for key, value in headers.items()}
+        prefix = "" if path.startswith("/problems") else BASE
+        answer = await self._clients[admin].request(method, f"{prefix}{path}", json=body, headers=given)
+        assert answer.is_success, (name, answer.text)
+        found = answer.json() if answer.content else None
+        if name and found is not None:
+            self.answers.setdefault(name, found)
+        return found
+
+
+async def gather(
+    client: httpx2.AsyncClient, chief: httpx2.AsyncClient, user: Person, database: Database, schedule: PostgresSchedule
+) -> Answers:
+    """Walk through the API as a writer would, a provider developer, an operator."""
+    ask = Gathering(client, chief)
+    await _catalogue(ask)
+    blob = await ask("blobs_create", "POST /blobs", DRAFT)
+    await _blobs(ask, blob["id"])
+    await _buckets(ask, blob["id"])
+    await ask("providers_process", "POST /providers/text-expansion/process", {"blob_id": blob["id"]})
+    await plan_all(database, schedule, user.user_id)
+    runs = await claim(schedule, user.user_id, blob["cascade_id"])
+    await schedule.begin_step(user.user_id, runs[0], "analyze-style", 1, "api-call")
+    await schedule.fail(user.user_id, runs[0], code="service_rejected", detail="No such model.", usage={"tokens": 3})
+    await claim(schedule, user.user_id, blob["cascade_id"])
+    await _operation(ask, blob, runs[0])
+    await _people(ask)
+    return ask.answers
+
+
+async def _catalogue(ask: Gathering) -> None:
+    await ask("schemas_register", "POST /schemas", NOTE)
+    await ask("schemas_list", "GET /schemas?limit=1")
+    await ask("schemas_get", "GET /schemas/note-v1")
+    await ask("schemas_list_versions", "GET /schemas/note-v1/versions")
+    await ask("schemas_validate", "POST /schemas/note-v1/validate", {"data": {"text": 7}})
+    await ask("workflows_register", "POST /workflows", SHOUT)
+    await ask("workflows_validate", "POST /workflows/validate", {**SHOUT, "steps": [{"id": "one", "type": "dance"}]})
+    await ask("workflows_list", "GET /workflows?limit=1")
+    await ask("workflows_get", "GET /workflows/wf-shout")
+    await ask("providers_register", "POST /providers", {"id": "shout", "workflow_id": "wf-shout"})
+    await ask("providers_list", "GET /providers?limit=1")
+    await ask("providers_get", "GET /providers/text-expansion")
+    await ask("providers_get_instance", "GET /providers/summarizer/instance")
+    await ask("providers_put_instance", "PUT /providers/summarizer/instance", {"active": False}, if_match="*")
+    await ask("providers_list_schemas", "GET /providers/text-expansion/schemas")
+
+
+async def _blobs(ask: Gathering, blob: str) -> None:
+    edit = {"delta": {"operation": "update", "patch": {"title": "Chapter One"}}}
+    await ask("blobs_update", f"PATCH /blobs/{blob}", edit)
+    await ask("blobs_get", f"GET /blobs/{blob}")
+    await ask("blobs_list", "GET /blobs?limit=1")
+    await ask("contents_put", f"PUT /blobs/{blob}/content", DRAFT["data"], if_match="*")
+    await ask("blobs_history", f"GET /blobs/{blob}/history?limit=1")
+    await ask("blobs_versions", f"GET /blobs/{blob}/versions?limit=1")
+    await ask("blobs_version", f"GET /blobs/{blob}/versions/1")
+    deltas = await ask("blobs_deltas", f"GET /blobs/{blob}/deltas?limit=1")
+    await ask("deltas_get", f"GET /deltas/{deltas['data'][0]['id']}")
+
+
+async def _buckets(ask: Gathering, blob: str) -> None:
+    bucket = (await ask("buckets_create", "POST /buckets", {"name": "The Storm", "type": "book"}))["id"]
+    await ask("buckets_update", f"PATCH /buckets/{bucket}", {"metadata": {"genre": "novel"}})
+    await ask("buckets_get", f"GET /buckets/{bucket}")
+    await ask("buckets_list", "GET /buckets?limit=1")
+    await ask("buckets_add_blob", f"POST /buckets/{bucket}/blobs", {"blob_id": blob})
+    await ask("buckets_put_blob", f"PUT /buckets/{bucket}/blobs/{blob}", {"position": 2})
+    await ask("buckets_list_blobs", f"GET /buckets/{bucket}/blobs")
+
+
+async def _operation(ask: Gathering, blob: dict[str, Any], run: UUID) -> None:
+    await ask("cascades_list", "GET /cascades?limit=1")
+    await ask("cascades_get", f"GET /cascades/{blob['cascade_id']}")
+    await ask("runs_list", "GET /runs?limit=1")
+    await ask("runs_get", f"GET /runs/{run}")
+    await ask("dead_letters_list", "GET /dead-letters")
+    await ask("providers_health", "GET /providers/text-expansion/health")
+    await ask("events_list", "GET /events?limit=1")
+    await ask("blobs_dag", f"GET /blobs/{blob['id']}/dag")
+    child = await ask("", "POST /blobs", {"content": "A child of hers.", "parent_id": blob["id"]})
+    await ask("blobs_children", f"GET /blobs/{blob['id']}/children")
+    await ask("blobs_descendants", f"GET /blobs/{blob['id']}/descendants")
+    await ask("blobs_ancestors", f"GET /blobs/{child['id']}/ancestors")
+
+
+async def _people(ask: Gathering) -> None:
+    await ask("users_me", "GET /me")
+    await ask("users_validate_token", "GET /validate-token")
+    await ask("users_create", "POST /users", {"name": f"ada-{UUID(int=7)}"}, admin=True)
+    await ask("api_keys_create", "POST /api-keys", {"name": "reader", "scopes": ["blobs:read"]})
+    await ask("api_keys_list", "GET /api-keys?limit=1")
+    await ask("problems_list", "GET /problems")
+    await ask("problems_get", "GET /problems/not_found")
+    for probe in ("healthz", "readyz", "version"):
+        await ask(f"platform_{probe}", f"GET /{probe}")
