@@ -1,18 +1,18 @@
-"""``python -m ai``: the ai-service. With ``ai.model`` the only place of ``ai/`` that reads the environment."""
+"""``python -m ai``: the ai-service; the composition root of ``ai/``."""
 
 from __future__ import annotations
 
 import argparse
 import ipaddress
-import os
 
 import uvicorn
+from pydantic import SecretStr
 
-from ai.app import CONCURRENCY_DEFAULT, QUEUE_MAX_DEFAULT, Settings, create_app
-from ai.model import MODEL_NAME
+from ai.app import Options, create_app
+from domain.errors import StudioError
+from settings import AiGroup, load_settings, required
 
 GRACE_SECONDS = 5
-COUNT_MAX = 1000
 
 
 def main() -> None:
@@ -21,32 +21,29 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8020)
     arguments = parser.parse_args()
-    settings = settings_from(dict(os.environ))
-    if settings.token is None and not is_loopback(arguments.host):
+    try:
+        options = options_from(load_settings().ai)
+    except StudioError as error:
+        parser.error(error.detail)
+    if options.token is None and not is_loopback(arguments.host):
         parser.error("Set AI_TOKEN: without it the service listens on loopback addresses only.")
-    uvicorn.run(create_app(settings), host=arguments.host, port=arguments.port, timeout_graceful_shutdown=GRACE_SECONDS)
+    uvicorn.run(create_app(options), host=arguments.host, port=arguments.port, timeout_graceful_shutdown=GRACE_SECONDS)
 
 
-def settings_from(environment: dict[str, str]) -> Settings:
-    """The settings in ``environment``; raises SystemExit with what is missing."""
-    url = environment.get("MODEL_URL")
-    if not url:
-        raise SystemExit("Set MODEL_URL to an OpenAI-compatible API (it ends in /v1); python -m ai.model serves one.")
-    return Settings(
-        model_url=url,
-        model_name=environment.get("MODEL_NAME") or MODEL_NAME,
-        model_key=environment.get("MODEL_API_KEY") or None,
-        token=environment.get("AI_TOKEN") or None,
-        concurrency=_count(environment, "AI_CONCURRENCY", default=CONCURRENCY_DEFAULT),
-        queue_max=_count(environment, "AI_QUEUE_MAX", default=QUEUE_MAX_DEFAULT),
+def options_from(ai: AiGroup) -> Options:
+    """What the service needs of the settings; raises Invalid when the model's address is missing."""
+    return Options(
+        model_url=required(ai.model_url, "ai.model_url"),
+        model_name=ai.model_name,
+        model_key=_revealed(ai.model_api_key),
+        token=_revealed(ai.token),
+        concurrency=ai.concurrency,
+        queue_max=ai.queue_max,
     )
 
 
-def _count(environment: dict[str, str], name: str, *, default: int) -> int:
-    given = environment.get(name) or str(default)
-    if not (given.isascii() and given.isdigit() and 1 <= int(given) <= COUNT_MAX):
-        raise SystemExit(f"{name} is a number from 1 to {COUNT_MAX}, not {given!r}.")
-    return int(given)
+def _revealed(secret: SecretStr | None) -> str | None:
+    return (secret.get_secret_value() or None) if secret else None
 
 
 def is_loopback(host: str) -> bool:

@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Options:
     """What the service needs to know; ``token`` None means that anyone who reaches it may ask."""
 
     model_url: str
@@ -130,9 +130,7 @@ async def generate_expand(body: wire.ExpandIn, desk: AtDesk) -> wire.ExpandedOut
 @router.post("/generate/outline", operation_id="generate_outline", tags=["generate"])
 async def generate_outline(body: wire.OutlineIn, desk: AtDesk) -> wire.OutlinedOut:
     """Section headings for a title."""
-    sections, usage = await desk.ask(
-        lambda model: skills.outline(model, body.title, style=body.style, context=body.context)
-    )
+    sections, usage = await desk.ask(lambda model: skills.outline(model, body.title, style=body.style))
     return wire.OutlinedOut(outline="\n".join(f"- {section}" for section in sections), sections=sections, usage=usage)
 
 
@@ -205,9 +203,9 @@ async def _nobody_there(request: Request, error: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(options: Options) -> FastAPI:
     """The application, with its own model client, which it closes when it stops."""
-    completions = Completions(url=settings.model_url, model=settings.model_name, key=settings.model_key)
+    completions = Completions(url=options.model_url, model=options.model_name, key=options.model_key)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -216,10 +214,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(title="Memmie Studio ai-service", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.completions = completions
-    app.state.admission = Admission(concurrency=settings.concurrency, queue_max=settings.queue_max)
+    app.state.admission = Admission(concurrency=options.concurrency, queue_max=options.queue_max)
     app.include_router(router)
     app.include_router(probes)
     install(app)
     app.add_exception_handler(ClientDisconnect, _nobody_there)
-    app.add_middleware(Guard, token=settings.token)
+    app.add_middleware(Guard, token=options.token)
     return app

@@ -11,6 +11,10 @@ from itertools import pairwise
 from ai.lexicon import ABBREVIATIONS
 from domain.paragraphs import split
 
+HEADLINE_CHARS_MAX = 120
+LOOP_WORDS_MIN = 12
+LOOP_DIVERSITY_MIN = 0.45  # different words of all; a sentence of prose has 0.7 and more
+
 _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s|$)")
 _LAST_WORD = re.compile(r"([\w.]+)$")
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
@@ -59,6 +63,12 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+def likeness(left: str, right: str) -> float:
+    """How alike two short texts are, 0 to 1: the share of words (Dice) that they have in common, in any case."""
+    one, other = ({word.lower() for word in words(text)} for text in (left, right))
+    return 2 * len(one & other) / (len(one) + len(other)) if one or other else 1.0
+
+
 def is_prose(paragraph: str) -> bool:
     """Whether a paragraph is running text, not a list or a heading, which are never rewritten."""
     return not any(_LIST_ITEM.match(line) or _HEADING.match(line) for line in paragraph.splitlines())
@@ -69,13 +79,30 @@ def topic(title: str) -> str:
     return _CHAPTER_PREFIX.sub("", title).strip() or title.strip()
 
 
+def headline(text: str) -> str | None:
+    """The title that a text begins with: a heading, or one line without a full stop before other paragraphs."""
+    parts = paragraphs(text)
+    if not parts or "\n" in parts[0] or _LIST_ITEM.match(parts[0]):
+        return None
+    heading = _HEADING.match(parts[0])
+    if heading:
+        return heading.group(1).strip()
+    is_title = len(parts) > 1 and len(parts[0]) <= HEADLINE_CHARS_MAX and next(sentence_ends(parts[0]), None) is None
+    return parts[0] if is_title else None
+
+
 def points(text: str, *, count_max: int) -> list[str]:
-    """What a text says, in at most ``count_max`` parts: list items, else paragraphs, else sentences."""
+    """What a text says, in at most ``count_max`` parts: list items, else paragraphs, else sentences.
+
+    Its headline is not one of them, unless there is nothing else.
+    """
     items = [match.group(1).strip() for line in text.splitlines() if (match := _LIST_ITEM.match(line))]
     if items:
         return grouped(items, count_max=count_max, joint="; ")
     parts = [_HEADING.sub(r"\1", part) for part in paragraphs(text)]
-    return grouped(parts if len(parts) > 1 else sentences(text), count_max=count_max, joint=" ")
+    if len(parts) > 1 and headline(text):
+        parts = parts[1:]
+    return grouped(parts if len(parts) > 1 else sentences(" ".join(parts)), count_max=count_max, joint=" ")
 
 
 def grouped(parts: Sequence[str], *, count_max: int, joint: str) -> list[str]:
@@ -108,8 +135,14 @@ def tidied(answer: str, *, cut_off: bool) -> str:
         return ""
     flat = " ".join(" ".join(_HEADING.sub(r"\1", line) for line in _unwrapped(parts).splitlines()).split())
     kept = list(dict.fromkeys(sentences(whole(flat) if cut_off else flat)))  # tiny models loop at temperature 0
-    closed = [sentence for sentence in kept if _quotes_close(sentence)]
+    closed = [sentence for sentence in kept if _quotes_close(sentence) and not loops(sentence)]
     return " ".join(closed) if closed else " ".join(kept).translate(_NO_QUOTES)
+
+
+def loops(text: str) -> bool:
+    """Whether a text of a dozen words or more says mostly the same words again, as a stuck model does."""
+    found = [word.lower() for word in words(text)]
+    return len(found) >= LOOP_WORDS_MIN and len(set(found)) < len(found) * LOOP_DIVERSITY_MIN
 
 
 def _quotes_close(sentence: str) -> bool:

@@ -8,6 +8,7 @@ is what edit-safe regeneration merges by.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,10 @@ from typing import Any
 from ai.answers import checked_schema, parsed
 from ai.completions import Completion, Completions, Prompt, Usage
 from ai.prose import (
+    headline,
     is_prose,
+    likeness,
+    loops,
     paragraphs,
     points,
     printable,
@@ -38,6 +42,7 @@ OUTLINE_TOKENS = 110
 OUTLINE_SECTIONS_MIN = 3
 OUTLINE_SECTIONS_MAX = 3
 OUTLINE_SECTIONS_ASKED = 5  # the model repeats itself, and repeats are dropped
+SECTION_LIKENESS_MAX = 0.8  # "The future of learning" and "The future of education" are two, with 0.75
 SUMMARY_TOKENS = 60
 SUMMARY_SOURCE_CHARS_MAX = 1600
 REWRITE_CHARS_MAX = 480  # of one call: longer paragraphs are rewritten in parts
@@ -45,6 +50,8 @@ REWRITE_CALLS_MAX = 8
 REWRITE_TOKENS_MAX = 180
 REWRITE_KEPT_SHARE_MIN = 0.35  # a rewriting that loses more words than this is not used
 DEFAULT_STYLE = "clear"
+
+_NUMBERED = re.compile(r"^(?:[A-Za-z]{0,10}[- ]?\d{1,3}[.:)] *|[#>*-]+ +)+")
 
 OUTLINE_SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -58,6 +65,13 @@ OUTLINE_SCHEMA: Mapping[str, Any] = {
     },
     "required": ["sections"],
     "additionalProperties": False,
+}
+
+# What is taken of an API that does not hold answers to lengths and counts.
+OUTLINE_ACCEPTED: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {"sections": {"type": "array", "items": {"type": "string", "maxLength": 200}}},
+    "required": ["sections"],
 }
 
 # Names a writer gives the subject of a text, in the order in which they count.
@@ -86,39 +100,44 @@ async def expand(
     completions: Completions, original: str, *, style: str | None, subject: str | None
 ) -> tuple[str, Usage]:
     """At least two paragraphs on ``original``, one for each of its points, separated by blank lines."""
+    subject = subject or _headline(original)
     answers = await completions.complete_all(_expansion_prompts(original, style=style, subject=subject))
-    written: list[str] = []
-    for answer in answers:
-        paragraph = without_aside(tidied(answer.text, cut_off=answer.cut_off), subject)
-        if paragraph and paragraph not in written:
-            written.append(paragraph)
-    return _not_empty("\n\n".join(written)), _total(answers)
+    written = (without_aside(tidied(answer.text, cut_off=answer.cut_off), subject) for answer in answers)
+    return _not_empty("\n\n".join(dict.fromkeys(filter(None, written)))), _total(answers)
+
+
+def _headline(original: str) -> str | None:
+    found = headline(original)
+    return shortened(topic(found), chars_max=SUBJECT_CHARS_MAX) if found else None
 
 
 def _expansion_prompts(original: str, *, style: str | None, subject: str | None) -> list[Prompt]:
     said = points(original, count_max=PARAGRAPHS_MAX) or [original.strip()]
     manner = f", in a {style} style" if style else ""
-    about = f" ({subject})" if subject and subject.lower() not in original.lower() else ""
-    asked = [f"about this{manner}: {shortened(point, chars_max=POINT_CHARS_MAX)}{about}" for point in said]
+    asked = [f"about this{manner}: {_within(point, subject)}" for point in said]
     if len(said) == 1:
-        point = shortened(said[0], chars_max=POINT_CHARS_MAX)
-        asked.append(f"about the consequences of this{manner}: {point}{about}")
+        asked.append(f"about the consequences of this{manner}: {_within(said[0], subject)}")
     return [Prompt(user=f"Write one paragraph of three sentences {ask}", tokens_max=PARAGRAPH_TOKENS) for ask in asked]
 
 
-async def outline(
-    completions: Completions, title: str, *, style: str | None, context: Mapping[str, Any] | None
-) -> tuple[list[str], Usage]:
-    """Section headings for a chapter called ``title``; a second question is asked if the first gives too few."""
+def _within(point: str, subject: str | None) -> str:
+    """A point and, in brackets, what it is part of, unless it says so itself."""
+    short = shortened(point, chars_max=POINT_CHARS_MAX)
+    return f"{short} ({subject})" if subject and subject.lower() not in short.lower() else short
+
+
+async def outline(completions: Completions, title: str, *, style: str | None) -> tuple[list[str], Usage]:
+    """Section headings for a chapter called ``title``; a second question is asked if the first gives too few.
+
+    The book's title is not in the question: the model makes it the first heading of every chapter.
+    """
     subject = topic(" ".join(title.split()))
     manner = f"{style} " if style else ""
-    book = subject_of({"title": (context or {}).get("book_title")})
-    of_book = f' of the book "{book}"' if book else ""
     asked = (
-        f'List five section headings for a {manner}chapter titled "{subject}"{of_book}.',
+        f'List five section headings for a {manner}chapter titled "{subject}".',
         f"List five different topics of a {manner}chapter about {subject}.",
     )
-    validator = checked_schema(OUTLINE_SCHEMA, pointer="/schema")
+    validator = checked_schema(OUTLINE_ACCEPTED, pointer="/schema")
     sections: list[str] = []
     usage = Usage()
     for question in asked:
@@ -139,14 +158,15 @@ async def outline(
 
 
 def _sections(found: Sequence[str], *, subject: str) -> list[str]:
-    """Headings without numbers, repeats, and the chapter's own title."""
-    kept: dict[str, str] = {}
+    """Headings without numbers, near repeats, and the chapter's own title."""
+    known = [subject]
+    kept: list[str] = []
     for heading in found:
-        clean = topic(" ".join(heading.split())).lstrip("0123456789.)#- ").rstrip(" ,;:-.")
-        key = " ".join(words(clean.lower()))
-        if key and key != " ".join(words(subject.lower())):
-            kept.setdefault(key, clean)
-    return list(kept.values())[:OUTLINE_SECTIONS_MAX]
+        clean = _NUMBERED.sub("", topic(" ".join(heading.split()))).rstrip(" ,;:-.")
+        if words(clean) and all(likeness(clean, other) < SECTION_LIKENESS_MAX for other in known):
+            known.append(clean)
+            kept.append(clean)
+    return kept[:OUTLINE_SECTIONS_MAX]
 
 
 async def summarize(completions: Completions, text: str) -> tuple[str, Usage]:
@@ -215,7 +235,7 @@ def _rewrite_prompt(part: str, style: str | None) -> Prompt:
 def _rewriting(part: str, answer: Completion) -> str | None:
     text = tidied(answer.text, cut_off=answer.cut_off)
     enough = len(words(text)) >= len(words(part)) * REWRITE_KEPT_SHARE_MIN
-    return text if text and enough else None
+    return text if text and enough and not loops(text) else None
 
 
 async def complete(completions: Completions, prompt: Prompt) -> tuple[tuple[str, Any], Usage]:

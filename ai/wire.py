@@ -40,7 +40,7 @@ class ExpandIn(_In):
 
 
 class OutlineIn(_In):
-    """A title to outline; ``context`` may name the ``book_title``, other keys are ignored."""
+    """A title to outline; ``context`` is accepted, as the other skills take it, but not used."""
 
     title: Title = Field(examples=["Chapter 1: Introduction to AI"])
     style: StyleName | None = None

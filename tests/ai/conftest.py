@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from ai.app import Settings, create_app
+from ai.app import Options, create_app
 from ai.model import MODEL_NAME
 
 ROOT = Path(__file__).parents[2]
@@ -55,21 +55,21 @@ def model_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 async def client(model_url: str) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of the ai-service over the real model."""
-    settings = Settings(model_url=model_url, model_name=MODEL_NAME, model_key=MODEL_KEY, token=TOKEN)
-    async with client_of(settings) as client:
+    options = Options(model_url=model_url, model_name=MODEL_NAME, model_key=MODEL_KEY, token=TOKEN)
+    async with client_of(options) as client:
         yield client
 
 
 @asynccontextmanager
-async def client_of(settings: Settings) -> AsyncIterator[httpx2.AsyncClient]:
+async def client_of(options: Options) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of the service in this process; the transport does not run the lifespan, so it is run here."""
-    app = create_app(settings)
+    app = create_app(options)
     async with (
         app.router.lifespan_context(app),
         httpx2.AsyncClient(
             transport=httpx2.ASGITransport(app=app),
             base_url="http://ai",
-            headers={"Authorization": f"Bearer {settings.token}"},
+            headers={"Authorization": f"Bearer {options.token}"},
             timeout=120,
         ) as client,
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import httpx2
@@ -10,13 +11,13 @@ import orjson
 import pytest
 from starlette.types import Message
 
-from ai.app import Settings, create_app
+from ai.app import Options, create_app
 from ai.model import MODEL_NAME
 from ai.wire import TEXT_CHARS_MAX
 from tests.ai.conftest import client_of
 from tests.ai.upstream import answering, completion
 
-OUTLINE = "- What is AI?\n- The first machines"
+OUTLINE = "Chapter 1: Introduction to AI\n\n- What is AI?\n- The first machines"
 
 
 async def post(client: httpx2.AsyncClient, path: str, body: Any) -> dict[str, Any]:
@@ -56,29 +57,44 @@ async def test_the_seed_s_style_analysis_is_computed(client: httpx2.AsyncClient)
     }
 
 
-async def test_an_expansion_is_the_same_every_time_whatever_else_is_asked(client: httpx2.AsyncClient) -> None:
+async def test_an_expansion_is_whole_paragraphs(client: httpx2.AsyncClient) -> None:
     body = {"original": "The ship sailed into the storm.", "style": None, "context": {"book_id": "b", "chapter_num": 1}}
-    first = await post(client, "/generate/expand", body)
-    assert_counted(first["usage"])
-    paragraphs = first["expanded"].split("\n\n")
+    answer = await post(client, "/generate/expand", body)
+    assert_counted(answer["usage"])
+    paragraphs = answer["expanded"].split("\n\n")
     assert len(paragraphs) == 2
     assert all(paragraph[-1] in '.!?"' and len(paragraph) > 40 for paragraph in paragraphs)
-    other = asyncio.create_task(post(client, "/complete", {"prompt": "Count to nine.", "max_tokens": 20}))
-    again = await post(client, "/generate/expand", body)
+
+
+async def test_the_same_question_has_the_same_answer_whatever_else_is_asked(client: httpx2.AsyncClient) -> None:
+    body = {"prompt": "Tell me about the sea.", "max_tokens": 24}
+    first = await post(client, "/complete", body)
+    other = asyncio.create_task(post(client, "/complete", {"prompt": "Count to nine.", "max_tokens": 6}))
+    again = await post(client, "/complete", body)
     await other
     assert without_duration(again) == without_duration(first)
 
 
+async def questions_of(original: str, context: dict[str, Any] | None = None) -> list[str]:
+    with answering(completion("Some words.")) as (url, asked):
+        async with client_of(Options(model_url=url, model_name="m")) as client:
+            await post(client, "/generate/expand", {"original": original, "context": context})
+    return sorted(call["messages"][0]["content"] for call in asked)
+
+
 async def test_a_changed_point_is_the_only_new_question() -> None:
-    questions = []
-    for original in (OUTLINE, OUTLINE.replace("first", "last")):
-        with answering(completion("Some words.")) as (url, asked):
-            async with client_of(Settings(model_url=url, model_name="m")) as client:
-                await post(client, "/generate/expand", {"original": original, "context": {"title": "Chapter 1: AI"}})
-        questions.append({call["messages"][0]["content"] for call in asked})
-    before, after = questions
-    assert len(before) == len(after) == 2
-    assert before & after == {"Write one paragraph of three sentences about this: What is AI?"}
+    before = await questions_of(OUTLINE)
+    after = await questions_of(OUTLINE.replace("first", "last"))
+    assert before == [
+        "Write one paragraph of three sentences about this: The first machines (Introduction to AI)",
+        "Write one paragraph of three sentences about this: What is AI? (Introduction to AI)",
+    ]
+    assert set(before) - set(after) == {before[0]}
+
+
+async def test_the_context_names_the_subject_before_the_text_does() -> None:
+    asked = await questions_of(OUTLINE, {"title": "Chapter 2: Machines", "chapter_num": 2, "unknown": None})
+    assert [question.split(": ")[1] for question in asked] == ["The first machines", "What is AI? (Machines)"]
 
 
 async def test_an_outline_depends_on_its_title_and_is_of_its_schema(client: httpx2.AsyncClient) -> None:
@@ -91,6 +107,24 @@ async def test_an_outline_depends_on_its_title_and_is_of_its_schema(client: http
         assert answer["outline"] == "\n".join(f"- {section}" for section in answer["sections"])
         assert len(answer["outline"]) >= 10
     assert answers[0]["sections"] != answers[1]["sections"]
+
+
+async def test_headings_lose_their_numbers_repeats_and_the_chapter_s_title() -> None:
+    said = ["The Sea", "1. The old harbour", "AI-2: The OLD harbour", "The storm,", "The far island", "Never used"]
+    with answering(completion(json.dumps({"sections": said[:5]}))) as (url, asked):
+        async with client_of(Options(model_url=url, model_name="m")) as client:
+            answer = await post(client, "/generate/outline", {"title": "Chapter 4: The Sea"})
+    assert answer["sections"] == ["The old harbour", "The storm", "The far island"]
+    assert len(asked) == 1
+
+
+async def test_a_second_question_is_asked_when_headings_are_too_few() -> None:
+    with answering(completion(json.dumps({"sections": ["The storm"] * 5}))) as (url, asked):
+        async with client_of(Options(model_url=url, model_name="m")) as client:
+            answer = await post(client, "/generate/outline", {"title": "The Sea"})
+    assert answer["sections"] == ["The storm"]
+    assert len(asked) == 2
+    assert answer["usage"]["total_tokens"] == 24
 
 
 async def test_a_summary_is_shorter_than_its_text(client: httpx2.AsyncClient) -> None:
@@ -204,7 +238,7 @@ async def test_the_token_is_required_but_for_probes(client: httpx2.AsyncClient) 
 
 async def test_ready_means_that_the_model_answers(client: httpx2.AsyncClient) -> None:
     assert (await client.get("/readyz")).json() == {"status": "ready", "model": MODEL_NAME}
-    async with client_of(Settings(model_url="http://127.0.0.1:9/v1", model_name="m")) as alone:
+    async with client_of(Options(model_url="http://127.0.0.1:9/v1", model_name="m")) as alone:
         assert (await alone.get("/healthz")).status_code == 200
         response = await alone.get("/readyz")
         assert (response.status_code, response.json()["code"]) == (503, "service_unavailable")
@@ -212,7 +246,7 @@ async def test_ready_means_that_the_model_answers(client: httpx2.AsyncClient) ->
 
 
 async def test_a_wrong_model_key_is_a_refusal(model_url: str) -> None:
-    async with client_of(Settings(model_url=model_url, model_name="m", model_key="wrong")) as client:
+    async with client_of(Options(model_url=model_url, model_name="m", model_key="wrong")) as client:
         response = await client.post("/complete", json={"prompt": "x"})
     assert (response.status_code, response.json()["code"]) == (502, "service_rejected")
     assert not response.json()["retryable"]
@@ -220,7 +254,7 @@ async def test_a_wrong_model_key_is_a_refusal(model_url: str) -> None:
 
 async def test_a_busy_model_s_wait_is_passed_on() -> None:
     with answering({}, status=429, headers={"Retry-After": "17"}) as (url, _):
-        async with client_of(Settings(model_url=url, model_name="m")) as client:
+        async with client_of(Options(model_url=url, model_name="m")) as client:
             response = await client.post("/generate/summarize", json={"text": "x"})
     assert (response.status_code, response.json()["retryable"]) == (503, True)
     assert response.headers["retry-after"] == "17"
@@ -235,7 +269,7 @@ async def test_an_answer_of_nothing_usable_is_never_passed_on(path: str) -> None
         "/complete": {"prompt": "x"},
     }
     with answering(completion("```json\n" if path == "/generate/outline" else "\x00 \n")) as (url, _):
-        async with client_of(Settings(model_url=url, model_name="m")) as client:
+        async with client_of(Options(model_url=url, model_name="m")) as client:
             response = await client.post(path, json=bodies[path])
     assert (response.status_code, response.json()["code"]) == (502, "invalid_output")
 
@@ -243,7 +277,7 @@ async def test_an_answer_of_nothing_usable_is_never_passed_on(path: str) -> None
 async def test_a_rewriting_that_loses_the_text_is_not_used() -> None:
     text = "The first paragraph has quite a few words.\n\nThe second one also has a few."
     with answering(completion("Gone.")) as (url, _):
-        async with client_of(Settings(model_url=url, model_name="m")) as client:
+        async with client_of(Options(model_url=url, model_name="m")) as client:
             answer = await post(client, "/edit/style", {"text": text})
     assert answer["text"] == text
     assert (answer["style_metrics"]["parts_rewritten"], answer["style_metrics"]["parts_kept"]) == (0, 2)
@@ -254,7 +288,7 @@ async def test_a_long_text_is_rewritten_in_bounded_calls_and_the_rest_kept() -> 
     sentence = "This is a sentence of a certain length, and it says nothing that matters to anyone. "
     text = "\n\n".join([sentence.strip(), (sentence * 60).strip()])
     with answering(completion(sentence * 6)) as (url, asked):
-        async with client_of(Settings(model_url=url, model_name="m")) as client:
+        async with client_of(Options(model_url=url, model_name="m")) as client:
             answer = await post(client, "/edit/style", {"text": text})
     assert len(asked) == 8
     assert answer["style_metrics"]["parts_kept"] > 0
@@ -286,7 +320,7 @@ async def test_the_model_stops_when_nobody_waits_any_more() -> None:
 
     async with await asyncio.start_server(never_answers, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-        app = create_app(Settings(model_url=url, model_name="m"))
+        app = create_app(Options(model_url=url, model_name="m"))
         scope = {
             "type": "http",
             "method": "POST",
@@ -305,7 +339,7 @@ async def test_a_bug_of_ours_is_a_problem_that_tells_nothing(monkeypatch: pytest
         raise RuntimeError(f"secret in {text}")
 
     monkeypatch.setattr("ai.grammar.correct", broken)
-    app = create_app(Settings(model_url="http://127.0.0.1:9/v1", model_name="m"))
+    app = create_app(Options(model_url="http://127.0.0.1:9/v1", model_name="m"))
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://ai") as client:
         response = await client.post("/edit/grammar", json={"text": "x"})

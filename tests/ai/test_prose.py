@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai.prose import grouped, paragraphs, points, sentences, shortened, tidied, topic, whole, without_aside
+from ai.prose import grouped, headline, paragraphs, points, sentences, shortened, tidied, topic, whole, without_aside
 
 TEXTS = st.text(alphabet=st.sampled_from(list("aAb .!?\n\"'-#1*()…\t")), max_size=200)
 
@@ -35,6 +35,26 @@ def test_more_points_than_wanted_are_joined_with_their_neighbours() -> None:
 def test_the_points_of_prose_are_its_paragraphs_or_else_its_sentences() -> None:
     assert points("One. Two.\n\nThree.", count_max=4) == ["One. Two.", "Three."]
     assert points("One. Two.", count_max=4) == ["One.", "Two."]
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("# Storm\n\nIt rained.", "Storm"),
+        ("The Storm\n\n- rain", "The Storm"),
+        ("It rained.\n\nIt stopped.", None),
+        ("- rain\n\n- wind", None),
+        ("rain", None),
+        ("", None),
+    ],
+)
+def test_a_headline_is_told_from_a_first_paragraph(text: str, title: str | None) -> None:
+    assert headline(text) == title
+
+
+def test_a_headline_is_no_point_of_its_own() -> None:
+    assert points("Storm\n\nIt rained. It stopped.", count_max=4) == ["It rained.", "It stopped."]
+    assert points("# Storm", count_max=4) == ["Storm"]
 
 
 @given(st.lists(st.text("ab", min_size=1), max_size=30), st.integers(1, 8))
@@ -73,6 +93,12 @@ def test_talk_around_an_answer_is_removed() -> None:
 
 def test_an_answer_is_one_paragraph_without_repeated_sentences_or_open_quotes() -> None:
     assert tidied('He left.\nHe left. She said "no. It rained.', cut_off=False) == "He left. It rained."
+
+
+def test_a_sentence_that_goes_round_in_circles_is_dropped_if_another_is_left() -> None:
+    stuck = "AI is AI and the AI of AI and the AI of AI and the AI."
+    assert tidied(f"Machines learn. {stuck}", cut_off=False) == "Machines learn."
+    assert tidied(stuck, cut_off=False) == stuck
 
 
 def test_a_copied_aside_is_removed() -> None:
