@@ -26,8 +26,10 @@ from api.bodies import (
 )
 from api.deps import Ports, ports_of
 from api.idempotency import Attempt, once
+from api.openapi import CURSOR, LIMIT, VERSION, parameters, query
 from api.pages import page_request, page_response
 from api.preconditions import if_match, moved_on, not_modified
+from api.shapes import Blob, Page
 from api.wire import blob_json, blob_url, is_alias, timestamp
 from api.writing import (
     SCHEMA_OF_DATA,
@@ -97,6 +99,7 @@ class NewBlobBody(Wire):
     operation_id="blobs_create",
     status_code=201,
     openapi_extra=request_body(NewBlobBody, example=TEXT_EXAMPLE),
+    responses={201: {"model": Blob, "description": "Made"}},
 )
 async def create(request: Request) -> Response:
     """Make a blob; what reacts to it starts by itself."""
@@ -180,9 +183,21 @@ def _fresh(new: NewBlob, made: Made) -> BlobView:
     )
 
 
-@router.get("", operation_id="blobs_list")
+@router.get(
+    "",
+    operation_id="blobs_list",
+    responses={200: {"model": Page[Blob]}},
+    openapi_extra=parameters(
+        LIMIT,
+        CURSOR,
+        query("schema_id", "string", "Only blobs of this schema."),
+        query("provider_id", "string", "Only what this provider made."),
+        query("tag", "string", "Only blobs with this tag."),
+        query("bucket_id", "string", "Only blobs in this bucket."),
+    ),
+)
 async def page(request: Request) -> Response:
-    """List blobs, newest first. Filters: schema_id, provider_id (processor_id), tag, bucket_id."""
+    """List blobs, newest first; deleted ones are left out."""
     ports, identity = ports_of(request), await allow(request, "blobs:read")
     query = request.query_params
     bucket = query.get("bucket_id")
@@ -215,7 +230,12 @@ async def page(request: Request) -> Response:
     )
 
 
-@router.get("/{blob_id}", operation_id="blobs_get")
+@router.get(
+    "/{blob_id}",
+    operation_id="blobs_get",
+    responses={200: {"model": Blob}, 304: {"description": "As If-None-Match names it"}},
+    openapi_extra=parameters(VERSION),
+)
 async def get(request: Request, blob_id: str) -> Response:
     """Read a blob as it is, or as it was: ``?version=3``."""
     ports, identity = ports_of(request), await allow(request, "blobs:read")
@@ -237,6 +257,7 @@ async def wanted_version(request: Request, ports: Ports, identity: Identity, blo
 @router.patch(
     "/{blob_id}",
     operation_id="blobs_update",
+    responses={200: {"model": Blob, "description": "Changed, or the same version if nothing changed"}},
     openapi_extra={
         "requestBody": {
             "required": True,

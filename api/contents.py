@@ -12,7 +12,9 @@ from api.blobs import wanted_version
 from api.bodies import etag, parsed, path_id, read_body, require_media
 from api.deps import ports_of
 from api.idempotency import Attempt, once
+from api.openapi import VERSION, parameters
 from api.preconditions import if_match, not_modified
+from api.shapes import Blob
 from api.writing import change, changed, finished, require_schema, schema_of, state_of
 from domain.blobs import BlobView
 from domain.deltas import DeltaDraft, DeltaOperation, rewrite
@@ -22,7 +24,12 @@ from domain.errors import Malformed
 router = APIRouter(prefix="/blobs", tags=["contents"])
 
 
-@router.get("/{blob_id}/content", operation_id="contents_get")
+@router.get(
+    "/{blob_id}/content",
+    operation_id="contents_get",
+    responses={200: {"description": "The bytes", "content": {"text/plain": {}, "application/json": {}}}},
+    openapi_extra=parameters(VERSION),
+)
 async def get(request: Request, blob_id: str) -> Response:
     """Read the bytes of a blob's content; never shown inline by a browser."""
     ports, identity = ports_of(request), await allow(request, "blobs:read")
@@ -43,6 +50,7 @@ def _content_type(document: Document) -> str:
 @router.put(
     "/{blob_id}/content",
     operation_id="contents_put",
+    responses={200: {"model": Blob, "description": "Replaced"}},
     openapi_extra={
         "requestBody": {
             "required": True,

@@ -12,7 +12,9 @@ from starlette.responses import Response
 from api.auth import Identity, allow
 from api.bodies import answer, path_id, query_int
 from api.deps import Ports, ports_of
+from api.openapi import CURSOR, LIMIT, parameters, query
 from api.pages import page_request, page_response
+from api.shapes import Blob, Dag, Page
 from api.wire import blob_json, is_alias
 from domain.dag import dag
 
@@ -25,9 +27,20 @@ DEPTH_MAX = 1_000
 Step = Callable[..., Awaitable[list[tuple[UUID, int]]]]
 
 
-@router.get("/{blob_id}/dag", operation_id="blobs_dag")
+LINEAGE = parameters(LIMIT, CURSOR, query("depth", "integer", "Largest distance."))
+
+
+@router.get(
+    "/{blob_id}/dag",
+    operation_id="blobs_dag",
+    responses={200: {"model": Dag}},
+    openapi_extra=parameters(
+        query("depth", "integer", "Steps from the root at most."),
+        query("nodes", "integer", "Nodes to show at most, nearest first."),
+    ),
+)
 async def graph(request: Request, blob_id: str) -> Response:
-    """Show everything below a blob: nodes with their states and why, edges, levels; ``?depth=``, ``?nodes=`` cap it."""
+    """Show everything below a blob: nodes with their states and why, edges, levels."""
     ports, identity, root = await _asked(request, blob_id)
     depth = query_int(request, "depth", low=0, high=DEPTH_MAX)
     shown_max = query_int(request, "nodes", low=1, high=NODES_MAX) or NODES_MAX
@@ -36,23 +49,38 @@ async def graph(request: Request, blob_id: str) -> Response:
     return answer(dag(root, found, nodes_max=shown_max, read_max=NODES_MAX))
 
 
-@router.get("/{blob_id}/children", operation_id="blobs_children")
+@router.get(
+    "/{blob_id}/children",
+    operation_id="blobs_children",
+    responses={200: {"model": Page[Blob]}},
+    openapi_extra=LINEAGE,
+)
 async def children(request: Request, blob_id: str) -> Response:
     """List the blobs made directly of this one."""
     ports, identity, root = await _asked(request, blob_id)
     return await _lineage(request, ports, identity, root, ports.dags.descendants, depth_max=1)
 
 
-@router.get("/{blob_id}/descendants", operation_id="blobs_descendants")
+@router.get(
+    "/{blob_id}/descendants",
+    operation_id="blobs_descendants",
+    responses={200: {"model": Page[Blob]}},
+    openapi_extra=LINEAGE,
+)
 async def descendants(request: Request, blob_id: str) -> Response:
-    """List the blobs made of this one, however indirectly, nearest first; ``?depth=`` caps the distance."""
+    """List the blobs made of this one, however indirectly, nearest first."""
     ports, identity, root = await _asked(request, blob_id)
     return await _lineage(request, ports, identity, root, ports.dags.descendants, depth_max=DEPTH_MAX)
 
 
-@router.get("/{blob_id}/ancestors", operation_id="blobs_ancestors")
+@router.get(
+    "/{blob_id}/ancestors",
+    operation_id="blobs_ancestors",
+    responses={200: {"model": Page[Blob]}},
+    openapi_extra=LINEAGE,
+)
 async def ancestors(request: Request, blob_id: str) -> Response:
-    """List the blobs that this one is made of, nearest first; ``?depth=`` caps the distance."""
+    """List the blobs that this one is made of, nearest first."""
     ports, identity, root = await _asked(request, blob_id)
     return await _lineage(request, ports, identity, root, ports.dags.ancestors, depth_max=DEPTH_MAX)
 

@@ -11,8 +11,10 @@ from starlette.responses import Response
 from api.auth import allow
 from api.bodies import answer, etag, fault, path_id, query_int
 from api.deps import ports_of
+from api.openapi import CURSOR, LIMIT, parameters, query
 from api.pages import page_request, page_response
 from api.preconditions import not_modified
+from api.shapes import Blob, Delta, HistoryEntry, Page
 from api.wire import blob_json, delta_json, history_json, is_alias
 from domain.deltas import DeltaStatus
 
@@ -22,21 +24,40 @@ VERSION_MAX = 2**31 - 1
 APPLIED = str(DeltaStatus.APPLIED)
 
 
-@router.get("/blobs/{blob_id}/history", operation_id="blobs_history")
+FROM_VERSION = query("from_version", "integer", "Only what came after this version.")
+STATUS = query("status", "string", "pending, proposed, applied, rejected, failed, or any; applied without it.")
+
+
+@router.get(
+    "/blobs/{blob_id}/history",
+    operation_id="blobs_history",
+    responses={200: {"model": Page[HistoryEntry]}},
+    openapi_extra=parameters(LIMIT, CURSOR, FROM_VERSION),
+)
 async def history(request: Request, blob_id: str) -> Response:
     """List what happened to a blob, oldest first: who, when, because of what."""
     return await _page(request, blob_id, history_json, status=APPLIED)
 
 
-@router.get("/blobs/{blob_id}/versions", operation_id="blobs_versions")
+@router.get(
+    "/blobs/{blob_id}/versions",
+    operation_id="blobs_versions",
+    responses={200: {"model": Page[HistoryEntry]}},
+    openapi_extra=parameters(LIMIT, CURSOR, FROM_VERSION),
+)
 async def versions(request: Request, blob_id: str) -> Response:
     """List a blob's versions, oldest first."""
     return await _page(request, blob_id, history_json, status=APPLIED)
 
 
-@router.get("/blobs/{blob_id}/deltas", operation_id="blobs_deltas")
+@router.get(
+    "/blobs/{blob_id}/deltas",
+    operation_id="blobs_deltas",
+    responses={200: {"model": Page[Delta]}},
+    openapi_extra=parameters(LIMIT, CURSOR, FROM_VERSION, STATUS),
+)
 async def deltas(request: Request, blob_id: str) -> Response:
-    """List a blob's deltas with their patches; ``?from_version=3`` those after version 3, ``?status=proposed``."""
+    """List a blob's deltas, oldest first, with their patches and inverses."""
     status = request.query_params.get("status", APPLIED)
     if status != "any" and status not in set(DeltaStatus):
         raise fault("/query/status", "invalid_value", f"status is any or one of {', '.join(DeltaStatus)}.")
@@ -66,7 +87,7 @@ async def _page(request: Request, blob_id: str, show: Any, *, status: str | None
     )
 
 
-@router.get("/blobs/{blob_id}/versions/{version}", operation_id="blobs_version")
+@router.get("/blobs/{blob_id}/versions/{version}", operation_id="blobs_version", responses={200: {"model": Blob}})
 async def version_of(request: Request, blob_id: str, version: str) -> Response:
     """Read a blob as it was at one version; deletion does not hide it."""
     ports, identity = ports_of(request), await allow(request, "blobs:read")
@@ -80,7 +101,7 @@ async def version_of(request: Request, blob_id: str, version: str) -> Response:
     return answer(blob_json(blob, alias=is_alias(request)), headers={"ETag": tag})
 
 
-@router.get("/deltas/{delta_id}", operation_id="deltas_get")
+@router.get("/deltas/{delta_id}", operation_id="deltas_get", responses={200: {"model": Delta}})
 async def get(request: Request, delta_id: str) -> Response:
     """Read one delta with its patch and its inverse."""
     ports, identity = ports_of(request), await allow(request, "blobs:read")

@@ -55,6 +55,21 @@ _PROBLEM = {
         "errors": [{"pointer": "/colour", "code": "unknown_field", "detail": "Extra inputs are not permitted"}],
     },
 }
+
+
+def query(name: str, kind: str, meaning: str) -> dict[str, Any]:
+    """Describe one query parameter; handlers read these themselves as well."""
+    return {"name": name, "in": "query", "required": False, "schema": {"type": kind}, "description": meaning}
+
+
+def parameters(*described: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters as ``openapi_extra`` takes them."""
+    return {"parameters": list(described)}
+
+
+VERSION = query("version", "integer", "The version to read; the newest without it.")
+LIMIT = query("limit", "integer", "Rows of a page, 1 to 200; 50 without it.")
+CURSOR = query("cursor", "string", "next_cursor of the page before.")
 _REFUSAL = {
     "description": "A problem",
     "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
