@@ -90,14 +90,10 @@ def shown(ports: Ports, row: Any) -> dict[str, Any]:
 
 def temporal_link(ports: Ports, workflow_id: str) -> dict[str, str | None]:
     """Name a workflow, and where people can look at it."""
-    workflow = ports.settings.workflow
-    if workflow.ui_url is None:
+    if ports.temporal_ui_url is None:
         return {"workflow_id": workflow_id, "ui_url": None}
-    base = workflow.ui_url.rstrip("/")
-    return {
-        "workflow_id": workflow_id,
-        "ui_url": f"{base}/namespaces/{workflow.namespace}/workflows/{workflow_id}",
-    }
+    base = f"{ports.temporal_ui_url.rstrip('/')}/namespaces/{ports.temporal_namespace}"
+    return {"workflow_id": workflow_id, "ui_url": f"{base}/workflows/{workflow_id}"}
 
 
 def _roots(target: UUID | None, folded: Iterable[UUID]) -> list[str]:

@@ -74,7 +74,11 @@ class Bell:
 class Ports:
     """Everything that handlers reach outside of their process."""
 
-    settings: Settings
+    service_name: str
+    services: frozenset[str]
+    """Names that definitions may call."""
+    temporal_namespace: str
+    temporal_ui_url: str | None
     database: Database
     contents: Contents
     bell: Bell
@@ -118,7 +122,10 @@ async def open_ports(settings: Settings) -> Ports:
     schemas = Schemas(database)
     contents = Contents(database, objects, inline_max=settings.storage.inline_max)
     return Ports(
-        settings=settings,
+        service_name=settings.service.name,
+        services=frozenset(settings.services),
+        temporal_namespace=settings.workflow.namespace,
+        temporal_ui_url=settings.workflow.ui_url,
         database=database,
         contents=contents,
         bell=Bell(database),

@@ -43,9 +43,7 @@ async def readyz(ports: Stores) -> Response:
     )
     failing = sorted(name for name, found in checks.items() if found != "ok")
     if failing:
-        raise Unavailable(
-            f"{' and '.join(failing)} do not answer.", members={"checks": checks, "failing": failing}
-        )
+        raise Unavailable(f"{' and '.join(failing)} do not answer.", members={"checks": checks, "failing": failing})
     return answer({"status": "ready", "checks": checks})
 
 
@@ -55,7 +53,7 @@ async def version(ports: Stores) -> Response:
     """Say which version answers, and of which installation."""
     return answer(
         {
-            "name": ports.settings.service.name,
+            "name": ports.service_name,
             "version": own_version(),
             "api_version": "v1",
             "installation_id": ports.installation_id,

@@ -1,18 +1,21 @@
 """Cascades over HTTP: what was caused, how far it has come, what was folded in."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
 import httpx2
 import pytest
 
+from api.app import create_app
 from domain.ids import new_id
+from settings import load_settings
 from storage.contents import Contents
 from storage.database import Database
 from storage.schedule import PostgresSchedule
 from tests.api.requests import edit, make, problem
 from tests.api.schedule import claim, plan_all, schedule_of
-from tests.conftest import BASE, Person
+from tests.conftest import BASE, Person, client_of
 from workflows.contracts import cascade_workflow_id
 
 DRAFT = {"schema_id": "text-input-v1", "data": {"content": "The ship sailed into the storm."}}
@@ -129,3 +132,15 @@ async def test_somebody_elses_cascade_is_not_there(client: httpx2.AsyncClient, s
     problem(await client.get(f"{BASE}/cascades/{new_id()}"), 404, "not_found")
     problem(await client.get(f"{BASE}/cascades/seven"), 422, "invalid_id", "/path/cascade_id")
     assert UUID(blob["cascade_id"]).version == 7
+
+
+async def test_a_cascade_links_to_its_workflow_where_people_can_look(
+    user: Person, database_urls: Mapping[str, str]
+) -> None:
+    given = {**database_urls, "TEMPORAL_UI_URL": "http://temporal.test:8233/", "TEMPORAL_NAMESPACE": "memmie-studio"}
+    application = create_app(load_settings(given))
+    async with application.router.lifespan_context(application), client_of(application, user.headers) as client:
+        blob = await make(client)
+        workflow = cascade_workflow_id(blob["cascade_id"])
+        link = f"http://temporal.test:8233/namespaces/memmie-studio/workflows/{workflow}"
+        assert (await get(client, blob["cascade_id"]))["temporal"] == {"workflow_id": workflow, "ui_url": link}
