@@ -17,6 +17,8 @@ from devstack.services import Service, Site
 ROOT = Path(__file__).resolve().parent.parent
 API_PORT = 8010
 PORT_MAX = 65535
+PATIENCE = "STUDIO__PROVIDERS__TIMEOUT"
+LOCAL_MODEL_PATIENCE = "120s"  # it answers one question at a time, on whatever the machine has left
 MODEL_NAME = "SmolLM2-135M-Instruct-Q4_1"
 
 
@@ -133,8 +135,11 @@ class Worker(App):
     stop_wave = 1
 
     def environment(self, site: Site) -> dict[str, str]:
-        """Return where it answers the health question."""
-        return {"WORKER_HEALTH_PORT": str(site.ports[self.name])}
+        """Return where it answers the health question; with the local model also more patience with it."""
+        told = {"WORKER_HEALTH_PORT": str(site.ports[self.name])}
+        if Model.name in site.ports and PATIENCE not in site.environ:
+            told[PATIENCE] = LOCAL_MODEL_PATIENCE
+        return told
 
 
 class Api(App):
