@@ -24,7 +24,7 @@ STATUSES = tuple(status.value for status in RunStatus)
 
 
 @router.get("/runs", operation_id="runs_list", tags=["runs"])
-async def list_(  # noqa: PLR0917 - FastAPI calls it by name
+async def list_(
     request: Request,
     identity: Reader,
     ports: Stores,
