@@ -57,9 +57,7 @@ async def list_(
 
 
 def _types(request: Request) -> list[str]:
-    names = [
-        name.removeprefix(f"{TYPE_PREFIX}.").removesuffix(".v1") for name in request.query_params.getlist("type")
-    ]
+    names = [name.removeprefix(f"{TYPE_PREFIX}.").removesuffix(".v1") for name in request.query_params.getlist("type")]
     for name in names:
         if name not in EVENT_TYPES:
             raise fault("/query/type", "invalid_value", f"type is one of {', '.join(EVENT_TYPES)}.")

@@ -43,9 +43,7 @@ class NewKey(Wire):
 
     name: str = Field(default="", max_length=NAME_CHARACTERS_MAX)
     scopes: list[str] | None = Field(default=None, min_length=1, max_length=len(SCOPES))
-    expires_at: str | None = Field(
-        default=None, description="A time of RFC 3339; without one the key does not expire."
-    )
+    expires_at: str | None = Field(default=None, description="A time of RFC 3339; without one the key does not expire.")
 
 
 @router.post(

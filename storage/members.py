@@ -92,9 +92,7 @@ class Members:
             bucket = await _exists(connection, user_id, bucket_id)
             if not await connection.fetchval(_REMOVE, user_id, bucket_id, blob_id):
                 raise NotFound("Nobody put this blob into this bucket.")
-            return await _follow_up(
-                connection, user_id, bucket, "bucket.blob_removed", blob_id=blob_id, actor=actor
-            )
+            return await _follow_up(connection, user_id, bucket, "bucket.blob_removed", blob_id=blob_id, actor=actor)
 
 
 async def _exists(connection: Any, user_id: UserId, bucket_id: BucketId) -> asyncpg.Record:
@@ -146,9 +144,7 @@ async def _follow_up(
     connection: Any, user_id: UserId, bucket: asyncpg.Record, kind: str, *, blob_id: BlobId, actor: str
 ) -> CascadeId:
     bucket_id = BucketId(bucket["id"])
-    await connection.execute(
-        "update buckets set updated_at = now() where user_id = $1 and id = $2", user_id, bucket_id
-    )
+    await connection.execute("update buckets set updated_at = now() where user_id = $1 and id = $2", user_id, bucket_id)
     cascade = await add_cause(
         connection, user_id, cause="bucket", target_id=bucket_id, actor=actor, label=bucket["name"]
     )
