@@ -67,7 +67,6 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=f"{PREFIX}/openapi.json",
         redirect_slashes=False,
     )
-    app.state.settings = settings
     app.state.body_max = settings.limits.body_max
     _mount(app)
     problems.install(app)

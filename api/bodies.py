@@ -103,13 +103,21 @@ def path_id(value: str, name: str) -> UUID:
     return parse_id(value, f"/path/{name}")
 
 
+def whole(value: str, *, high: int) -> int | None:
+    """Return a whole number written in decimal digits, None for anything else or beyond ``high``."""
+    if not (value.isascii() and value.isdigit() and len(value) <= len(str(high))):
+        return None
+    return int(value) if int(value) <= high else None
+
+
 def query_int(request: Request, name: str, *, low: int, high: int, default: int | None = None) -> int | None:
     """Return a whole number of the query string; raises Invalid outside ``low`` to ``high``."""
     value = request.query_params.get(name)
     if value is None:
         return default
-    if value.isascii() and value.isdigit() and len(value) <= len(str(high)) and low <= int(value) <= high:
-        return int(value)
+    number = whole(value, high=high)
+    if number is not None and number >= low:
+        return number
     raise fault(f"/query/{name}", "invalid_value", f"{name} is a whole number from {low} to {high}.")
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.auth import allow
 from api.blobs import wanted_version
-from api.bodies import etag, parsed, path_id, read_body, require_media
+from api.bodies import JSON, etag, parsed, path_id, read_body, require_media
 from api.deps import ports_of
 from api.idempotency import Attempt, once
 from api.openapi import VERSION, parameters
@@ -70,7 +70,8 @@ async def put(request: Request, blob_id: str) -> Response:
         if attempt.keyed and (done := await ports.deltas.outcome(identity.user_id, attempt.id("delta"))):
             return await changed(request, ports, identity, done.blob_id, done.version, status=200)
         blob = await ports.blobs.living(identity.user_id, identifier)
-        require_media(request, (blob.document.content_type.partition(";")[0].strip().lower(),))
+        own = blob.document.content_type.partition(";")[0].strip().lower()
+        require_media(request, (own, "text/plain" if blob.document.is_text else JSON))
         raw = await read_body(request)
         body = _text(raw) if blob.document.is_text else parsed(raw)
         match = if_match(request, required=True)

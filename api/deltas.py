@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.auth import allow
-from api.bodies import answer, etag, fault, path_id, query_int
+from api.bodies import answer, etag, fault, path_id, query_int, whole
 from api.deps import ports_of
 from api.openapi import CURSOR, LIMIT, parameters, query
 from api.pages import page_request, page_response
@@ -92,9 +92,10 @@ async def version_of(request: Request, blob_id: str, version: str) -> Response:
     """Read a blob as it was at one version; deletion does not hide it."""
     ports, identity = ports_of(request), await allow(request, "blobs:read")
     identifier = path_id(blob_id, "blob_id")
-    if not (version.isascii() and version.isdigit() and int(version) <= VERSION_MAX):
+    number = whole(version, high=VERSION_MAX)
+    if number is None:
         raise fault("/path/version", "invalid_value", "A version is a whole number.")
-    blob = await ports.blobs.get(identity.user_id, identifier, int(version))
+    blob = await ports.blobs.get(identity.user_id, identifier, number)
     tag = etag(blob.version)
     if not_modified(request, tag):
         return Response(status_code=304, headers={"ETag": tag})

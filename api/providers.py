@@ -32,7 +32,7 @@ EXAMPLE = {
     "name": "Content Expander",
     "description": "Expands brief text into detailed content",
     "events": ["onCreate", "onEdit"],
-    "workflow": "expand-content-workflow",
+    "workflow_id": "expand-content-workflow",
 }
 
 

@@ -82,10 +82,6 @@ async def change(
 
     Raises 412 if ``match`` does not allow the current version, 409 if the body named it (``pinned``).
     """
-    if attempt.keyed:
-        earlier = await ports.deltas.outcome(identity.user_id, attempt.id("delta"))
-        if earlier is not None:
-            return await changed(request, ports, identity, earlier.blob_id, earlier.version, status=status)
     named = pinned or (match is not None and not match.any)
     for _ in range(ATTEMPTS_MAX):
         if match is not None and not match.allows(blob.version):

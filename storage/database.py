@@ -16,7 +16,7 @@ import orjson
 from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-from domain.errors import StudioError, Unavailable
+from domain.errors import Invalid, StudioError, Unavailable
 
 _DIALECT = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
@@ -66,6 +66,9 @@ def _in_our_words() -> Iterator[None]:
         yield
     except StudioError:
         raise
+    except asyncpg.CharacterNotInRepertoireError as error:
+        # Documents may hold NUL, they are bytes; names and filters may not.
+        raise Invalid("A text holds a character that cannot be stored here.", code="invalid_value") from error
     except _TRANSIENT as error:
         raise Unavailable("The database does not answer.") from error
 

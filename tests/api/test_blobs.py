@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import random
 from typing import Any
 
 import httpx2
@@ -407,3 +409,57 @@ async def test_prefer_wait_holds_the_answer_until_the_cascade_closes(client: htt
     short = await client.post(f"{BASE}/blobs", json={"content": "y"}, headers={"prefer": "wait=1"})
     assert (short.status_code, short.headers["preference-applied"]) == (201, "wait=1")
     assert 0.9 < short.elapsed.total_seconds() < 5
+
+
+WORDS = ["content", "data", "type", "content_type", "metadata", "tags", "title", "delta", "patch", "op", "path", "x"]
+SCALARS: list[Any] = [
+    None, True, False, 0, -1, 2**63, 1e308, "", "a\u0000b", "text/plain", "application/json", "\U0001f30a", "/data",
+    "text-v1", "\u0000", UNKNOWN, "x" * 600,
+]  # fmt: skip
+
+
+def anything(chance: random.Random, depth: int = 0) -> Any:
+    """Some JSON that looks a little like what we expect."""
+    roll = chance.random()
+    if depth > 3 or roll < 0.4:
+        return chance.choice(SCALARS)
+    if roll < 0.6:
+        return [anything(chance, depth + 1) for _ in range(chance.randint(0, 3))]
+    return {chance.choice(WORDS): anything(chance, depth + 1) for _ in range(chance.randint(0, 5))}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_body_whatever_causes_a_server_error(client: httpx2.AsyncClient, seed: int) -> None:
+    chance = random.Random(seed)
+    made = await make(client, data={"a": 1})
+    for _ in range(60):
+        body = json.dumps(anything(chance))
+        as_json = {"content-type": "application/json"}
+        created = await client.post(f"{BASE}/blobs", content=body, headers=as_json)
+        assert created.status_code in {201, 413, 422}, (body, created.text)
+        media = chance.choice([JSON_PATCH, MERGE_PATCH, "application/json"])
+        headers = {"content-type": media, "if-match": "*"}
+        patched = await client.patch(f"{BASE}/blobs/{made['id']}", content=body, headers=headers)
+        assert patched.status_code in {200, 409, 413, 422}, (body, media, patched.text)
+    state = await client.get(f"{BASE}/blobs/{made['id']}")
+    assert state.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/blobs?tag=%00",
+        "/blobs?schema_id=%00",
+        "/blobs?bucket_id=%00",
+        "/blobs/%00",
+        f"/blobs/{UNKNOWN}/versions/{'9' * 5000}",
+        f"/blobs/{UNKNOWN}?version={'9' * 5000}",
+        "/deltas/%ff",
+        "/blobs?limit=1e3",
+        "/blobs?limit=%D9%A1",
+    ],
+)
+async def test_no_path_or_query_whatever_causes_a_server_error(client: httpx2.AsyncClient, path: str) -> None:
+    answer = await client.get(BASE + path)
+    assert answer.status_code in {404, 422}, answer.text
+    problem(answer, answer.status_code, answer.json()["code"])
