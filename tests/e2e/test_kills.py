@@ -1,0 +1,76 @@
+"""SIGKILL in the middle of cascades over 33 derivations, while several people write. Nothing is lost, done twice, mixed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.e2e.audit import Auditor
+from tests.e2e.catalogue import DERIVATIONS, GRAPH
+from tests.e2e.people import Person
+from tests.e2e.service import Rule, TestService
+from tests.e2e.studio import Studio
+from tests.e2e.waiting import eventually
+
+FAILPOINTS = (
+    "relay.after_commit_before_publish",
+    "relay.after_publish_before_mark",
+    "relay.after_commit_before_start",
+    "relay.after_start_before_mark",
+)
+
+
+@asynccontextmanager
+async def written(person: Person, auditor: Auditor, service: TestService) -> AsyncIterator[None]:
+    """A graph in full motion for the block: three writers mark its root, calls take a moment. Then rest, and audit."""
+    await person.register(GRAPH)
+    root = await person.root(await person.bucket())
+    stop = asyncio.Event()
+    with service.ruled(Rule(person.name, delay_seconds=0.15)):
+        writers = [
+            asyncio.create_task(person.keep_writing(root["id"], writer, stop)) for writer in ("ada", "bo", "cy")
+        ]
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.gather(*writers)
+    t=time.monotonic()
+    await auditor.at_rest(person)
+    print("REST", time.monotonic()-t)
+    derivations = await auditor.value("select count(*) from derivations where user_id = $1", person.user_id)
+    assert derivations == DERIVATIONS
+    t=time.monotonic()
+    await auditor.everything_holds(person)
+    print("AUDIT", time.monotonic()-t)
+
+
+@pytest.mark.timeout(240)
+async def test_the_worker_and_its_relay_are_killed_at_every_point(
+    person: Person, studio: Studio, auditor: Auditor, service: TestService
+) -> None:
+    async with written(person, auditor, service):
+        await auditor.in_the_middle(person)
+        studio.arm(FAILPOINTS[0])
+        studio.kill("worker")
+        for failpoint in FAILPOINTS[1:]:
+            await studio.disarmed()
+            assert (await auditor.unrest(person.user_id))["unsettled"] > 0
+            studio.arm(failpoint)  # for the life that follows the death at the failpoint before
+        await studio.disarmed()
+        expected = [f"{failpoint} {-signal.SIGKILL}" for failpoint in FAILPOINTS]
+        await eventually(lambda: studio.ends() == expected, "each failpoint has killed its worker")
+
+
+@pytest.mark.parametrize("name", ["api", "temporal", "postgres"])
+async def test_a_server_is_killed(
+    name: str, person: Person, studio: Studio, auditor: Auditor, service: TestService
+) -> None:
+    async with written(person, auditor, service):
+        await auditor.in_the_middle(person)
+        await studio.restarted(name, studio.kill(name))
