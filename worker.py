@@ -168,15 +168,16 @@ async def running(settings: Settings) -> AsyncIterator[None]:
             ),
         )
         await stack.enter_async_context(worker)
-        relay = Relay(
-            relay_database,
-            bus,
-            starter,
-            poll=settings.relay.poll_interval,
-            batch=settings.relay.batch,
-            failpoint=failpoint(settings),
+        task = asyncio.create_task(
+            Relay(
+                relay_database,
+                bus,
+                starter,
+                poll=settings.relay.poll_interval,
+                batch=settings.relay.batch,
+                failpoint=failpoint(settings),
+            ).run()
         )
-        task = asyncio.create_task(relay.run())
         stack.push_async_callback(_cancelled, task)
         await starter.schedule_reconcile(settings.cascades.reconcile_interval)
         yield

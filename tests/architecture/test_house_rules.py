@@ -81,9 +81,7 @@ def test_every_ignored_finding_names_its_rule() -> None:
 @pytest.mark.parametrize("what", ["registry", "machine"])
 def test_no_file_names_a_machine_path_or_a_registry(what: str) -> None:
     patterns = {
-        "registry": re.compile(
-            rb"//[\w.-]*(pypi|python" + rb"hosted|npm" + rb"js)\.(org|com)|--(extra-)?index-url"
-        ),
+        "registry": re.compile(rb"//[\w.-]*(pypi|python" + rb"hosted|npm" + rb"js)\.(org|com)|--(extra-)?index-url"),
         "machine": re.compile(rb"(?<![\w./-])/(wo" + rb"rk|ro" + rb"ot|home/\w+)/"),
     }
     found = [
