@@ -212,12 +212,14 @@ class LimitsGroup(Group):
 
 
 class ApiGroup(Group):
-    """The users that migrate makes."""
+    """API keys."""
 
     dev_api_key: SecretStr | None = None
     """API key that migrate gives the user dev."""
     admin_api_key: SecretStr | None = None
     """API key that migrate gives the user admin."""
+    key_cache: Duration = timedelta(seconds=5)
+    """How long a process remembers a key: a key revoked elsewhere works at most that much longer."""
 
 
 class AiGroup(Group):

@@ -1,6 +1,6 @@
 """Who is asking: ``Authorization: Bearer mst_live_…``, looked up by hash, with scopes and expiry.
 
-Lookups are kept in the process for ``api.auth_cache`` (a few seconds), so a revoked key works at most that much
+Lookups are kept in the process for ``api.key_cache`` (a few seconds), so a revoked key works at most that much
 longer. Unknown keys are remembered as well, so that guessing costs the database nothing.
 """
 

@@ -134,7 +134,7 @@ async def open_ports(settings: Settings) -> Ports:
         keys=KeyHolders(database),
         idempotency=IdempotencyKeys(database),
         blobs=Blobs(database, contents),
-        deltas=Deltas(database, contents),
+        deltas=Deltas(database, contents, snapshot_every=settings.storage.snapshot_every),
         dags=Dags(database),
         schema_lookup=SchemaLookup(schemas),
         users=Users(database),

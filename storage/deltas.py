@@ -16,8 +16,6 @@ from domain.errors import NotFound
 from storage.contents import Contents
 from storage.database import Database
 
-SNAPSHOT_EVERY = 20
-"""Versions between two snapshots, so that a read applies fewer patches than this."""
 SHOWN_BYTES_MAX = 100 * 1024
 """A created document beyond this is not repeated as its delta's patch."""
 
@@ -57,11 +55,15 @@ order by to_version
 
 
 class Deltas:
-    """The deltas of a user's blobs."""
+    """The deltas of a user's blobs.
 
-    def __init__(self, database: Database, contents: Contents) -> None:
+    Every ``snapshot_every`` versions the whole document is kept, so replay never applies more patches than that.
+    """
+
+    def __init__(self, database: Database, contents: Contents, *, snapshot_every: int) -> None:
         self._database = database
         self._contents = contents
+        self._snapshot_every = snapshot_every
 
     async def append(self, new: NewDelta) -> Appended:
         """Apply a delta under the row lock of its blob; nothing is written unless the status is ``applied``."""
@@ -72,7 +74,7 @@ class Deltas:
             str(new.draft.operation), new.draft.patch_bytes.decode(), new.draft.inverse_bytes.decode(),
             placed.hash, new.draft.content_hash, new.cutoff_hash, meta_hash(document), content_size(document),
             placed.body, placed.location, document.title, preview(document), list(document.tags), new.actor,
-            SNAPSHOT_EVERY, new.idempotency_key,
+            self._snapshot_every, new.idempotency_key,
         )  # fmt: skip
         if row is None:  # pragma: no cover - the function always returns one row
             raise NotFound("There is no such blob.")

@@ -14,9 +14,10 @@ from domain.documents import Document, content_hash, cutoff_hash
 from domain.errors import NotFound, StudioError
 from domain.ids import new_id
 from storage.blobs import Blobs
-from storage.deltas import SNAPSHOT_EVERY, Deltas
+from storage.deltas import Deltas
 from tests.storage.test_blobs import new_blob
 
+SNAPSHOT_EVERY = 20
 VALUES = [None, 0, 1, 1.0, -0.0, True, "", "a\u0000b", "Ünïcode", [], {}, [1, [2, {"a": None}]], {"~a/b": {"": 1}}]
 
 
@@ -27,7 +28,7 @@ def blobs(database: Any, contents: Any) -> Blobs:
 
 @pytest.fixture(scope="session")
 def deltas(database: Any, contents: Any) -> Deltas:
-    return Deltas(database, contents)
+    return Deltas(database, contents, snapshot_every=SNAPSHOT_EVERY)
 
 
 async def made(blobs: Blobs, user: Any, document: Document) -> Any:
