@@ -21,6 +21,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+import logs
 from activities.adapters.services import HttpServices, Service
 from activities.cascades import CascadeActivities
 from activities.housekeeping import HousekeepingActivities
@@ -228,6 +229,7 @@ async def serve_health(port: int) -> asyncio.Server:
 
 async def main() -> None:
     """Run until SIGTERM or SIGINT."""
+    logs.configure()
     settings = load_settings()
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
