@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from ai import grammar, metrics, skills, wire
-from ai.completions import Completions, Prompt, Usage
+from ai.completions import FREQUENCY_PENALTY, Completions, Prompt, Usage
 from ai.guard import Admission, Guard
 from ai.problems import ProblemOut, install
 from domain.errors import UnsupportedMedia
@@ -178,6 +178,7 @@ async def complete(body: wire.CompleteIn, desk: AtDesk) -> wire.CompletedOut:
         schema=body.response_schema,
         tokens_max=body.max_tokens or wire.TOKENS_DEFAULT,
         temperature=body.temperature or 0.0,
+        frequency_penalty=FREQUENCY_PENALTY if body.response_schema is None else 0.0,
     )
 
     (text, value), usage = await desk.ask(lambda model: skills.complete(model, prompt))

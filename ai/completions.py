@@ -50,6 +50,7 @@ class Prompt:
     tokens_max: int
     system: str | None = None
     temperature: float = 0.0
+    frequency_penalty: float = FREQUENCY_PENALTY
     schema: Mapping[str, Any] | None = None
 
 
@@ -97,7 +98,7 @@ class Completions:
                 messages=_messages(prompt),
                 max_tokens=prompt.tokens_max,
                 temperature=prompt.temperature,
-                frequency_penalty=FREQUENCY_PENALTY if prompt.schema is None else 0.0,
+                frequency_penalty=prompt.frequency_penalty,
                 seed=SEED,
                 response_format=_response_format(prompt.schema),
             )

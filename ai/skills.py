@@ -35,21 +35,25 @@ from domain.errors import ProviderFailed
 from domain.paragraphs import split
 
 PARAGRAPHS_MAX = 4  # of an expansion
-PARAGRAPH_TOKENS = 48
+PARAGRAPH_TOKENS = 42
 POINT_CHARS_MAX = 500  # of one part of the original, in a prompt
 SUBJECT_CHARS_MAX = 120
-OUTLINE_TOKENS = 110
+OUTLINE_TOKENS = 90
 OUTLINE_SECTIONS_MIN = 3
 OUTLINE_SECTIONS_MAX = 3
-OUTLINE_SECTIONS_ASKED = 5  # the model repeats itself, and repeats are dropped
+OUTLINE_SECTIONS_ASKED = 4  # the model repeats itself, and repeats are dropped
 SECTION_LIKENESS_MAX = 0.8  # "The future of learning" and "The future of education" are two, with 0.75
-SUMMARY_TOKENS = 60
+SUMMARY_TOKENS = 52
 SUMMARY_SOURCE_CHARS_MAX = 1600
 REWRITE_CHARS_MAX = 480  # of one call: longer paragraphs are rewritten in parts
 REWRITE_CALLS_MAX = 8
 REWRITE_TOKENS_MAX = 180
 REWRITE_KEPT_SHARE_MIN = 0.35  # a rewriting that loses more words than this is not used
 DEFAULT_STYLE = "clear"
+# Short: with none, the model's template puts a longer one of its own in, to be read at every call.
+WRITER = "You write clear prose."
+EDITOR = "You edit prose."
+PLANNER = "You plan books."
 
 _NUMBERED = re.compile(r"^(?:[A-Za-z]{0,10}[- ]?\d{1,3}[.:)] *|[#>*-]+ +)+")
 
@@ -60,7 +64,7 @@ OUTLINE_SCHEMA: Mapping[str, Any] = {
             "type": "array",
             "minItems": OUTLINE_SECTIONS_ASKED,
             "maxItems": OUTLINE_SECTIONS_ASKED,
-            "items": {"type": "string", "minLength": 8, "maxLength": 60},
+            "items": {"type": "string", "minLength": 8, "maxLength": 44},
         }
     },
     "required": ["sections"],
@@ -117,7 +121,10 @@ def _expansion_prompts(original: str, *, style: str | None, subject: str | None)
     asked = [f"about this{manner}: {_within(point, subject)}" for point in said]
     if len(said) == 1:
         asked.append(f"about the consequences of this{manner}: {_within(said[0], subject)}")
-    return [Prompt(user=f"Write one paragraph of three sentences {ask}", tokens_max=PARAGRAPH_TOKENS) for ask in asked]
+    return [
+        Prompt(system=WRITER, user=f"Write one paragraph of three sentences {ask}", tokens_max=PARAGRAPH_TOKENS)
+        for ask in asked
+    ]
 
 
 def _within(point: str, subject: str | None) -> str:
@@ -134,8 +141,8 @@ async def outline(completions: Completions, title: str, *, style: str | None) ->
     subject = topic(" ".join(title.split()))
     manner = f"{style} " if style else ""
     asked = (
-        f'List five section headings for a {manner}chapter titled "{subject}".',
-        f"List five different topics of a {manner}chapter about {subject}.",
+        f'List four section headings for a {manner}chapter titled "{subject}".',
+        f"List four different topics of a {manner}chapter about {subject}.",
     )
     validator = checked_schema(OUTLINE_ACCEPTED, pointer="/schema")
     sections: list[str] = []
@@ -143,7 +150,7 @@ async def outline(completions: Completions, title: str, *, style: str | None) ->
     for question in asked:
         completion = await completions.complete(
             Prompt(
-                system="You plan books.",
+                system=PLANNER,
                 user=f'{question} Answer as JSON: {{"sections": [...]}}',
                 tokens_max=OUTLINE_TOKENS,
                 schema=OUTLINE_SCHEMA,
@@ -172,7 +179,9 @@ def _sections(found: Sequence[str], *, subject: str) -> list[str]:
 async def summarize(completions: Completions, text: str) -> tuple[str, Usage]:
     """One or two sentences on ``text``; of a long one the beginnings of its paragraphs are read."""
     prompt = Prompt(
-        user=f"{_source(text)}\n\nSummarize the text above in one short sentence.", tokens_max=SUMMARY_TOKENS
+        system=EDITOR,
+        user=f"{_source(text)}\n\nSummarize the text above in one short sentence.",
+        tokens_max=SUMMARY_TOKENS,
     )
     answer = await completions.complete(prompt)
     return _not_empty(tidied(answer.text, cut_off=answer.cut_off)), answer.usage
@@ -227,6 +236,7 @@ def _rewrite_prompt(part: str, style: str | None) -> Prompt:
     # English takes about four characters a token; a third more leaves room for longer words.
     tokens = min(REWRITE_TOKENS_MAX, 24 + len(part) // 3)
     return Prompt(
+        system=EDITOR,
         user=f"Rewrite this paragraph in a {style or DEFAULT_STYLE} style. Keep the meaning.\n\n{part}",
         tokens_max=tokens,
     )

@@ -79,7 +79,7 @@ async def questions_of(original: str, context: dict[str, Any] | None = None) -> 
     with answering(completion("Some words.")) as (url, asked):
         async with client_of(Options(model_url=url, model_name="m")) as client:
             await post(client, "/generate/expand", {"original": original, "context": context})
-    return sorted(call["messages"][0]["content"] for call in asked)
+    return sorted(call["messages"][-1]["content"] for call in asked)
 
 
 async def test_a_changed_point_is_the_only_new_question() -> None:
