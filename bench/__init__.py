@@ -1,1 +1,1 @@
-"""Measured scenarios, each a ratio to the raw limit of the part underneath."""
+"""Measured scenarios, each a ratio to the raw limit of the part underneath, taken in the same run."""

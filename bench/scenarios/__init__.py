@@ -1,0 +1,15 @@
+"""One module a measured path; the table shows them in this order."""
+
+from bench.scenario import Scenario
+from bench.scenarios import cascade, create, delta, derive, graph, lineage, store
+
+SCENARIOS: tuple[Scenario, ...] = (
+    create.SCENARIO,
+    store.SCENARIO,
+    delta.SCENARIO,
+    lineage.SCENARIO,
+    derive.SCENARIO,
+    cascade.SCENARIO,
+    graph.SCENARIO,
+)
+"""Those without the worker first: what they write would keep it busy."""

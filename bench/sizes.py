@@ -1,0 +1,32 @@
+"""How much is measured: the sizes of the goals, and small ones that show in seconds that every scenario runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Work of one configuration in one round."""
+
+    seconds: float
+    """Length of a closed loop that counts requests."""
+    connections: int
+    """Requests in flight in that loop."""
+    singles: int
+    """Requests one after the other, for the median latency."""
+    edits: int
+    """Edits followed to their derived blob, one after the other."""
+    pause_seconds: float
+    """Pause between two of them, as a person's would be, so that queues are empty."""
+    levels: int
+    width: int
+    """The cascade: ``levels`` of ``width`` nodes."""
+    nodes: int
+    """The tree and the chain whose descendants are read."""
+
+
+GOALS = Sizes(seconds=1.5, connections=16, singles=300, edits=40, pause_seconds=0.02, levels=10, width=100, nodes=1000)
+"""The sizes that the goals speak of."""
+SMOKE = Sizes(seconds=0.1, connections=4, singles=5, edits=3, pause_seconds=0.0, levels=2, width=3, nodes=20)
+"""Enough to see that everything runs."""
