@@ -16,6 +16,7 @@ from domain.errors import NotFound
 from storage.contents import Contents
 from storage.database import Database
 
+SNAPSHOT_EVERY = 50
 SHOWN_BYTES_MAX = 100 * 1024
 """A created document beyond this is not repeated as its delta's patch."""
 
@@ -60,7 +61,7 @@ class Deltas:
     Every ``snapshot_every`` versions the whole document is kept, so replay never applies more patches than that.
     """
 
-    def __init__(self, database: Database, contents: Contents, *, snapshot_every: int) -> None:
+    def __init__(self, database: Database, contents: Contents, *, snapshot_every: int = SNAPSHOT_EVERY) -> None:
         self._database = database
         self._contents = contents
         self._snapshot_every = snapshot_every
