@@ -58,7 +58,7 @@ def _staged(narrator: Narrator, folder: Path, *, svg: Path | None, as_json: bool
         story, evidence, claims = asyncio.run(_told(stage, narrator))
         endpoints = dict(stage.endpoints)
         _report(narrator, story, evidence, claims)
-        narrator.show(_urls(endpoints, story))
+        narrator.show(_urls(endpoints, story), in_picture=False)
         if svg is not None:
             narrator.save(svg, "make demo")
         if as_json:
@@ -86,8 +86,7 @@ def _started(narrator: Narrator, event: Event) -> None:
 
 def _report(narrator: Narrator, story: Story, evidence: Evidence, claims: Sequence[Claim]) -> None:
     narrator.show(_claims(claims))
-    narrator.act("The book, and what it took")
-    narrator.show(_graph(story, evidence))
+    narrator.show(_graph(story, evidence), in_picture=False)
     failed = sum(not claim.holds for claim in claims)
     verdict = f"{failed} of {len(claims)} claims do not hold" if failed else f"All {len(claims)} claims hold"
     narrator.say(Text(f"{verdict}, after {narrator.seconds:.0f} s.", "bold red" if failed else "bold green"))

@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from cli.graph import tree
-from cli.watching import Lines, Sight, View, summary, viewing
+from cli.watching import Sight, View, summary, viewing
 
 PICTURE_COLUMNS = 100
 _FONT_FACE = re.compile(r"@font-face \{\{.*?\}\}", re.DOTALL)
@@ -32,10 +32,6 @@ class Narrator:
         """Return how long the story has been told."""
         return time.monotonic() - self._began
 
-    def begin(self) -> None:
-        """Count the time from here."""
-        self._began = time.monotonic()
-
     def act(self, title: str) -> None:
         """Begin a part of the story."""
         self.show(Text())
@@ -49,21 +45,22 @@ class Narrator:
         """Say what matters less, and not in the picture."""
         self.console.print(Text(text, style="dim"), soft_wrap=True)
 
-    def show(self, what: RenderableType) -> None:
+    def show(self, what: RenderableType, *, in_picture: bool = True) -> None:
         """Show anything."""
         self.console.print(what)
-        if self._canvas is not None:
+        if self._canvas is not None and in_picture:
             self._canvas.print(what)
 
     @contextlib.contextmanager
-    def watching(self, heading: str) -> Iterator[View]:
-        """Show work going on; the picture gets how it ends."""
+    def watching(self, heading: str, *, in_picture: bool) -> Iterator[View]:
+        """Show work going on; the picture gets how it ends, the whole tree or one line."""
         with viewing(self.console, heading) as view:
             kept = Kept(view)
             yield kept
         if self._canvas is not None and kept.last is not None:
-            bold = Text(heading, style="bold")
-            self._canvas.print(tree(kept.last.graph, heading=bold, seconds=kept.last.seconds))
+            if in_picture:
+                bold = Text(heading, style="bold")
+                self._canvas.print(tree(kept.last.graph, heading=bold, seconds=kept.last.seconds))
             self._canvas.print(Text(summary(kept.last), style="dim"))
 
     def save(self, path: Path, title: str) -> None:
@@ -81,11 +78,6 @@ class Kept:
     def __init__(self, view: View) -> None:
         self._view = view
         self.last: Sight | None = None
-
-    @property
-    def moves(self) -> bool:
-        """Whether this is a picture that moves, not lines."""
-        return not isinstance(self._view, Lines)
 
     def show(self, sight: Sight) -> None:
         """Show how it stands now."""

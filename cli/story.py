@@ -141,7 +141,7 @@ class Teller:
 
     async def _follow(self, cascades: list[str], disturb: Callable[[Sight], None] | None = None) -> Sight:
         """Show what follows until all of it is settled; ``disturb`` sees how it stands and may interfere."""
-        with self._narrator.watching(BOOK) as view:
+        with self._narrator.watching(BOOK, in_picture=not self.story.fixed_blob) as view:
 
             async def look() -> Sight:
                 sight = await self._look(cascades)

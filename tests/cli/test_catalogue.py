@@ -1,0 +1,90 @@
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Studio
+
+WORKFLOW = """
+id: wf-shout
+name: Shout
+steps:
+  - id: count
+    type: computation
+    operations:
+      - words: len($.data.content.split())
+  - id: shouted
+    type: state-update
+    operation: create-blob
+    schema_id: blob-v1
+    data_map:
+      words: $.words
+"""
+PROVIDER = """
+processor:
+  id: shouter
+  name: Shouter
+  input_schema_id: shout-v1
+  output_schema_id: blob-v1
+  workflow_id: wf-shout
+"""
+SCHEMA = {"name": "shout", "definition": {"type": "object", "required": ["content"]}}
+
+
+async def test_schema_workflow_and_provider_are_registered_from_files_and_switched(
+    studio: Studio, tmp_path: Path
+) -> None:
+    (tmp_path / "shout.json").write_text(json.dumps(SCHEMA))
+    (tmp_path / "wf.yaml").write_text(WORKFLOW)
+    (tmp_path / "provider.yaml").write_text(PROVIDER)
+    assert (await studio("schema", "register", "shout.json")).json["schema_id"] == "shout-v1"
+    assert (await studio("workflow", "register", "wf.yaml")).json["version"] == 1
+    registered = await studio("provider", "register", "provider.yaml")
+    assert (registered.status, registered.json["id"], registered.json["active"]) == (0, "shouter", True)
+    assert (await studio("provider", "pause", "shouter")).json["active"] is False
+    assert (await studio("provider", "get", "shouter")).json["active"] is False
+    assert (await studio("provider", "activate", "shouter")).json["active"] is True
+    again = await studio("workflow", "register", "wf.yaml", "--no-json")
+    assert "nothing changed" in again.err
+
+
+async def test_a_workflow_with_faults_is_exit_1_and_names_them_all(studio: Studio) -> None:
+    bad = WORKFLOW.replace("computation", "computing").replace("blob-v1", "nowhere-v1")
+    ended = await studio("workflow", "validate", "-", stdin=bad)
+    assert ended.status == 1
+    pointers = {error["pointer"] for error in ended.json["errors"]}
+    assert {"/steps/0/type", "/steps/1/schema_id"} <= pointers
+    told = await studio("workflow", "validate", "-", "--no-json", stdin=bad)
+    assert all(pointer in told.err for pointer in pointers)
+    refused = await studio("workflow", "register", "-", stdin=bad)
+    assert (refused.status, len(refused.json["errors"])) == (1, len(ended.json["errors"]))
+
+
+async def test_a_good_workflow_validates_and_is_not_registered(studio: Studio) -> None:
+    assert (await studio("workflow", "validate", "-", stdin=WORKFLOW)).json["valid"] is True
+    assert (await studio("workflow", "get", "wf-shout")).status == 6
+
+
+async def test_values_are_held_against_a_schema(studio: Studio) -> None:
+    good = await studio("schema", "validate", "concept-v1", '{"title": "The Storm"}')
+    bad = await studio("schema", "validate", "concept-v1", '{"title": 3}')
+    assert (good.status, good.json["valid"]) == (0, True)
+    assert (bad.status, bad.json["errors"][0]["pointer"]) == (1, "/title")
+
+
+async def test_the_built_in_ones_are_listed_and_shown(studio: Studio) -> None:
+    providers = {row["id"] for row in (await studio("provider", "list")).json["data"]}
+    assert {"outline-generator", "text-expansion", "book-compiler"} <= providers
+    for noun, name in (("provider", "summarizer"), ("workflow", "wf-summary"), ("schema", "summary-v1")):
+        assert name in (await studio(noun, "list", "--no-json")).out
+        assert name in (await studio(noun, "get", name, "--no-json")).out
+
+
+async def test_process_answers_with_the_cascade_to_watch(studio: Studio) -> None:
+    blob = (await studio("blob", "create", "--data", '{"title": "The Storm"}', "--schema", "concept-v1")).json
+    asked = await studio("provider", "process", "outline-generator", blob["id"])
+    assert asked.status == 0
+    assert (await studio("cascade", "get", asked.json["cascade_id"])).json["cause"] == "process"
+    assert (await studio("provider", "process", "nobody", blob["id"])).status == 6
+
+
+async def test_a_file_that_is_not_there_is_a_usage_error(studio: Studio) -> None:
+    assert (await studio("schema", "register", "absent.json")).status == 2

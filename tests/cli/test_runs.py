@@ -1,0 +1,52 @@
+from tests.cli.conftest import Studio
+from tests.cli.test_blobs import created
+
+UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+
+async def test_runs_are_listed_and_an_unknown_one_is_not_found(studio: Studio) -> None:
+    assert (await studio("run", "list", "--status", "failed")).json == {
+        "data": [],
+        "next_cursor": None,
+        "has_more": False,
+    }
+    assert "none" in (await studio("run", "list", "--no-json")).out
+    assert (await studio("run", "get", UNKNOWN)).status == 6
+    assert (await studio("run", "list", "--status", "dancing")).status == 1
+
+
+async def test_events_go_on_from_a_cursor(studio: Studio) -> None:
+    first = await created(studio, "--content", "one")
+    seen = (await studio("events", "list", "--type", "blob.created")).json
+    assert [event["subject"] for event in seen["data"]] == [f"blobs/{first['id']}"]
+    second = await created(studio, "--content", "two")
+    later = (await studio("events", "list", "--type", "blob.created", "--cursor", seen["next_cursor"])).json
+    assert [event["subject"] for event in later["data"]] == [f"blobs/{second['id']}"]
+    assert f"blobs/{second['id']}" in (await studio("events", "list", "--no-json")).out
+
+
+async def test_a_cascade_that_has_not_ended_is_watched_until_the_timeout_and_is_retryable(studio: Studio) -> None:
+    made = await created(studio, "--content", "one")  # no worker runs here, so it stays pending
+    ended = await studio("cascade", "watch", made["cascade_id"], "--timeout", "0.5")
+    assert (ended.status, ended.out) == (7, "")
+    assert "source" in ended.err
+
+
+async def test_cascades_are_listed_by_status_and_shown(studio: Studio) -> None:
+    made = await created(studio, "--content", "one", "--title", "Storm")
+    rows = (await studio("cascade", "list", "--status", "pending", "--blob", made["id"])).json["data"]
+    assert [row["id"] for row in rows] == [made["cascade_id"]]
+    assert "Storm" in (await studio("cascade", "get", made["cascade_id"], "--no-json")).out
+    assert made["cascade_id"] in (await studio("cascade", "list", "--no-json")).out
+
+
+async def test_api_reaches_any_operation_and_prints_what_it_answers(studio: Studio) -> None:
+    made = await studio("api", "POST", "/blobs", "--data", '{"content": "x"}')
+    blob_id = made.json["id"]
+    assert (await studio("api", "GET", f"/blobs/{blob_id}/content")).out == "x"
+    assert (await studio("api", "GET", f"/api/v1/blobs/{blob_id}")).json["blob_id"] == blob_id
+    refused = await studio("api", "PATCH", f"/blobs/{blob_id}", "-d", "[]", "--type", "application/json-patch+json")
+    assert (refused.status, refused.json["code"]) == (5, "precondition_required")
+    gone = await studio("api", "DELETE", f"/blobs/{blob_id}", "--header", 'If-Match: "v1"')
+    assert (gone.status, gone.out) == (0, "")
+    assert (await studio("api", "GET", "/blobs", "--header", "nonsense")).status == 2
