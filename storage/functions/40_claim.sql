@@ -136,6 +136,10 @@ begin
         when v_owned = 0 and v_cascade.superseded_by is not null then 'superseded' else 'completed' end;
     end if;
   end if;
+  -- How a cascade ended is history: a later one that takes over what failed does not make it complete.
+  if v_status <> 'running' and v_cut = 0 and v_cascade.status not in ('pending', 'running') then
+    v_status := v_cascade.status;
+  end if;
   -- Whoever closes has looked: doorbells rung until now (the lock is held) need not start the workflow again.
   update cascades c set status = v_status, cut_off = c.cut_off + v_cut,
       sent_seq = case when v_status <> 'running' then c.seq else c.sent_seq end,
