@@ -29,7 +29,7 @@ async def nodes_of(person: Person, root_id: str) -> dict[str, list[dict[str, Any
 
 async def cascade_statuses(person: Person) -> list[str]:
     """The status of every cascade that a blob's creation or edit caused, oldest first."""
-    listed = (await person.get("/cascades"))["items"]
+    listed = (await person.get("/cascades"))["data"]
     return [cascade["status"] for cascade in reversed(listed) if cascade["cause"] in ("create", "edit")]
 
 
@@ -53,10 +53,10 @@ async def test_a_provider_that_fails_for_good_blocks_what_is_below_it_and_nothin
         assert nodes[name][0]["reason"]
     assert await cascade_statuses(person) == ["partial"]
 
-    run = (await person.get("/runs", provider_id="cut-4"))["items"][0]
+    run = (await person.get("/runs", provider_id="cut-4"))["data"][0]
     assert (run["status"], run["error"]["code"]) == ("failed", "service_rejected")
     assert "answered 422" in run["error"]["detail"]
-    letters = (await person.get("/dead-letters"))["items"]
+    letters = (await person.get("/dead-letters"))["data"]
     assert [(letter["run_id"], letter["code"]) for letter in letters] == [(run["id"], "service_rejected")]
     await auditor.counts_are_recounts(person)
     await auditor.nothing_ran_twice(person)
@@ -91,7 +91,7 @@ async def test_a_run_that_an_operator_terminates_in_temporal_has_failed_and_says
     with service.hold(person.name, "ask"):
         root = await person.root()
         await eventually(lambda: service.held(person.name, "ask"), "the run is in its call")
-        run = (await person.get("/runs", provider_id="ask"))["items"][0]
+        run = (await person.get("/runs", provider_id="ask"))["data"][0]
         temporal = await Temporal.connect(
             studio.endpoints["temporal_address"], namespace=studio.endpoints["temporal_namespace"]
         )

@@ -74,3 +74,26 @@ async def test_a_server_is_killed(
     async with written(person, auditor, service):
         await auditor.in_the_middle(person)
         await studio.restarted(name, studio.kill(name))
+
+
+async def test_two_workers_do_no_harm_and_one_takes_over_when_the_other_is_killed(
+    person: Person, studio: Studio, auditor: Auditor, service: TestService
+) -> None:
+    leader = "select pid from pg_locks where locktype = 'advisory' and objid = 7264601 and granted"
+    second = studio.second_worker()
+    try:
+        async with written(person, auditor, service):
+            await auditor.in_the_middle(person)
+            before = await auditor.value(leader)
+            killed = studio.kill("worker")
+
+            async def taken_over() -> bool:
+                found = await auditor.rows(leader)
+                return bool(found) and found[0][0] != before
+
+            await eventually(taken_over, "another relay leads")
+            await auditor.in_the_middle(person)
+            await studio.restarted("worker", killed)
+    finally:
+        second.kill()
+        second.wait()
