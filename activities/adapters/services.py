@@ -69,13 +69,8 @@ def _address(base: str, endpoint: str) -> str:
 
 
 def _read(call: ServiceCall, answer: httpx2.Response) -> Any:
-    if answer.status_code == httpx2.codes.TOO_MANY_REQUESTS or answer.status_code >= 500:  # noqa: PLR2004
-        raise _again(call, answer)
     if not answer.is_success:
-        said = answer.text[:QUOTED_CHARACTERS_MAX]
-        raise ProviderFailed(
-            f"{call.service}{call.endpoint} answered {answer.status_code}: {said}", code="service_rejected"
-        )
+        raise _refusal(call, answer)
     if len(answer.content) > ANSWER_BYTES_MAX:
         raise ProviderFailed(f"{call.service} answered more than {ANSWER_BYTES_MAX} bytes.", code="service_rejected")
     try:
@@ -84,9 +79,25 @@ def _read(call: ServiceCall, answer: httpx2.Response) -> Any:
         raise ProviderFailed(f"{call.service} did not answer JSON.", code="service_rejected") from error
 
 
-def _again(call: ServiceCall, answer: httpx2.Response) -> StudioError:
-    wait = answer.headers.get("retry-after", "")
-    members = {"retry_after": float(wait)} if wait.isdecimal() else {}
-    return Unavailable(
-        f"{call.service}{call.endpoint} answered {answer.status_code}.", code="service_unavailable", members=members
-    )
+def _refusal(call: ServiceCall, answer: httpx2.Response) -> StudioError:
+    """What an answer other than 2xx means. Of its body only a problem's own words are repeated (RFC 9457): the rest
+    could be the content that was sent, which has no place in an error or a history.
+    """
+    problem = _problem(answer)
+    said = f": {problem['detail'][:QUOTED_CHARACTERS_MAX]}" if isinstance(problem.get("detail"), str) else "."
+    detail = f"{call.service}{call.endpoint} answered {answer.status_code}{said}"
+    later = answer.status_code == httpx2.codes.TOO_MANY_REQUESTS or answer.is_server_error
+    if later and problem.get("retryable") is not False:
+        wait = answer.headers.get("retry-after", "")
+        members = {"retry_after": float(wait)} if wait.isdecimal() else {}
+        return Unavailable(detail, code="service_unavailable", members=members)
+    code = problem.get("code")
+    return ProviderFailed(detail, code="invalid_output" if code == "invalid_output" else "service_rejected")
+
+
+def _problem(answer: httpx2.Response) -> dict[str, Any]:
+    try:
+        body = orjson.loads(answer.content[:ANSWER_BYTES_MAX])
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}
