@@ -80,8 +80,10 @@ def _read(call: ServiceCall, answer: httpx2.Response) -> Any:
 
 
 def _refusal(call: ServiceCall, answer: httpx2.Response) -> StudioError:
-    """What an answer other than 2xx means. Of its body only a problem's own words are repeated (RFC 9457): the rest
-    could be the content that was sent, which has no place in an error or a history.
+    """What an answer other than 2xx means.
+
+    Of its body only a problem's own words are repeated (RFC 9457): the rest could be the content that was sent, which
+    has no place in an error or a history.
     """
     problem = _problem(answer)
     said = f": {problem['detail'][:QUOTED_CHARACTERS_MAX]}" if isinstance(problem.get("detail"), str) else "."
