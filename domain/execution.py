@@ -16,7 +16,7 @@ from domain.documents import Document, preview, visible
 from domain.patterns import compile_pattern
 from domain.settlements import settle_output
 from domain.steps import InputBlob, initial_context, run_pure, stage
-from domain.works import RunOutput, RunWork, Settlement, StepRecord
+from domain.works import RunOutput, RunWork, SettledOutput, Settlement, StepRecord
 
 COMPUTED = "computed"
 """What a service answers as its model where it asked none."""
@@ -56,13 +56,12 @@ def carry_out(work: RunWork, *, now: datetime, records: Sequence[StepRecord] = (
     context = context_of(work, records, now=now)
     recorded = {record.step_id for record in records}
     outputs = {output.slot: output for output in work.outputs}
-    settled = []
+    settled: list[SettledOutput] = []
     for step in work.definition.steps:
         if step.effect == "stage":
             output = outputs[step.id]
             volatile = work.definition.output(step.id).volatile
-            decided = settle_output(output, _staged(work, output, step, context), volatile)
-            settled += [decided] if decided is not None else []
+            settled += settle_output(output, _staged(work, output, step, context), volatile)
         elif step.id not in recorded:
             context.update(evaluate(work, step, context))
     usage = total_usage(records)

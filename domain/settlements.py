@@ -11,7 +11,7 @@ from typing import Any
 
 from domain.diffs import diff, patch_bytes
 from domain.documents import Document, cutoff_hash, document_hash, visible
-from domain.merge import Merge, merge
+from domain.merge import Merge, OnConflict, merge, unmerged
 from domain.schemas import Schema
 from domain.volatile import strip_volatile
 from domain.works import RunOutput, SettledOutput
@@ -27,35 +27,45 @@ def output_cutoff(document: Document, schema: Schema, volatile: tuple[str, ...] 
     return cutoff_hash(document, body=strip_volatile(schema.definition, document.body, also=volatile))
 
 
-def settle_output(output: RunOutput, staged: Document, volatile: tuple[str, ...] = ()) -> SettledOutput | None:
-    """Decide what ``staged``, new machine output for a slot, does to the document there; None for nothing.
+def settle_output(output: RunOutput, staged: Document, volatile: tuple[str, ...] = ()) -> tuple[SettledOutput, ...]:
+    """Decide what ``staged``, new machine output for a slot, does to the document there; empty for nothing.
 
-    The machine head advances even where the human side won, else the same conflict would return at each run.
+    The machine head advances even where the human side won, else the same conflict would return at each run; what
+    the machine says there is offered. Under ``wait`` nothing moves, and the offer waits for a person.
     """
     if output.deleted:
-        return None
+        return ()
     if output.current is None:
-        return _settled(output, staged, staged, changed=True, volatile=volatile)
+        return (_settled(output, staged, staged, effect="change", volatile=volatile),)
     head = output.machine or output.current
     if _same(head, staged, output.schema, volatile):
-        return None
-    merged = _merged(output, head, output.current, staged)
-    return _settled(
+        return ()
+    merged = _merged(output, head, output.current, staged, output.on_conflict)
+    effect = "change" if merged.changed else "head"
+    conflicts = tuple(conflict.to_json() for conflict in merged.conflicts)
+    done = _settled(output, merged.document, staged, effect=effect, conflicts=conflicts, volatile=volatile)
+    if not conflicts or output.on_conflict == OnConflict.TAKE_MACHINE:
+        return (done,)
+    theirs = _merged(output, head, output.current, staged, OnConflict.TAKE_MACHINE).document
+    waits = output.on_conflict == OnConflict.WAIT
+    offer = _settled(
         output,
-        merged.document,
+        theirs,
         staged,
-        changed=merged.changed,
-        conflicts=tuple(conflict.to_json() for conflict in merged.conflicts),
+        effect="hold" if waits else "offer",
+        conflicts=conflicts,
         volatile=volatile,
+        onto=merged.document,
     )
+    return (offer,) if waits else (done, offer)
 
 
-def _merged(output: RunOutput, head: Document, current: Document, staged: Document) -> Merge:
-    """Merge, and hold the result against the output schema: what does not satisfy it is a conflict."""
-    merged = merge(head, current, staged, on_conflict=output.on_conflict)
+def _merged(output: RunOutput, head: Document, current: Document, staged: Document, on_conflict: str) -> Merge:
+    """Merge, and hold the result against the output schema: what does not satisfy it is one conflict about all."""
+    merged = merge(head, current, staged, on_conflict=on_conflict)
     if not merged.changed or not output.schema.validator.faults(visible(merged.document)):
         return merged
-    return Merge(document=current, conflicts=merge(head, current, staged, on_conflict="wait").conflicts, changed=False)
+    return unmerged(head, current, staged, on_conflict=on_conflict)
 
 
 def _settled(
@@ -63,18 +73,21 @@ def _settled(
     document: Document,
     machine: Document,
     *,
-    changed: bool,
+    effect: str,
     conflicts: tuple[Mapping[str, Any], ...] = (),
     volatile: tuple[str, ...],
+    onto: Document | None = None,
 ) -> SettledOutput:
+    """One effect; its patch leads from ``onto``, else from the current document, to ``document``."""
     patch = inverse = None
-    if changed and output.current is not None:
-        forward, backward = diff(output.current.to_json(), document.to_json())
+    before = onto or output.current
+    if effect != "head" and before is not None:
+        forward, backward = diff(before.to_json(), document.to_json())
         patch, inverse = patch_bytes(forward), patch_bytes(backward)
     return SettledOutput(
         slot=output.slot,
         expected=output.version,
-        changed=changed,
+        effect=effect,
         document=document,
         machine=machine,
         base_hash=None if output.machine is None else document_hash(output.machine.to_bytes()),

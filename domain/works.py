@@ -95,12 +95,14 @@ class SettledOutput:
     """One slot of a settlement, decided against ``expected``, the version of the output that it was merged with.
 
     ``document`` is what readers will see; ``machine`` the pure machine document, the new machine head; ``base`` the
-    head before. Without ``changed`` no delta is stored and only the head moves.
+    head before. ``effect``: ``change`` stores a delta, ``head`` only moves the head because the human side won
+    everywhere, ``offer`` proposes ``document``, which has the machine's side of the conflicts, and ``hold`` does so
+    and lets the derivation wait for a person, head unmoved.
     """
 
     slot: str
     expected: int
-    changed: bool
+    effect: str
     document: Document
     machine: Document
     base_hash: str | None

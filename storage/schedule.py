@@ -17,6 +17,7 @@ import orjson
 
 from domain.documents import content_hash, content_size, meta_hash, preview
 from domain.works import Claim, ClaimedRun, RunWork, SettledOutput, Settlement, StepRecord
+from storage.bell import Bell
 from storage.contents import Contents, Placed
 from storage.database import Database
 from storage.works import Works
@@ -44,6 +45,7 @@ class PostgresSchedule:
         self._lease = lease
         self._bounds = (depth_max, nodes_max)
         self._snapshot_every = snapshot_every
+        self._bell = Bell(database)
         self._gates: dict[UUID, asyncio.Lock] = {}
 
     async def plan(self, user_id: UUID, cascade_id: UUID) -> bool:
@@ -188,7 +190,7 @@ class PostgresSchedule:
             run_id,
             output.slot,
             output.expected,
-            output.changed,
+            output.effect,
             None if output.patch is None else output.patch.decode(),
             None if output.inverse is None else output.inverse.decode(),
             placed.hash,
@@ -211,15 +213,19 @@ class PostgresSchedule:
 
     @asynccontextmanager
     async def _gate(self, user_id: UUID) -> AsyncIterator[None]:
-        """Let one move per user through at a time, before it takes a connection (CASCADES rule 7)."""
+        """Let one move per user through at a time, before it takes a connection (CASCADES rule 7).
+
+        Moves leave events and doorbells behind: once one has committed, the relay is told.
+        """
         if len(self._gates) > USER_GATES_MAX:
             self._gates = {user: gate for user, gate in self._gates.items() if gate.locked()}
         async with self._gates.setdefault(user_id, asyncio.Lock()):
             yield
+        self._bell.ring()
 
 
 _OUTPUT_COLUMNS = (
-    "uuid", "text", "int", "boolean", "text", "text", "text", "text", "text", "text", "bigint", "bytea", "text",
+    "uuid", "text", "int", "text", "text", "text", "text", "text", "text", "text", "bigint", "bytea", "text",
     "text", "text", "text", "text", "bigint", "bytea", "text", "text", "text",
 )  # fmt: skip
 _SETTLE = (  # the types are this module's own

@@ -35,12 +35,29 @@ returns table (id uuid, digest text, complete boolean) language sql stable as $$
   group by d.user_id, d.id, d.want_digest, d.reads_meta
 $$;
 
--- Derivations that read an output of one of these.
+-- Derivations that look at an output of one of these. An input is looked at while it tracks, or was never used: an
+-- onCreate-only provider waits for its input once, then keeps what it has read.
 create or replace function studio_dependants(p_user uuid, p_derivations uuid[]) returns uuid[] language sql stable as $$
   select coalesce(array_agg(distinct i.derivation_id), '{}')
   from derivation_outputs o
-  join derivation_inputs i on i.user_id = o.user_id and i.blob_id = o.blob_id
+  join derivation_inputs i on i.user_id = o.user_id and i.blob_id = o.blob_id and (i.tracks or i.used_hash is null)
   where o.user_id = p_user and o.derivation_id = any(p_derivations)
+$$;
+
+-- These and everything below them that is awake.
+create or replace function studio_below(p_user uuid, p_derivations uuid[]) returns uuid[] language sql stable as $$
+  with recursive down (id) as (
+    select d.id from derivations d where d.user_id = p_user and d.id = any(p_derivations)
+      and d.hold is distinct from 'inactive' and d.hold is distinct from 'retired'
+    union
+    select x.id from down n cross join lateral (
+      select d.id from derivation_outputs o
+      join derivation_inputs i on i.user_id = o.user_id and i.blob_id = o.blob_id
+        and (i.tracks or i.used_hash is null)
+      join derivations d on d.user_id = i.user_id and d.id = i.derivation_id
+      where o.user_id = p_user and o.derivation_id = n.id
+        and d.hold is distinct from 'inactive' and d.hold is distinct from 'retired' offset 0) x
+  ) select array_agg(id) from down
 $$;
 
 -- pending_inputs is a recount, never accumulated (CASCADES rule 2). Rings the owners of those that became free.
@@ -53,7 +70,8 @@ begin
         select count(*)::int from derivation_inputs i
         join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
         join derivations p on p.user_id = o.user_id and p.id = o.derivation_id
-        where i.user_id = d.user_id and i.derivation_id = d.id and p.unsettled) as now
+        where i.user_id = d.user_id and i.derivation_id = d.id and p.unsettled
+          and (i.tracks or i.used_hash is null)) as now
     from derivations d where d.user_id = p_user and d.id = any(p_derivations)
   ), changed as (
     update derivations d set pending_inputs = c.now from counted c
@@ -78,6 +96,18 @@ begin
   ) select array_agg(distinct cascade_id) into v_cascades from dropped where cascade_id is distinct from p_quiet;
   update derivations set run_id = null where user_id = p_user and id = any(p_derivations) and run_id is not null;
   if v_cascades is not null then perform studio_ring(p_user, v_cascades); end if;
+end $$;
+
+-- Supersede what moved, unless its run is left to finish: always where a step is paid, and for everyone who has waited
+-- for a minute (rule 6), so that steady edits keep nobody from ever settling.
+create or replace function studio_supersede(p_user uuid, p_derivations uuid[], p_quiet uuid default null)
+returns void language plpgsql as $$
+declare v_cancel uuid[];
+begin
+  select array_agg(id) into v_cancel from derivations
+    where user_id = p_user and id = any(p_derivations) and run_id is not null and supersede = 'cancel'
+      and coalesce(dirty_since, now()) > now() - interval '60 seconds';
+  if v_cancel is not null then perform studio_drop_runs(p_user, v_cancel, p_quiet); end if;
 end $$;
 
 -- Settled: unsettled is false, dependants are recounted (CASCADES, close).

@@ -78,7 +78,7 @@ begin
     where b.user_id = p_user and b.id = any(p_blobs) and b.deleted_at is null and p.anchor = 'blob'
       and (p.input_schemas = '{}' or b.schema_id = any(p.input_schemas))
       and (p.content_types = '{}' or exists (select from unnest(p.content_types) t
-            where b.content_type = t or b.content_type like replace(t, '*', '%')))
+            where lower(btrim(split_part(b.content_type, ';', 1))) like replace(replace(t, '_', '\_'), '*', '%')))
       and (p.origin = 'any' or b.provider_id is null)
       and p.events && array['onCreate', 'onEdit']
       and not exists (select from studio_lineage(p_user, b.id) l where l = a.instance_id)
@@ -147,19 +147,24 @@ begin
   delete from bucket_blobs m where m.user_id = p_user and m.bucket_id = p_bucket
     and m.inherited_from is not null and m.inherited_from <> m.blob_id
     and not exists (select from bucket_blobs r where r.user_id = p_user and r.bucket_id = p_bucket
-                    and r.blob_id = m.inherited_from and r.inherited_from is null);
-  with recursive down (blob_id, position, root) as (
-    select m.blob_id, m.position, m.blob_id from bucket_blobs m
-      where m.user_id = p_user and m.bucket_id = p_bucket and m.inherited_from is null
+                    and r.blob_id = m.inherited_from and (r.inherited_from is null or r.inherited_from = r.blob_id));
+  -- What a join makes is in its bucket by itself: its own root. Below two members, the nearer one is followed.
+  with recursive down (blob_id, position, root, steps) as (
+    select m.blob_id, m.position, m.blob_id, 0 from bucket_blobs m
+      where m.user_id = p_user and m.bucket_id = p_bucket
+        and (m.inherited_from is null or m.inherited_from = m.blob_id)
     union
-    select o.blob_id, d.position, d.root from down d
+    select o.blob_id, d.position, d.root, d.steps + 1 from down d
     join derivations x on x.user_id = p_user and x.anchor_kind = 'blob' and x.anchor_id = d.blob_id
     join derivation_outputs o on o.user_id = p_user and o.derivation_id = x.id
   )
   insert into bucket_blobs as m (user_id, bucket_id, blob_id, position, inherited_from)
-    select p_user, p_bucket, blob_id, position, root from down where blob_id <> root
-    on conflict (user_id, bucket_id, blob_id) do update set position = excluded.position
-      where m.inherited_from is not null and m.position <> excluded.position;
+    select distinct on (blob_id) p_user, p_bucket, blob_id, position, root from down where blob_id <> root
+    order by blob_id, steps, root
+    on conflict (user_id, bucket_id, blob_id)
+      do update set position = excluded.position, inherited_from = excluded.inherited_from
+      where m.inherited_from is not null and m.inherited_from <> m.blob_id
+        and (m.position, m.inherited_from) <> (excluded.position, excluded.inherited_from);
 end $$;
 
 -- Advance the planned versions of the blobs that people changed under this cascade (CASCADES rule 1). A cause that
@@ -177,84 +182,127 @@ returns table (blob uuid, body boolean, meta boolean) language sql as $$
   returning b.id, old.planned_hash is distinct from l.cutoff_hash, old.planned_meta_hash is distinct from l.meta_hash
 $$;
 
--- What deletion and restoration mean for the schedule (CASCADES rule 9). Returns derivations to look at again.
-create or replace function studio_follow_deletions(p_user uuid, p_cascade uuid, p_blobs uuid[]) returns uuid[]
-language plpgsql as $$
-declare v_deleted uuid[]; v_retired uuid[]; v_revived uuid[];
+-- A provider's outputs go with their source, or come back with it: a delta each, which the schedule sees at once.
+create or replace function studio_take_along(p_user uuid, p_cascade uuid, p_blobs uuid[], p_operation text)
+returns void language plpgsql as $$
 begin
-  select array_agg(id) into v_deleted from blobs
-    where user_id = p_user and id = any(p_blobs) and deleted_at is not null;
+  perform from blobs where user_id = p_user and id = any(p_blobs) order by id for no key update;
+  insert into deltas (user_id, id, blob_id, from_version, to_version, operation, patch, inverse, document_hash,
+      content_hash, cutoff_hash, meta_hash, actor, provider_id, previous_delta, cascade_id, applied_at)
+    select p_user, studio_uuid7(), b.id, b.version, b.version + 1, p_operation, '[]', '[]', b.document_hash,
+      b.content_hash, b.cutoff_hash, b.meta_hash, 'provider:' || b.provider_id, b.provider_id,
+      (select d.id from deltas d where d.user_id = p_user and d.blob_id = b.id and d.to_version = b.version
+         and d.status = 'applied'),
+      p_cascade, now()
+    from blobs b where b.user_id = p_user and b.id = any(p_blobs);
+  update blobs set version = version + 1, planned_version = version + 1, planned_hash = cutoff_hash,
+      planned_meta_hash = meta_hash, deleted_at = case p_operation when 'delete' then now() end, updated_at = now()
+    where user_id = p_user and id = any(p_blobs);
+end $$;
+
+-- What deletion and restoration mean for the schedule (CASCADES rule 9). Returns the derivations to look at again, and
+-- the outputs that went or came along.
+create or replace function studio_follow_deletions(p_user uuid, p_cascade uuid, p_blobs uuid[])
+returns table (direct uuid[], along uuid[]) language plpgsql as $$
+declare v_deleted uuid[]; v_restored uuid[]; v_found uuid[];
+begin
+  direct := '{}'; along := '{}';
+  select array_agg(id) filter (where deleted_at is not null), array_agg(id) filter (where deleted_at is null)
+    into v_deleted, v_restored from blobs where user_id = p_user and id = any(p_blobs);
   while v_deleted is not null loop
-    select array_agg(distinct d.id) into v_retired from derivations d
+    select array_agg(distinct d.id) into v_found from derivations d
       where d.user_id = p_user and d.hold is distinct from 'retired' and (
         exists (select from derivation_inputs i where i.user_id = p_user and i.derivation_id = d.id
                 and i.blob_id = any(v_deleted) and i.required)
         or exists (select from derivation_outputs o where o.user_id = p_user and o.derivation_id = d.id
                    and o.blob_id = any(v_deleted)));
-    exit when v_retired is null;
-    perform studio_rest(p_user, v_retired, 'retired');
+    exit when v_found is null;
+    perform studio_rest(p_user, v_found, 'retired');
     -- on_delete: delete takes the outputs along, and so their dependants.
-    with doomed as (
-      select b.* from derivations d join providers p on p.id = d.provider_id
+    select array_agg(b.id) into v_deleted from derivations d join providers p on p.id = d.provider_id
       join derivation_outputs o on o.user_id = d.user_id and o.derivation_id = d.id
       join blobs b on b.user_id = o.user_id and b.id = o.blob_id
-      where d.user_id = p_user and d.id = any(v_retired) and p.on_delete = 'delete'
-        and b.version > 0 and b.deleted_at is null
-    ), logged as (
-      insert into deltas (user_id, id, blob_id, from_version, to_version, operation, document_hash, content_hash,
-          cutoff_hash, meta_hash, actor, provider_id, cascade_id, applied_at)
-        select p_user, studio_uuid7(), id, version, version + 1, 'delete', document_hash, content_hash, cutoff_hash,
-          meta_hash, 'provider:' || provider_id, provider_id, p_cascade, now() from doomed
-        returning blob_id, to_version
-    ), buried as (
-      update blobs b set version = l.to_version, planned_version = l.to_version, deleted_at = now(), updated_at = now()
-        from logged l where b.user_id = p_user and b.id = l.blob_id returning b.id
-    ) select array_agg(id) into v_deleted from buried;
+      where d.user_id = p_user and d.id = any(v_found) and p.on_delete = 'delete'
+        and b.version > 0 and b.deleted_at is null;
+    if v_deleted is not null then
+      perform studio_take_along(p_user, p_cascade, v_deleted, 'delete');
+      along := along || v_deleted;
+    end if;
   end loop;
-  select array_agg(d.id) into v_revived from derivations d
-    where d.user_id = p_user and d.hold = 'retired'
-      and (exists (select from derivation_inputs i where i.user_id = p_user and i.derivation_id = d.id
-                   and i.blob_id = any(p_blobs))
-        or exists (select from derivation_outputs o where o.user_id = p_user and o.derivation_id = d.id
-                   and o.blob_id = any(p_blobs)))
-      and not exists (
-        select from (
-          select i.blob_id from derivation_inputs i where i.user_id = p_user and i.derivation_id = d.id and i.required
-          union all
-          select o.blob_id from derivation_outputs o where o.user_id = p_user and o.derivation_id = d.id) x
-        join blobs b on b.user_id = p_user and b.id = x.blob_id where b.deleted_at is not null);
-  update derivations set hold = null where user_id = p_user and id = any(v_revived);
-  return coalesce(v_revived, '{}');
+  -- What nothing deleted stands in the way of any more. An output that went along comes back along; one that a
+  -- person deleted stays away, and its derivation retired.
+  while v_restored is not null loop
+    select array_agg(d.id) into v_found from derivations d
+      where d.user_id = p_user and d.hold = 'retired'
+        and (exists (select from derivation_inputs i where i.user_id = p_user and i.derivation_id = d.id
+                     and i.blob_id = any(v_restored))
+          or exists (select from derivation_outputs o where o.user_id = p_user and o.derivation_id = d.id
+                     and o.blob_id = any(v_restored)))
+        and not exists (select from derivation_inputs i join blobs b on b.user_id = i.user_id and b.id = i.blob_id
+          where i.user_id = p_user and i.derivation_id = d.id and i.required and b.deleted_at is not null)
+        and not exists (select from derivation_outputs o join blobs b on b.user_id = o.user_id and b.id = o.blob_id
+          join deltas x on x.user_id = b.user_id and x.blob_id = b.id and x.to_version = b.version
+            and x.status = 'applied'
+          where o.user_id = p_user and o.derivation_id = d.id and b.deleted_at is not null and x.provider_id is null);
+    exit when v_found is null;
+    select array_agg(b.id) into v_restored from derivation_outputs o
+      join blobs b on b.user_id = o.user_id and b.id = o.blob_id
+      where o.user_id = p_user and o.derivation_id = any(v_found) and b.deleted_at is not null;
+    if v_restored is not null then
+      perform studio_take_along(p_user, p_cascade, v_restored, 'restore');
+      along := along || v_restored;
+    end if;
+    -- Switched off, or changed, while it was retired.
+    update derivations d set hold = 'inactive' where d.user_id = p_user and d.id = any(v_found);
+    perform studio_wake(p_user, v_found);
+    direct := direct || v_found;
+  end loop;
+  return next;
 end $$;
 
--- (De)activation and changed settings of one instance. Returns derivations to look at again.
-create or replace function studio_follow_instance(p_user uuid, p_instance uuid) returns uuid[] language plpgsql as $$
-declare v_active boolean; v_rest uuid[]; v_changed uuid[];
+-- Bring derivations in line with their provider as it is now, and those that it switched on out of their sleep.
+-- Returns those that have to be looked at again.
+create or replace function studio_wake(p_user uuid, p_derivations uuid[]) returns uuid[] language plpgsql as $$
+declare v_changed uuid[];
 begin
-  select exists (select from studio_active_providers(p_user) a where a.instance_id = p_instance) into v_active;
-  if not v_active then
-    select array_agg(id) into v_rest from derivations
-      where user_id = p_user and instance_id = p_instance and hold is distinct from 'retired';
-    if v_rest is not null then perform studio_rest(p_user, v_rest, 'inactive'); end if;
-    return '{}';
-  end if;
   with fresh as (
-    select d.id, p.definition_digest || ':' || a.settings_digest as want, p.execution, p.supersede, p.reads_meta
+    select d.id, d.hold, d.want_digest, d.reads_meta as reads_before, p.execution, p.supersede, p.reads_meta,
+      p.definition_digest || ':' || a.settings_digest as want, 'onEdit' = any(p.events) as tracks
     from derivations d join studio_active_providers(p_user) a on a.instance_id = d.instance_id
     join providers p on p.id = a.provider_id
-    where d.user_id = p_user and d.instance_id = p_instance and d.hold is distinct from 'retired'
-  ), changed as (
+    where d.user_id = p_user and d.id = any(p_derivations) and d.hold is distinct from 'retired'
+  ), updated as (
     update derivations d set want_digest = f.want, execution = f.execution, supersede = f.supersede,
         reads_meta = f.reads_meta, hold = case when d.hold = 'inactive' then null else d.hold end
-      from fresh f where d.user_id = p_user and d.id = f.id and (d.hold = 'inactive' or d.want_digest <> f.want)
-      returning d.id
-  ) select array_agg(id) into v_changed from changed;
+      from fresh f where d.user_id = p_user and d.id = f.id
+  ), followed as (
+    update derivation_inputs i set tracks = f.tracks from fresh f
+      where i.user_id = p_user and i.derivation_id = f.id and i.tracks <> f.tracks and i.role = 'source'
+      returning i.derivation_id
+  )
+  select array_agg(id) into v_changed from fresh
+    where hold = 'inactive' or want <> want_digest or reads_meta <> reads_before
+      or id in (select derivation_id from followed);
   -- A newer definition may have more slots.
   perform studio_add_outputs(p_user, d.id, p, b.root_id, coalesce(b.depth, 0) + 1)
     from derivations d join providers p on p.id = d.provider_id
     left join blobs b on b.user_id = d.user_id and b.id = d.anchor_id and d.anchor_kind = 'blob'
     where d.user_id = p_user and d.id = any(v_changed);
   return coalesce(v_changed, '{}');
+end $$;
+
+-- (De)activation and changed settings of one instance. Returns derivations to look at again.
+create or replace function studio_follow_instance(p_user uuid, p_instance uuid) returns uuid[] language plpgsql as $$
+declare v_known uuid[];
+begin
+  select array_agg(id) into v_known from derivations
+    where user_id = p_user and instance_id = p_instance and hold is distinct from 'retired';
+  if v_known is null then return '{}'; end if;
+  if exists (select from studio_active_providers(p_user) a where a.instance_id = p_instance) then
+    return studio_wake(p_user, v_known);
+  end if;
+  perform studio_rest(p_user, v_known, 'inactive');
+  return '{}';
 end $$;
 
 -- Blobs that a newly active instance might react to.
@@ -284,30 +332,20 @@ end $$;
 -- Everything below what moved is unsettled and ours; what moved itself is looked at afresh.
 create or replace function studio_unsettle(p_user uuid, p_cascade uuid, p_direct uuid[]) returns int
 language plpgsql as $$
-declare v_all uuid[]; v_former uuid[]; v_cancel uuid[];
+declare v_all uuid[] := studio_below(p_user, p_direct); v_former uuid[];
 begin
-  with recursive down (id) as (
-    select d.id from derivations d where d.user_id = p_user and d.id = any(p_direct)
-      and d.hold is distinct from 'inactive' and d.hold is distinct from 'retired'
-    union
-    select x.id from down n cross join lateral (
-      select d.id from derivation_outputs o
-      join derivation_inputs i on i.user_id = o.user_id and i.blob_id = o.blob_id and i.tracks
-      join derivations d on d.user_id = i.user_id and d.id = i.derivation_id
-      where o.user_id = p_user and o.derivation_id = n.id
-        and d.hold is distinct from 'inactive' and d.hold is distinct from 'retired' offset 0) x
-  ) select array_agg(id) into v_all from down;
   if v_all is null then return 0; end if;
-  select array_agg(id) into v_cancel from derivations
-    where user_id = p_user and id = any(p_direct) and run_id is not null and supersede = 'cancel';
-  if v_cancel is not null then perform studio_drop_runs(p_user, v_cancel, p_cascade); end if;
+  perform studio_supersede(p_user, p_direct, p_cascade);
   select array_agg(distinct c.id) into v_former from derivations d
     join cascades c on c.user_id = d.user_id and c.id = d.owner_cascade_id
     where d.user_id = p_user and d.id = any(v_all) and d.unsettled and d.owner_cascade_id <> p_cascade;
   update derivations d set unsettled = true, owner_cascade_id = p_cascade,
       dirty_since = coalesce(d.dirty_since, now()),
+      -- Debounce counts from the cause, and steady edits put it off no further than debounce_max_ms.
       run_after = case when p.debounce_ms > 0 and d.id = any(p_direct)
-        then c.created_at + make_interval(secs => p.debounce_ms / 1000.0) else d.run_after end,
+        then least(c.created_at + make_interval(secs => p.debounce_ms / 1000.0), case when d.unsettled then
+          d.dirty_since + make_interval(secs => greatest(p.debounce_max_ms, p.debounce_ms) / 1000.0) end)
+        else d.run_after end,
       hold = case when d.id = any(p_direct) and d.hold in ('failed', 'conflict') then null else d.hold end,
       hold_detail = case when d.id = any(p_direct) and d.hold in ('failed', 'conflict') then null else d.hold_detail end
     from providers p, cascades c
@@ -327,12 +365,12 @@ returns table (planned boolean, touched int, problem text) language plpgsql as $
 #variable_conflict use_column
 declare
   v_cascade cascades%rowtype; v_direct uuid[] := '{}'; v_new uuid[] := '{}'; v_buckets uuid[]; v_more uuid[];
-  v_moved uuid[]; v_outputs uuid[]; v_round int := 0; v_problem text; v_touched int;
+  v_moved uuid[]; v_outputs uuid[]; v_round int := 0; v_problem text; v_touched int; v_along jsonb; v_count int;
 begin
   perform studio_lock(p_user);
   -- Lock order: the blob before its cascade, as append_delta does, else an edit and its plan could wait for each other.
   perform from blobs b join cascades c on c.user_id = b.user_id and c.target_id = b.id
-    where c.user_id = p_user and c.id = p_cascade for update of b;
+    where c.user_id = p_user and c.id = p_cascade for no key update of b;
   select * into v_cascade from cascades c where c.user_id = p_user and c.id = p_cascade for update;
   if not found or v_cascade.planned_at is not null then
     return query select false, coalesce(v_cascade.touched, 0), null::text; return;
@@ -341,11 +379,16 @@ begin
   with moved as (select * from studio_advance(p_user, p_cascade))
   select coalesce(array_agg(blob), '{}'), coalesce((
       select array_agg(distinct i.derivation_id) from moved m
-      join derivation_inputs i on i.user_id = p_user and i.blob_id = m.blob and i.tracks
+      join derivation_inputs i on i.user_id = p_user and i.blob_id = m.blob and (i.tracks or i.used_hash is null)
       join derivations d on d.user_id = p_user and d.id = i.derivation_id
       where m.body or (m.meta and d.reads_meta)), '{}')
     into v_moved, v_direct from moved;
-  v_direct := v_direct || studio_follow_deletions(p_user, p_cascade, v_moved);
+  select v_direct || f.direct, v_moved || f.along into v_direct, v_moved
+    from studio_follow_deletions(p_user, p_cascade, v_moved) f;
+  -- A person's words on an output that waits for a decision are the decision: its merge is tried again.
+  v_direct := v_direct || coalesce((select array_agg(d.id) from derivation_outputs o
+    join derivations d on d.user_id = o.user_id and d.id = o.derivation_id and d.hold = 'conflict'
+    where o.user_id = p_user and o.blob_id = any(v_moved)), '{}');
   v_new := v_moved;
   select coalesce(array_agg(distinct m.bucket_id), '{}') into v_buckets from bucket_blobs m
     where m.user_id = p_user and m.blob_id = any(v_moved);
@@ -366,6 +409,10 @@ begin
          unnest(a.outputs) o), '{}')
       into v_direct, v_new
       from (select studio_derivation_id(v_cascade.instance_id, v_cascade.target_id) as derivation) x;
+    -- Asked for is asked for: it runs although nothing changed, whatever held it.
+    update derivations d set force = true, hold = null, hold_detail = null
+      where d.user_id = p_user and d.id = any(v_direct)
+        and d.hold is distinct from 'inactive' and d.hold is distinct from 'retired';
   end if;
 
   -- Discovery, one generation of outputs after the other.
@@ -391,8 +438,23 @@ begin
   update cascades c set planned_at = now(), status = 'running', touched = v_touched,
       error = case when v_problem is not null then jsonb_build_object('code', 'too_many', 'bound', v_problem) end
     where c.user_id = p_user and c.id = p_cascade;
-  perform studio_emit(p_user, jsonb_build_array(jsonb_build_object('type', 'cascade.started',
+  select coalesce(jsonb_agg(e.item order by e.id, e.ord), '[]'),
+      coalesce(sum(case when e.ord = 2 then 0 when e.operation = 'delete' then -1 else 1 end), 0) into v_along, v_count
+    from (
+      select d.id, d.operation, o.ord, case o.ord when 1 then jsonb_build_object('type',
+          case d.operation when 'delete' then 'blob.deleted' else 'blob.updated' end, 'subject', 'blobs/' || b.id,
+          'key', b.schema_id, 'data', jsonb_build_object('blob_id', b.id, 'user_id', p_user, 'version', d.to_version,
+            'schema_id', b.schema_id, 'size', b.size, 'delta_id', d.id, 'cascade_id', p_cascade,
+            'provider_id', b.provider_id))
+        else jsonb_build_object('type', 'delta.applied', 'subject', 'deltas/' || d.id, 'key', b.id, 'data',
+          jsonb_build_object('blob_id', b.id, 'user_id', p_user, 'delta_id', d.id, 'operation', d.operation,
+            'from_version', d.from_version, 'to_version', d.to_version, 'cascade_id', p_cascade)) end as item
+      from deltas d join blobs b on b.user_id = d.user_id and b.id = d.blob_id cross join (values (1), (2)) o(ord)
+      where d.user_id = p_user and d.cascade_id = p_cascade and d.run_id is null and d.provider_id is not null
+        and d.status = 'applied') e;
+  perform studio_emit(p_user, v_along || jsonb_build_array(jsonb_build_object('type', 'cascade.started',
     'subject', 'cascades/' || p_cascade, 'key', coalesce(v_cascade.target_id, v_cascade.id), 'data',
-    jsonb_build_object('cascade_id', p_cascade, 'user_id', p_user, 'cause', v_cascade.cause, 'touched', v_touched))));
+    jsonb_build_object('cascade_id', p_cascade, 'user_id', p_user, 'cause', v_cascade.cause, 'touched', v_touched))),
+    v_count);
   return query select true, v_touched, v_problem;
 end $$;

@@ -27,15 +27,15 @@ end $$;
 -- The run that a claim inserts: planned versions copied into its inputs; activities read exactly those.
 create or replace function studio_claim_ready(
   p_user uuid, p_cascade uuid, p_room int, p_lease interval
-) returns int language plpgsql as $$
-declare v_ready uuid[]; v_count int;
+) returns uuid[] language plpgsql as $$
+declare v_ready uuid[]; v_claimed uuid[];
 begin
   select array_agg(id) into v_ready from (
     select d.id from derivations d
     where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
       and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
     order by d.level, d.id limit greatest(p_room, 0)) x;
-  if v_ready is null then return 0; end if;
+  if v_ready is null then return null; end if;
   with pinned as (
     select i.derivation_id, jsonb_agg(jsonb_build_object('blob_id', b.id, 'version', b.planned_version,
         'hash', b.planned_hash || case when d.reads_meta then ' ' || coalesce(b.planned_meta_hash, '-') else '' end,
@@ -43,7 +43,7 @@ begin
         order by i.position, i.blob_id) as inputs
     from derivation_inputs i
     join derivations d on d.user_id = i.user_id and d.id = i.derivation_id
-    join blobs b on b.user_id = i.user_id and b.id = i.blob_id and b.planned_version > 0 and b.deleted_at is null
+    join blobs b on b.user_id = i.user_id and b.id = i.blob_id and b.planned_version > 0
     join deltas x on x.user_id = b.user_id and x.blob_id = b.id and x.to_version = b.planned_version
       and x.status = 'applied'
     where i.user_id = p_user and i.derivation_id = any(v_ready)
@@ -63,20 +63,12 @@ begin
       left join blobs a on a.user_id = p_user and a.id = d.anchor_id and d.anchor_kind = 'blob'
       left join buckets k on k.user_id = p_user and k.id = d.anchor_id and d.anchor_kind = 'bucket'
       where d.user_id = p_user and d.id = any(v_ready)
-      returning id, derivation_id, provider_id, execution, attempt
-  ), named as (
-    select i.*, case i.execution when 'workflow' then 'run:' || i.provider_id || ':' || i.id end as workflow_id
-    from inserted i
+      returning id, derivation_id, attempt
   ), fenced as (
     update derivations d set run_id = i.id, attempt = i.attempt from inserted i
-      where d.user_id = p_user and d.id = i.derivation_id returning 1
-  ), announced as (
-    select studio_emit(p_user, jsonb_agg(jsonb_build_object('type', 'run.started', 'subject', 'runs/' || i.id,
-      'key', i.provider_id, 'data', jsonb_build_object('run_id', i.id, 'user_id', p_user,
-      'derivation_id', i.derivation_id, 'provider_id', i.provider_id, 'cascade_id', p_cascade,
-      'attempt', i.attempt)) order by i.id)) from inserted i having count(*) > 0
-  ) select (select count(*) from inserted) + 0 * coalesce((select count(*) from announced), 0) into v_count;
-  return v_count;
+      where d.user_id = p_user and d.id = i.derivation_id
+  ) select array_agg(id) into v_claimed from inserted;
+  return v_claimed;
 end $$;
 
 -- What still belongs to a cascade when nothing of it moves: waits for others (their doorbell comes), or is held.
@@ -91,7 +83,8 @@ create or replace function studio_waiting(p_user uuid, p_cascade uuid) returns i
       select p.id, p.hold from derivation_inputs i
       join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
       join derivations p on p.user_id = o.user_id and p.id = o.derivation_id
-      where i.user_id = p_user and i.derivation_id = u.id and p.unsettled offset 0) x
+      where i.user_id = p_user and i.derivation_id = u.id and p.unsettled and (i.tracks or i.used_hash is null)
+      offset 0) x
     where u.hold is null
   )
   select count(*)::int from mine m where not exists (select from up where root = m.id and up.hold is not null)
@@ -102,7 +95,7 @@ returns table (runs jsonb, running int, next_run_after timestamptz, closed boole
 language plpgsql as $$
 #variable_conflict use_column
 declare
-  v_cascade cascades%rowtype; v_cut int; v_claimed int; v_running int; v_next timestamptz; v_status text;
+  v_cascade cascades%rowtype; v_cut int; v_claimed uuid[]; v_running int; v_next timestamptz; v_status text;
   v_runs jsonb; v_left int; v_owned int;
 begin
   perform studio_lock(p_user);
@@ -148,6 +141,13 @@ begin
     where c.user_id = p_user and c.id = p_cascade
       and (c.status <> v_status or v_cut > 0 or (c.ended_at is null) <> (v_status = 'running')
         or v_status <> 'running' and c.sent_seq < c.seq);
+  if v_claimed is not null then
+    perform studio_emit(p_user, jsonb_agg(jsonb_build_object('type', 'run.started', 'subject', 'runs/' || r.id,
+        'key', r.provider_id, 'data', jsonb_build_object('run_id', r.id, 'user_id', p_user,
+        'derivation_id', r.derivation_id, 'provider_id', r.provider_id, 'cascade_id', p_cascade,
+        'attempt', r.attempt)) order by r.id))
+      from runs r where r.user_id = p_user and r.id = any(v_claimed);
+  end if;
   if v_status <> 'running' and v_cascade.status <> v_status then
     perform studio_emit(p_user, jsonb_build_array(jsonb_build_object('type', 'cascade.completed',
       'subject', 'cascades/' || p_cascade, 'key', coalesce(v_cascade.target_id, v_cascade.id), 'data',

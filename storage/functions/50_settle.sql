@@ -1,9 +1,10 @@
 -- settle: the end of runs, in the transaction that applies their deltas. Set-based: one call settles a batch.
 
--- One row an output. p_changed says whether a delta is stored; without one only the machine head may move.
+-- One row an output and effect: 'change' stores a delta, 'head' only moves the machine head (the human side won
+-- everywhere), 'offer' proposes the machine's side of a conflict, 'hold' does so and waits for a person.
 create or replace function settle_runs(
   p_user uuid, p_runs uuid[], p_usages jsonb, p_caller uuid,
-  p_out_run uuid[], p_out_slot text[], p_out_expected int[], p_changed boolean[], p_patch text[], p_inverse text[],
+  p_out_run uuid[], p_out_slot text[], p_out_expected int[], p_effect text[], p_patch text[], p_inverse text[],
   p_document_hash text[], p_content_hash text[], p_cutoff_hash text[], p_meta_hash text[], p_size bigint[],
   p_body bytea[], p_location text[], p_title text[], p_preview text[], p_tags text[], p_machine_hash text[],
   p_machine_size bigint[], p_machine_body bytea[], p_machine_location text[], p_base_hash text[], p_conflicts text[],
@@ -11,8 +12,8 @@ create or replace function settle_runs(
 ) returns table (run_id uuid, status text) language plpgsql as $$
 #variable_conflict use_column
 declare
-  v_ok uuid[]; v_derivations uuid[]; v_moved_body uuid[]; v_moved_meta uuid[]; v_affected uuid[]; v_cancel uuid[];
-  v_closable uuid[]; v_rings uuid[]; v_events jsonb; v_made int; v_bytes bigint;
+  v_ok uuid[]; v_derivations uuid[]; v_moved_body uuid[]; v_moved_meta uuid[]; v_affected uuid[];
+  v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_events jsonb; v_made int; v_bytes bigint;
 begin
   perform studio_lock(p_user);
   -- Look at the run's own status before the fence (CASCADES rule 3): an acknowledgement may have been lost.
@@ -20,6 +21,10 @@ begin
     run_id uuid primary key, derivation_id uuid, verdict text
   ) on commit delete rows;
   delete from settling;
+  -- A person may be editing an output at this moment: whoever has its row goes first, and we see what came of it.
+  perform from runs r join derivation_outputs q on q.user_id = r.user_id and q.derivation_id = r.derivation_id
+    join blobs b on b.user_id = q.user_id and b.id = q.blob_id
+    where r.user_id = p_user and r.id = any(p_runs) and r.status = 'running' order by b.id for no key update of b;
   insert into settling
     select x.id, r.derivation_id, case
       when r.id is null then 'superseded'
@@ -41,21 +46,22 @@ begin
   end if;
 
   create temp table if not exists settling_outputs (
-    run_id uuid, derivation_id uuid, slot text, blob_id uuid, expected int, changed boolean, patch text, inverse text,
+    run_id uuid, derivation_id uuid, slot text, blob_id uuid, expected int, effect text, changed boolean, patch text, inverse text,
     document_hash text, content_hash text, cutoff_hash text, meta_hash text, size bigint, location text, title text,
     preview text, tags text[], machine_hash text, base_hash text, conflicts text, delta_id uuid, schema_id text,
     body_moved boolean, meta_moved boolean, old_size bigint, deleted boolean
   ) on commit delete rows;
   delete from settling_outputs;
   insert into settling_outputs
-    select o.run_id, s.derivation_id, o.slot, q.blob_id, o.expected, o.changed and b.deleted_at is null, o.patch,
+    select o.run_id, s.derivation_id, o.slot, q.blob_id, o.expected,
+      case when b.deleted_at is null then o.effect else 'head' end, o.effect = 'change' and b.deleted_at is null, o.patch,
       o.inverse, o.document_hash, o.content_hash, o.cutoff_hash, o.meta_hash, o.size, o.location, o.title, o.preview,
       array(select jsonb_array_elements_text(o.tags::jsonb)), o.machine_hash, o.base_hash, o.conflicts,
       studio_uuid7(), b.schema_id, b.planned_hash is distinct from o.cutoff_hash,
       b.planned_meta_hash is distinct from o.meta_hash, b.size, b.deleted_at is not null
-    from unnest(p_out_run, p_out_slot, p_out_expected, p_changed, p_patch, p_inverse, p_document_hash, p_content_hash,
+    from unnest(p_out_run, p_out_slot, p_out_expected, p_effect, p_patch, p_inverse, p_document_hash, p_content_hash,
       p_cutoff_hash, p_meta_hash, p_size, p_location, p_title, p_preview, p_tags, p_machine_hash, p_base_hash,
-      p_conflicts) o(run_id, slot, expected, changed, patch, inverse, document_hash, content_hash, cutoff_hash,
+      p_conflicts) o(run_id, slot, expected, effect, patch, inverse, document_hash, content_hash, cutoff_hash,
         meta_hash, size, location, title, preview, tags, machine_hash, base_hash, conflicts)
     join settling s on s.run_id = o.run_id and s.verdict = 'ok'
     join derivation_outputs q on q.user_id = p_user and q.derivation_id = s.derivation_id and q.slot = o.slot
@@ -95,13 +101,35 @@ begin
     from settling_outputs o where o.changed and b.user_id = p_user and b.id = o.blob_id;
   update derivation_outputs q set machine_hash = o.machine_hash, machine_run_id = o.run_id
     from settling_outputs o
-    where q.user_id = p_user and q.derivation_id = o.derivation_id and q.slot = o.slot and o.machine_hash is not null;
+    where q.user_id = p_user and q.derivation_id = o.derivation_id and q.slot = o.slot
+      and o.effect in ('change', 'head');
+
+  -- What the machine says where a person's words stand: a proposal, which takes the place of older ones.
+  update deltas d set status = 'rejected' from settling_outputs o
+    where d.user_id = p_user and d.blob_id = o.blob_id and d.status = 'proposed';
+  insert into deltas (user_id, id, blob_id, from_version, to_version, operation, patch, inverse, document_hash,
+      content_hash, cutoff_hash, meta_hash, actor, provider_id, cascade_id, run_id, machine_hash, base_hash, conflicts,
+      inputs, status)
+    select p_user, o.delta_id, o.blob_id, b.version, b.version + 1, 'transform', o.patch, o.inverse, o.document_hash,
+      o.content_hash, o.cutoff_hash, o.meta_hash, 'provider:' || r.provider_id, r.provider_id, r.cascade_id, r.id,
+      o.machine_hash, o.base_hash, o.conflicts, r.inputs, 'proposed'
+    from settling_outputs o join blobs b on b.user_id = p_user and b.id = o.blob_id
+    join runs r on r.user_id = p_user and r.id = o.run_id where o.effect in ('offer', 'hold');
+  -- Who waits for a person has not used its inputs: when one of them moves, or the output does, it runs again.
+  select array_agg(distinct d.id) into v_held from settling_outputs o
+    join runs r on r.user_id = p_user and r.id = o.run_id
+    join derivations d on d.user_id = p_user and d.id = o.derivation_id
+    join studio_want(p_user, v_derivations) w on w.id = d.id and w.digest = r.used_digest
+    where o.effect = 'hold';
 
   update derivation_inputs i set used_version = (x.item->>'version')::int, used_hash = x.item->>'hash'
     from runs r cross join lateral jsonb_array_elements(r.inputs) x(item)
     where r.user_id = p_user and r.id = any(v_ok) and i.user_id = p_user and i.derivation_id = r.derivation_id
-      and i.blob_id = (x.item->>'blob_id')::uuid;
-  update derivations d set run_id = null, used_digest = r.used_digest, hold = null, hold_detail = null, force = false
+      and i.blob_id = (x.item->>'blob_id')::uuid and not i.derivation_id = any(coalesce(v_held, '{}'));
+  update derivations d set run_id = null, force = false,
+      used_digest = case when d.id = any(v_held) then d.used_digest else r.used_digest end,
+      hold = case when d.id = any(v_held) then 'conflict' end,
+      hold_detail = case when d.id = any(v_held) then jsonb_build_object('run_id', r.id) end
     from runs r where r.user_id = p_user and r.id = any(v_ok) and d.user_id = p_user and d.id = r.derivation_id;
   update runs r set status = 'settled', ended_at = now(), lease_until = null,
       usage = coalesce(p_usages->(r.id::text), '{}')
@@ -112,15 +140,13 @@ begin
     into v_moved_body, v_moved_meta from settling_outputs where changed;
   select array_agg(distinct d.id) into v_affected from derivation_inputs i
     join derivations d on d.user_id = i.user_id and d.id = i.derivation_id
-    where i.user_id = p_user and i.tracks
+    where i.user_id = p_user and (i.tracks or i.used_hash is null)
       and (i.blob_id = any(v_moved_body) or (d.reads_meta and i.blob_id = any(v_moved_meta)))
       and d.hold is distinct from 'inactive' and d.hold is distinct from 'retired';
   if v_affected is not null then
     update derivations d set hold = null, hold_detail = null
       where d.user_id = p_user and d.id = any(v_affected) and d.hold in ('failed', 'conflict');
-    select array_agg(d.id) into v_cancel from derivations d
-      where d.user_id = p_user and d.id = any(v_affected) and d.run_id is not null and d.supersede = 'cancel';
-    if v_cancel is not null then perform studio_drop_runs(p_user, v_cancel, p_caller); end if;
+    perform studio_supersede(p_user, v_affected, p_caller);
     -- A dependant that a person's edit of its input settled too early is unsettled again.
     update derivations d set unsettled = true, dirty_since = coalesce(d.dirty_since, now()),
         owner_cascade_id = coalesce(x.owner_cascade_id, d.owner_cascade_id)
@@ -130,16 +156,22 @@ begin
         and not d.unsettled;
   end if;
 
+  -- An input that does not track counts no more, now that it was used.
+  perform studio_recount(p_user, v_derivations, p_caller);
   select array_agg(d.id) into v_closable from derivations d
     join studio_want(p_user, v_derivations) w on w.id = d.id
-    where d.user_id = p_user and d.id = any(v_derivations) and d.pending_inputs = 0 and w.digest = d.used_digest;
+    where d.user_id = p_user and d.id = any(v_derivations) and d.pending_inputs = 0 and w.digest = d.used_digest
+      and d.hold is null;
   if v_closable is not null then perform studio_close(p_user, v_closable, p_caller); end if;
   if v_affected is not null then perform studio_recount(p_user, v_affected, p_caller); end if;
 
   -- Every end of a run rings its owner and its claimer (rule 4); the caller looks again by itself.
   select array_agg(distinct c) into v_rings from (
     select r.cascade_id from runs r where r.user_id = p_user and r.id = any(v_ok)
-    union select d.owner_cascade_id from derivations d where d.user_id = p_user and d.id = any(v_derivations)) x(c)
+    union select d.owner_cascade_id from derivations d where d.user_id = p_user and d.id = any(v_derivations)
+    -- Whoever waits for what is below one that is held now waits in vain: their cascades may close.
+    union select d.owner_cascade_id from derivations d
+      where d.user_id = p_user and d.unsettled and d.id = any(studio_below(p_user, v_held))) x(c)
     where c is distinct from p_caller;
   if v_rings is not null then perform studio_ring(p_user, v_rings); end if;
 
@@ -170,7 +202,7 @@ end $$;
 -- A run that failed for good: a hold with its reason, one dead letter; descendants stay blocked, siblings go on.
 create or replace function fail_run(p_user uuid, p_run uuid, p_code text, p_detail text, p_usage jsonb)
 returns text language plpgsql as $$
-declare v_run runs%rowtype; v_owner uuid; v_fence uuid;
+declare v_run runs%rowtype; v_owner uuid; v_fence uuid; v_below uuid[];
 begin
   perform studio_lock(p_user);
   select * into v_run from runs where user_id = p_user and id = p_run;
@@ -192,7 +224,10 @@ begin
   insert into dead_letters (user_id, id, run_id, derivation_id, code, detail, inputs, usage)
     values (p_user, studio_uuid7(), p_run, v_run.derivation_id, p_code, p_detail, v_run.inputs, p_usage)
     on conflict do nothing;
-  perform studio_ring(p_user, array[v_run.cascade_id, v_owner]);
+  -- Whoever waits for what is below waits in vain: their cascades may close.
+  select array_agg(distinct d.owner_cascade_id) into v_below from derivations d
+    where d.user_id = p_user and d.unsettled and d.id = any(studio_below(p_user, array[v_run.derivation_id]));
+  perform studio_ring(p_user, array[v_run.cascade_id, v_owner] || v_below);
   perform studio_emit(p_user, jsonb_build_array(jsonb_build_object('type', 'run.failed', 'subject', 'runs/' || p_run,
     'key', v_run.provider_id, 'data', jsonb_build_object('run_id', p_run, 'user_id', p_user,
       'derivation_id', v_run.derivation_id, 'provider_id', v_run.provider_id, 'cascade_id', v_run.cascade_id,
