@@ -86,40 +86,49 @@ class Identity:
         return f"user:{self.user_id}"
 
 
+Entry = tuple[float, Identity | None, bool]
+"""Until when it holds, whose key it is, whether it was revoked."""
+
+
 class Authenticator:
     """Turns a key into an identity, asking the database at most once per key and cache period."""
 
     def __init__(self, lookup: KeyLookup, cache_seconds: float) -> None:
         self._lookup = lookup
         self._cache_seconds = cache_seconds
-        self._known: OrderedDict[bytes, tuple[float, KnownKey | None]] = OrderedDict()
+        self._known: OrderedDict[bytes, Entry] = OrderedDict()
 
     async def identify(self, key: str) -> Identity:
         """Return who holds this key; raises Unauthenticated if it is unknown, expired or revoked."""
-        if len(key) > KEY_CHARACTERS_MAX or key_is_mistyped(key):
-            raise Unauthenticated("The API key is mistyped: its checksum is wrong.", code="invalid_credentials")
-        known = await self._find(key_hash(key))
-        if known is None:
+        digest = key_hash(key)
+        entry = self._known.get(digest)
+        if entry is None or entry[0] <= time.monotonic():
+            entry = await self._looked_up(key, digest)
+        _, identity, revoked = entry
+        if identity is None:
             raise Unauthenticated("Nobody has this API key.", code="invalid_credentials")
-        if known.revoked_at is not None or (known.expires_at and known.expires_at <= datetime.now(UTC)):
+        if revoked or (identity.expires_at is not None and identity.expires_at <= datetime.now(UTC)):
             raise Unauthenticated("The API key has expired or was revoked.", code="expired_credentials")
-        return Identity(known.user_id, known.key_id, known.name, known.roles, known.scopes, known.expires_at)
+        return identity
 
     def forget(self) -> None:
         """Ask the database again for every key: after this process itself revoked one."""
         self._known.clear()
 
-    async def _find(self, digest: bytes) -> KnownKey | None:
-        now = time.monotonic()
-        entry = self._known.get(digest)
-        if entry is not None and entry[0] > now:
-            return entry[1]
+    async def _looked_up(self, key: str, digest: bytes) -> Entry:
+        if len(key) > KEY_CHARACTERS_MAX or key_is_mistyped(key):
+            raise Unauthenticated("The API key is mistyped: its checksum is wrong.", code="invalid_credentials")
+        until = time.monotonic() + self._cache_seconds
         known = await self._lookup.by_key_hash(digest)
-        self._known[digest] = (now + self._cache_seconds, known)
+        identity = None
+        if known is not None:
+            identity = Identity(known.user_id, known.key_id, known.name, known.roles, known.scopes, known.expires_at)
+        entry = (until, identity, known is not None and known.revoked_at is not None)
+        self._known[digest] = entry
         self._known.move_to_end(digest)
         while len(self._known) > CACHE_ENTRIES_MAX:
             self._known.popitem(last=False)
-        return known
+        return entry
 
 
 def bearer_of(request: Request) -> str:

@@ -15,10 +15,10 @@ import structlog
 from prometheus_client import Histogram
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils import uuid7
 
 from api.problems import problem_response
 from domain.errors import StudioError
-from domain.ids import new_id
 
 PREFIX = "/api/v1/studio"
 
@@ -45,8 +45,9 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 def canonical_path(path: str) -> str:
     """Return the path that we route for a seed's spelling: ``/api/v1/blobs``, ``…/processors``."""
-    path = _ALIAS.sub(rf"{PREFIX}/\1", path, count=1)
-    return _PROCESSORS.sub(f"{PREFIX}/providers", path, count=1)
+    if not path.startswith(f"{PREFIX}/"):
+        path = _ALIAS.sub(rf"{PREFIX}/\1", path, count=1)
+    return _PROCESSORS.sub(f"{PREFIX}/providers", path, count=1) if "/processors" in path else path
 
 
 class Edge:
@@ -85,7 +86,7 @@ def _prepared(scope: Scope) -> Scope:
     given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
     path = canonical_path(scope["path"])
     state = dict(scope.get("state") or {})
-    state["request_id"] = given if _REQUEST_ID.fullmatch(given) else str(new_id())
+    state["request_id"] = given if _REQUEST_ID.fullmatch(given) else str(uuid7())
     state["alias"] = path != scope["path"]
     state["method"] = scope["method"]
     state["path"] = scope["path"]

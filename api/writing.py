@@ -166,6 +166,8 @@ def state_of(blob: BlobView) -> State:
 
 async def finished(request: Request, ports: Ports, identity: Identity, response: Response) -> Response:
     """Wait for the cascade of a write, if the client prefers to (``Prefer: wait=N``); the status stays."""
+    if "prefer" not in request.headers:
+        return response
     named = _CASCADE.search(response.headers.get("link", ""))
     if named is not None:
         response.headers.update(await waited(request, ports, identity.user_id, UUID(named[1])))
