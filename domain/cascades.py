@@ -56,6 +56,8 @@ class Schedule(Planning, Settling):
         cascade = self.cascades.get(cascade_id)
         if cascade is None:
             return Claim()
+        if not self._already_planned(cascade):
+            self._plan(cascade, now)  # the database was restored to before the plan that our caller remembers
         closed = self._close_unchanged(cascade, now)
         ready = [d for d in self.owned(cascade_id) if self._ready(d) and self._due(d, now)]
         room = max(0, window - len(self._running(cascade_id)))
@@ -140,7 +142,7 @@ class Schedule(Planning, Settling):
         cascade = self.cascades.get(cascade_id)
         if cascade is None:
             return Closing.CLOSED
-        if cascade.seq != seen_seq:
+        if cascade.seq != seen_seq or not self._already_planned(cascade):
             return Closing.RUNG
         if self._moving(cascade_id):
             return Closing.WAITING
@@ -163,9 +165,13 @@ class Schedule(Planning, Settling):
     def reconcile(self) -> tuple[CascadeId, ...]:
         """Ring every cascade that still has something to do, and recount; for what no living workflow owns."""
         self.recount(self.derivations)
-        due = [c.id for c in self.cascades.values() if c.status in OPEN or self._moving(c.id)]
+        due = [c.id for c in self.cascades.values() if self._unfinished_business(c)]
         self.ring(*due)
         return tuple(sorted(due))
+
+    def _unfinished_business(self, cascade: Cascade) -> bool:
+        emptied = cascade.status == CascadeStatus.PARTIAL and not self.owned(cascade.id)
+        return cascade.status in OPEN or emptied or self._moving(cascade.id)
 
     def _moving(self, cascade_id: CascadeId) -> bool:
         """Tell whether something of this cascade runs, or can go on before anybody lifts a hold.

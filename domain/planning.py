@@ -29,9 +29,12 @@ class Planning(Discovery):
         cascade = self.cascades.get(cascade_id)
         if cascade is None or self._already_planned(cascade):
             return Planned(planned=False)
+        return self._plan(cascade, now)
+
+    def _plan(self, cascade: Cascade, now: float) -> Planned:
         touched = self._unsettle(self._directly_moved(cascade), cascade, now)
         cascade.planned_at = now
-        self.bells.discard(cascade_id)
+        self.bells.discard(cascade.id)
         return Planned(planned=True, touched=touched)
 
     def _already_planned(self, cascade: Cascade) -> bool:
@@ -86,9 +89,9 @@ class Planning(Discovery):
                 self.ring(derivation.owner_cascade_id)
             self.close(derivation)
 
-    def _unsettle(self, direct: Iterable[DerivationId], cascade: Cascade, now: float) -> tuple[DerivationId, ...]:
+    def _unsettle(self, moved: set[DerivationId], cascade: Cascade, now: float) -> tuple[DerivationId, ...]:
         """Unsettle and own the directly moved and everything active below them; ring the former owners."""
-        direct = {found for found in direct if not self._inactive(found)}
+        direct = {found for found in moved if not self._inactive(found)}
         for found in sorted(direct):
             self.input_moved(self.derivations[found], now)
         touched = direct | set(self.descendants(sorted(direct)))
@@ -102,7 +105,7 @@ class Planning(Discovery):
             wait = self.instances[derivation.provider_id].debounce_seconds
             derivation.run_after = now + wait if wait else None
             derivation.dirty_since = now if derivation.dirty_since is None else derivation.dirty_since
-        self.recount(touched.union(*(self.dependants(found) for found in touched)))
+        self.recount(touched.union(moved, *(self.dependants(found) for found in touched)))
         self._supersede(former, cascade)
         return tuple(sorted(touched))
 

@@ -71,8 +71,7 @@ class Settling(Facts):
         self.end_run(derivation, run, RunStatus.FAILED)
         if self._current(derivation, run):
             derivation.hold, derivation.hold_code = Hold.FAILED, code
-            below = map(self.derivations.__getitem__, self.descendants([derivation.id]))
-            self.ring(*(d.owner_cascade_id for d in below if d.unsettled))
+            self._ring_below(derivation)
         return Ending.FAILED
 
     @move
@@ -84,6 +83,11 @@ class Settling(Facts):
             return ended or Ending.SUPERSEDED
         self.end_run(self.derivations[run.derivation_id], run, RunStatus.LOST)
         return Ending.LOST
+
+    def _ring_below(self, derivation: Derivation) -> None:
+        """Ring the cascades that wait for a derivation which is held now: they may close as partial."""
+        below = map(self.derivations.__getitem__, self.descendants([derivation.id]))
+        self.ring(*(d.owner_cascade_id for d in below if d.unsettled))
 
     def _fence(self, run: Run | None) -> Ending | None:
         """Return why a report on this run comes too late, None if it does not.

@@ -1,0 +1,136 @@
+"""The model with one rule taken out each: the checks must notice, or they do not show that the rule is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from domain.cascades import Schedule
+from domain.derivations import Blob, Cascade, Derivation, Run
+from domain.ids import CascadeId, DerivationId, RunId
+from domain.planning import Planned
+from domain.runs import RunStatus
+from domain.settling import Ending
+
+
+class SeesCurrentVersions(Schedule):
+    """Rule 1, first half: the schedule looks at what readers see."""
+
+    def sees(self, blob: Blob) -> tuple[int, str | None]:
+        return blob.version, None if blob.deleted else blob.hash
+
+
+class NeverFences(Schedule):
+    """Rule 1, second half: whoever moves an input leaves the run in place."""
+
+    def input_moved(self, derivation: Derivation, now: float) -> None:
+        running, derivation.run_id = derivation.run_id, None
+        super().input_moved(derivation, now)
+        derivation.run_id = running
+
+
+class AccumulatesPending(Schedule):
+    """Rule 2: whoever frees a dependant takes one off, whoever unsettles adds what he newly knows of."""
+
+    def recount(self, derivation_ids: Iterable[DerivationId]) -> None:
+        for found in derivation_ids:
+            row = self.derivations[found]
+            row.pending_inputs = max(row.pending_inputs, self.pending(found))
+
+    def close(self, derivation: Derivation) -> None:
+        before = {found: self.derivations[found].pending_inputs for found in self.dependants(derivation.id)}
+        super().close(derivation)
+        for found, count in before.items():
+            row = self.derivations[found]
+            row.pending_inputs = max(0, count - 1)
+            if row.unsettled and row.pending_inputs == 0:
+                self.ring(row.owner_cascade_id)
+
+
+class ClaimsOnlyNewRuns(Schedule):
+    """Rule 3, claim: runs of an earlier claim, whose answer was lost, are not returned again."""
+
+    def _unfinished(self, cascade: Cascade, started: list[RunId]) -> tuple[RunId, ...]:
+        return tuple(started)
+
+
+class PlansAgain(Schedule):
+    """Rule 3, plan: a plan whose acknowledgement was lost is executed again."""
+
+    def plan(self, cascade_id: CascadeId, now: float) -> Planned:
+        cascade = self.cascades[cascade_id]
+        return super().plan(cascade_id, now) if cascade.planned_at is None else self._plan(cascade, now)
+
+
+class FencesBeforeStatus(Schedule):
+    """Rule 3, settle: the fence is looked at before the run's own status."""
+
+    def _fence(self, run: Run | None) -> Ending | None:
+        if run is not None and self.derivations[run.derivation_id].run_id != run.id:
+            run.status = RunStatus.SUPERSEDED
+            return Ending.SUPERSEDED
+        return super()._fence(run)
+
+
+class RingsNobodyAtTheEnd(Schedule):
+    """Rule 4: the end of a run rings neither its owner nor its claimer."""
+
+    def end_run(self, derivation: Derivation, run: Run, status: RunStatus) -> None:
+        before = set(self.bells)
+        super().end_run(derivation, run, status)
+        self.bells = before
+
+
+class RingsNoFormerOwner(Schedule):
+    """Rule 4: plan takes derivations over without a word to their owners."""
+
+    def _supersede(self, former: Iterable[CascadeId], cascade: Cascade) -> None:
+        del former, cascade
+
+
+class CutsOffOneLevel(Schedule):
+    """Rule 5: claim looks once for what needs no run, and rings nobody for what that frees."""
+
+    def _close_unchanged(self, cascade: Cascade, now: float) -> list[DerivationId]:
+        ready = [d for d in self.owned(cascade.id) if self._ready(d) and self._due(d, now)]
+        return [d.id for d in ready if self._close_without_run(d, cascade, now)]
+
+
+class FailsOverNewerInputs(Schedule):
+    """A run left to finish that fails holds its derivation although newer inputs wait (rule 6)."""
+
+    def _current(self, derivation: Derivation, run: Run) -> bool:
+        del derivation, run
+        return True
+
+
+class ForgetsRemovedInputs(Schedule):
+    """*want* covers definition and settings only, so an input that left a join is no change."""
+
+    def want(self, derivation_id: DerivationId, instance: Any) -> str:
+        del derivation_id
+        return f"{instance.definition_digest}:{instance.settings_digest}"
+
+
+class ClosesWhileOthersWork(Schedule):
+    """A cascade closes as soon as nothing of its own runs or is claimable, whatever it waits for."""
+
+    def _moving(self, cascade_id: CascadeId) -> bool:
+        return bool(self._running(cascade_id)) or any(self._ready(d) for d in self.owned(cascade_id))
+
+
+class HoldsRingNobodyBelow(Schedule):
+    """A failure rings its owner and claimer, not the cascades that wait further down."""
+
+    def _ring_below(self, derivation: Derivation) -> None:
+        del derivation
+
+
+MUTANTS: dict[str, type[Schedule]] = {
+    kind.__name__: kind
+    for kind in (
+        SeesCurrentVersions, NeverFences, AccumulatesPending, ClaimsOnlyNewRuns, PlansAgain, FencesBeforeStatus,
+        RingsNobodyAtTheEnd, RingsNoFormerOwner, CutsOffOneLevel,
+        FailsOverNewerInputs, ForgetsRemovedInputs, ClosesWhileOthersWork, HoldsRingNobodyBelow,
+    )
+}  # fmt: skip

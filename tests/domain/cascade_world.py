@@ -1,0 +1,533 @@
+"""A small world around the model of cascades: people, a relay, workflows and runs, with everything that goes wrong.
+
+Every transaction that it executes is recorded as a ``Step``, so that the same scenario can be replayed against
+another implementation of the moves (``scenario``, ``replay``). All choices come from one ``Random``.
+"""
+
+from __future__ import annotations
+
+import copy
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from domain.cascades import Claim, Closing, Schedule
+from domain.derivations import (
+    Anchor,
+    Blob,
+    Draft,
+    Execution,
+    Instance,
+    OnDelete,
+    Pinned,
+    Supersede,
+)
+from domain.facts import MAX_WAIT_SECONDS
+from domain.ids import BlobId, BucketId, CascadeId, InstanceId, RunId
+from domain.runs import RunStatus
+from domain.settling import Ending, Settled
+from tests.domain.cascade_checks import (
+    Violation,
+    check_acyclic,
+    check_alone,
+    check_closed,
+    check_rest,
+    check_started,
+    check_step,
+)
+
+WINDOW = 3
+DERIVATIONS_MAX = 40
+"""People stop creating blobs and memberships beyond this, so that scenarios stay small."""
+DRAIN_STEPS_MAX = 3_000
+LOST_ACK = 0.15
+
+
+def plain(value: Any) -> Any:
+    """Turn arguments and answers into JSON values: ids and names as text, dataclasses as objects, sets sorted."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(name): plain(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(member) for member in value]
+    if isinstance(value, frozenset | set):
+        return sorted(plain(member) for member in value)
+    return str(value) if isinstance(value, UUID | str) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One transaction: the name of a move of ``Schedule``, its arguments, and what it answered (``plain``)."""
+
+    move: str
+    args: dict[str, Any]
+    result: Any
+
+    def fresh(self) -> dict[str, Any]:
+        """Return the arguments, not shared with any schedule that has executed them."""
+        return copy.deepcopy(self.args)
+
+
+@dataclass(slots=True)
+class Workflow:
+    """A living Cascade workflow: what it does next, and whether it was told to look again."""
+
+    cascade_id: CascadeId
+    phase: str = "plan"
+    inbox: bool = False
+    seq: int = 0
+    timer: float | None = None
+    lost: list[RunId] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A living execution of a run; a zombie is one that Temporal has given up, and that goes on all the same."""
+
+    run_id: RunId
+    cascade_id: CascadeId
+    inputs: tuple[Pinned, ...]
+    digest: str
+    slots: dict[str, BlobId]
+    coarse: bool
+    zombie: bool = False
+    drafts: list[Draft] | None = None
+    failure: str | None = None
+
+
+def machine_hash(slot: str, digest: str, inputs: tuple[Pinned, ...], *, coarse: bool) -> str:
+    """The function of its inputs that a provider is; a coarse one often answers the same (early cut-off)."""
+    read = ";".join(f"{pinned.blob_id}={pinned.hash}" for pinned in inputs)
+    number = zlib.crc32(f"{slot}|{digest}|{read}".encode())
+    return f"m{number % 2}" if coarse else f"m{number:08x}"
+
+
+def fails(digest: str, inputs: tuple[Pinned, ...]) -> bool:
+    """Some inputs a provider cannot take: the run fails, whenever it is tried."""
+    return zlib.crc32(f"{digest}|{inputs}".encode()) % 25 == 0
+
+
+def merged_hash(ours: str | None, theirs: str) -> str:
+    """Merge: a document is a machine part and human units after ``+``; a unit with ``!`` wins over the machine."""
+    units = [] if ours is None else ours.split("+")[1:]
+    if ours is not None and any(unit.startswith("!") for unit in units):
+        return ours
+    return "+".join([theirs, *units])
+
+
+def is_coarse(instance_id: InstanceId) -> bool:
+    return instance_id.int % 3 == 0
+
+
+class World:
+    """One user's people, relay, workflows and workers around one schedule."""
+
+    def __init__(self, random: Random, schedule: Schedule | None = None, *, disasters: bool = False) -> None:
+        self.random = random
+        self.schedule = Schedule() if schedule is None else schedule
+        self.disasters = disasters
+        self.now = 0.0
+        self.trace: list[Step] = []
+        self.workflows: dict[CascadeId, Workflow] = {}
+        self.executions: list[Attempt] = []
+        self.backup: Schedule | None = None
+        self.shaken = False
+        self.faults = True
+        self.lossy = True
+        self.units = 0
+        self.buckets = [BucketId(self.uuid()) for _ in range(2)]
+        for instance in self._catalogue():
+            self.do("register", instance=instance)
+            if self.chance(0.8):
+                self.do("activate", instance_id=instance.id, cascade_id=self.cascade_id())
+        for _ in range(self.random.randint(1, 3)):
+            self._create()
+
+    # --- chance -------------------------------------------------------------------------------------------
+
+    def uuid(self) -> UUID:
+        return UUID(int=self.random.getrandbits(128), version=4)
+
+    def cascade_id(self) -> CascadeId:
+        return CascadeId(self.uuid())
+
+    def chance(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def _catalogue(self) -> Iterator[Instance]:
+        """Instances over a few schemas: mostly a chain downwards, sometimes upwards, some joins."""
+        for number in range(self.random.randint(3, 7)):
+            join = self.chance(0.3)
+            reads = self.random.sample(range(4), self.random.choice([1, 1, 2]))
+            makes = [
+                min(5, max(reads) + 1) if self.chance(0.85) else self.random.randrange(6)
+                for _ in range(self.random.choice([1, 1, 1, 2]))
+            ]
+            yield Instance(
+                id=InstanceId(self.uuid()), input_schemas=frozenset(f"s{read}" for read in reads),
+                outputs=tuple((f"out{place}", f"s{made}") for place, made in enumerate(makes)),
+                definition_digest=f"d{number}", anchor=Anchor.BUCKET if join else Anchor.BLOB,
+                tracks=join or self.chance(0.9),
+                execution=self.random.choice(list(Execution)),
+                supersede=Supersede.FINISH if self.chance(0.3) else Supersede.CANCEL,
+                on_delete=OnDelete.DELETE if self.chance(0.4) else OnDelete.KEEP,
+                debounce_seconds=5.0 if self.chance(0.15) else 0.0,
+            )  # fmt: skip
+
+    # --- transactions -------------------------------------------------------------------------------------
+
+    def do(self, name: str, **args: Any) -> Any:
+        """Execute one move, record it, and check what must hold after every transaction."""
+        recorded = copy.deepcopy(args) if name == "register" else dict(args)
+        result = getattr(self.schedule, name)(**args)
+        self.trace.append(Step(name, recorded, plain(result)))
+        if name not in ("register", "sent"):
+            check_step(self.schedule, self.now)
+        if name in ("plan", "claim"):
+            check_acyclic(self.schedule)
+        return result
+
+    # --- people -------------------------------------------------------------------------------------------
+
+    def person(self) -> None:
+        """One thing that a person does, if it is possible."""
+        acts = [self._create] * 3 + [self._edit] * 6 + [self._membership] * 3 + [self._remove_member]
+        acts += [self._delete, self._restore, self._switch, self._redefine, self._reprocess]
+        self.random.choice(acts)()
+
+    def _blobs(self, *, deleted: bool = False, derived: bool | None = None) -> list[Blob]:
+        rows = (b for b in self.schedule.blobs.values() if b.version > 0 and b.deleted == deleted)
+        found = [b for b in rows if derived is None or (b.id in self.schedule.producers) == derived]
+        return sorted(found, key=lambda b: b.id)
+
+    def _small(self) -> bool:
+        return len(self.schedule.derivations) < DERIVATIONS_MAX and len(self._blobs(derived=False)) < 6
+
+    def _create(self) -> None:
+        if self._small():
+            buckets = {self.random.choice(self.buckets): self.random.randrange(3)} if self.chance(0.4) else {}
+            self.do(
+                "create", blob_id=BlobId(self.uuid()), schema_id=f"s{self.random.choice([0, 0, 1, 2])}",
+                content=self.random.choice("abc"), cascade_id=self.cascade_id(), buckets=buckets,
+            )  # fmt: skip
+
+    def _edit(self) -> None:
+        blobs = self._blobs(derived=self.random.choice([True, False, False, None]))
+        if blobs:
+            blob = self.random.choice(blobs)
+            content = self.random.choice("abc")
+            if blob.id in self.schedule.producers:
+                self.units += 1
+                content = f"{blob.hash}+{'!' if self.chance(0.1) else ''}u{self.units}"
+            self.do("edit", blob_id=blob.id, content=content, cascade_id=self.cascade_id())
+
+    def _delete(self) -> None:
+        if blobs := self._blobs():
+            self.do("delete", blob_id=self.random.choice(blobs).id, cascade_id=self.cascade_id())
+
+    def _restore(self) -> None:
+        if blobs := self._blobs(deleted=True):
+            self.do("restore", blob_id=self.random.choice(blobs).id, cascade_id=self.cascade_id())
+
+    def _membership(self) -> None:
+        blobs = self._blobs()
+        if blobs and self._small():
+            self.do(
+                "add_member", bucket_id=self.random.choice(self.buckets),
+                blob_id=self.random.choice(blobs).id, position=self.random.randrange(3), cascade_id=self.cascade_id(),
+            )  # fmt: skip
+
+    def _remove_member(self) -> None:
+        members = [
+            (blob, bucket) for blob in self._blobs() + self._blobs(deleted=True)
+            for bucket, member in sorted(blob.buckets.items()) if member.inherited_from is None
+        ]  # fmt: skip
+        if members:
+            blob, bucket = self.random.choice(members)
+            self.do("remove_member", bucket_id=bucket, blob_id=blob.id, cascade_id=self.cascade_id())
+
+    def _switch(self) -> None:
+        instance = self.random.choice(sorted(self.schedule.instances.values(), key=lambda i: i.id))
+        name = "deactivate" if instance.active else "activate"
+        self.do(name, instance_id=instance.id, cascade_id=self.cascade_id())
+
+    def _redefine(self) -> None:
+        instance = self.random.choice(sorted(self.schedule.instances.values(), key=lambda i: i.id))
+        self.do(
+            "redefine", instance_id=instance.id, definition_digest=f"d{self.random.randrange(3)}",
+            settings_digest=f"t{self.random.randrange(2)}", cascade_id=self.cascade_id(),
+        )  # fmt: skip
+
+    def _reprocess(self) -> None:
+        if found := sorted(self.schedule.derivations):
+            self.do("reprocess", derivation_id=self.random.choice(found), cascade_id=self.cascade_id())
+
+    # --- the relay ----------------------------------------------------------------------------------------
+
+    def unsent(self) -> list[CascadeId]:
+        return sorted(c.id for c in self.schedule.cascades.values() if c.seq > c.sent_seq)
+
+    def relay(self, cascade_id: CascadeId) -> None:
+        """Start or signal the cascade's workflow, then note it; killed in between, it rings twice."""
+        seq = self.schedule.cascades[cascade_id].seq
+        self.workflows.setdefault(cascade_id, Workflow(cascade_id)).inbox = True
+        if not self._lost_ack():
+            self.do("sent", cascade_id=cascade_id, seq=seq)
+
+    # --- workflows ----------------------------------------------------------------------------------------
+
+    def awake(self) -> list[Workflow]:
+        return [w for _, w in sorted(self.workflows.items()) if self._enabled(w)]
+
+    def _enabled(self, flow: Workflow) -> bool:
+        due = flow.timer is not None and flow.timer <= self.now
+        return flow.phase != "wait" or flow.inbox or due or bool(flow.lost)
+
+    def advance(self, flow: Workflow) -> None:
+        """One step of a Cascade workflow; a lost acknowledgement leaves it where it was."""
+        getattr(self, f"_flow_{flow.phase}")(flow)
+
+    def _flow_plan(self, flow: Workflow) -> None:
+        self.do("plan", cascade_id=flow.cascade_id, now=self.now)
+        if not self._lost_ack():
+            flow.phase = "claim"
+
+    def _flow_claim(self, flow: Workflow) -> None:
+        flow.inbox = False
+        while flow.lost:
+            self.do("lose", run_id=flow.lost.pop())
+        fresh = [RunId(self.uuid()) for _ in range(WINDOW)]
+        known = set(self.schedule.runs)
+        claim: Claim = self.do(
+            "claim", cascade_id=flow.cascade_id, run_ids=fresh, now=self.now, window=WINDOW
+        )  # fmt: skip
+        for run_id in sorted(set(self.schedule.runs) - known):
+            check_started(self.schedule, self.schedule.runs[run_id], self.expected)
+        if self._lost_ack():
+            return
+        alive = {e.run_id for e in self.executions if not e.zombie}
+        for run_id in claim.runs:
+            if run_id not in alive:
+                self.executions.append(self._execution(run_id))
+        flow.seq, flow.timer = claim.seq, claim.next_run_after
+        flow.phase = "wait" if claim.runs else "close"
+
+    def _flow_wait(self, flow: Workflow) -> None:
+        flow.phase = "claim"
+
+    def _flow_close(self, flow: Workflow) -> None:
+        answer = self.do("close_cascade", cascade_id=flow.cascade_id, seen_seq=flow.seq)
+        if answer == Closing.CLOSED:
+            check_closed(self.schedule, flow.cascade_id)
+        if not self._lost_ack():
+            flow.phase = {Closing.CLOSED: "end", Closing.RUNG: "claim", Closing.WAITING: "wait"}[answer]
+
+    def _flow_end(self, flow: Workflow) -> None:
+        """Temporal lets no workflow end that has a signal it has not seen."""
+        if flow.inbox:
+            flow.phase = "claim"
+        else:
+            del self.workflows[flow.cascade_id]
+
+    # --- runs ---------------------------------------------------------------------------------------------
+
+    def _execution(self, run_id: RunId) -> Attempt:
+        run = self.schedule.runs[run_id]
+        outputs = self.schedule.outputs[run.derivation_id]
+        instance_id = self.schedule.derivations[run.derivation_id].provider_id
+        slots = {slot: row.blob_id for slot, row in outputs.items()}
+        return Attempt(run_id, run.cascade_id, run.inputs, run.used_digest, slots, is_coarse(instance_id))
+
+    def expected(self, slot: str, digest: str, inputs: tuple[Pinned, ...], instance_id: InstanceId) -> str:
+        return machine_hash(slot, digest, inputs, coarse=is_coarse(instance_id))
+
+    def work(self, execution: Attempt) -> None:
+        """One step of a run: call the provider and merge, then report until the report is acknowledged."""
+        if execution.failure is None and execution.drafts is None:
+            if fails(execution.digest, execution.inputs) or (self.faults and self.chance(0.04)):
+                execution.failure = "provider_failed"
+            else:
+                execution.drafts = self._merge(execution)
+            return
+        if execution.failure is not None:
+            ending = self.do("fail", run_id=execution.run_id, code=execution.failure)
+        else:
+            ending = self._settle(execution)
+        if ending == Ending.MOVED:
+            execution.drafts = None
+        elif not self._lost_ack():
+            self._finish(execution)
+
+    def _merge(self, execution: Attempt) -> list[Draft]:
+        drafts = []
+        for slot, blob_id in sorted(execution.slots.items()):
+            blob = self.schedule.blobs.get(blob_id)
+            made = machine_hash(slot, execution.digest, execution.inputs, coarse=execution.coarse)
+            ours, version = (None, 0) if blob is None else (blob.hash, blob.version)
+            drafts.append(Draft(slot=slot, machine_hash=made, merged_hash=merged_hash(ours, made), version=version))
+        return drafts
+
+    def _settle(self, execution: Attempt) -> Ending:
+        before = self.schedule.runs.get(execution.run_id)
+        settled_before = before is not None and before.status == RunStatus.SETTLED
+        answer: Settled = self.do("settle", run_id=execution.run_id, drafts=execution.drafts or [], now=self.now)
+        if settled_before and answer.status != Ending.ALREADY:
+            raise Violation(f"A repeated settle answers {answer.status}, not that the run has settled.")
+        return answer.status
+
+    def _finish(self, execution: Attempt) -> None:
+        self.executions.remove(execution)
+        parent = self.workflows.get(execution.cascade_id)
+        if parent is not None and not execution.zombie:
+            parent.inbox = True
+
+    # --- what goes wrong ----------------------------------------------------------------------------------
+
+    def _lost_ack(self) -> bool:
+        return self.lossy and self.chance(LOST_ACK)
+
+    def mishap(self) -> None:
+        """A worker dies, a run is terminated or taken for dead; perhaps Temporal or the database is lost."""
+        kinds = [self._zombie, self._terminate, self._suspect]
+        if self.disasters:
+            kinds += [self._lose_temporal, self._lose_database]
+        self.random.choice(kinds)()
+
+    def _zombie(self) -> None:
+        """An execution is given up and started again, while the old one goes on."""
+        if self.executions:
+            chosen = self.random.choice(self.executions)
+            self.executions.append(replace(chosen, zombie=True))
+
+    def _terminate(self) -> None:
+        """An operator terminates a run's workflow; its parent hears of it."""
+        living = [e for e in self.executions if not e.zombie and e.cascade_id in self.workflows]
+        if living:
+            chosen = self.random.choice(living)
+            chosen.zombie = self.chance(0.5)
+            if not chosen.zombie:
+                self.executions.remove(chosen)
+            self.workflows[chosen.cascade_id].lost.append(chosen.run_id)
+
+    def _suspect(self) -> None:
+        """A lease has expired although the run is still under way."""
+        running = sorted(r.id for r in self.schedule.runs.values() if r.status == RunStatus.RUNNING)
+        if running:
+            self.do("lose", run_id=self.random.choice(running))
+
+    def _lose_temporal(self) -> None:
+        """Temporal's database is lost; some workers go on with what they were doing."""
+        self.workflows.clear()
+        self.executions = [replace(e, zombie=True) for e in self.executions if self.chance(0.5)]
+        self.shaken = True
+
+    def _lose_database(self) -> None:
+        """PostgreSQL is restored from a backup; Temporal and the workers know of things that never happened."""
+        if self.backup is None:
+            self.backup = copy.deepcopy(self.schedule)
+        else:
+            self.schedule, self.backup = self.backup, None
+            self.trace.append(Step("restore_backup", {}, None))
+            self.shaken = True
+
+    def reconcile(self) -> None:
+        """What housekeeping does: runs without an execution are lost, what is due is rung.
+
+        A workflow may wait for something that a restored database has never heard of: each looks again.
+        """
+        for flow in self.workflows.values():
+            flow.inbox = True
+        alive = {e.run_id for e in self.executions if not e.zombie}
+        for run in sorted(self.schedule.runs.values(), key=lambda r: r.id):
+            if run.status == RunStatus.RUNNING and run.id not in alive:
+                self.do("lose", run_id=run.id)
+        self.do("reconcile")
+        self.shaken = False
+
+    # --- time ---------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One thing happens, somewhere."""
+        self.now += self.random.choice([0.0, 0.1, 1.0])
+        if self.chance(0.01):
+            self.now += MAX_WAIT_SECONDS
+        dice = self.random.random()
+        unsent, awake = self.unsent(), self.awake()
+        if dice < 0.12:
+            self.person()
+        elif dice < 0.15:
+            self.mishap()
+        elif dice < 0.35 and unsent:
+            self.relay(self.random.choice(unsent))
+        elif dice < 0.7 and awake:
+            self.advance(self.random.choice(awake))
+        elif self.executions:
+            self.work(self.random.choice(self.executions))
+
+    def drain(self) -> None:
+        """Let everything that can happen happen, without further faults, until nothing can; then check rest."""
+        self.faults = self.lossy = False
+        if self.shaken:
+            self.reconcile()
+        self._settle_down()
+        self.faults = self.lossy = True
+
+    def alone(self) -> None:
+        """From rest, one cause alone: acknowledgements get lost, nothing else goes wrong. Then check (9)."""
+        before, causes = set(self.schedule.runs), len(self.schedule.cascades)
+        while len(self.schedule.cascades) == causes:
+            self.person()
+        self.faults = False
+        self._settle_down()
+        self.faults = True
+        check_alone(self.schedule, [run for run in self.schedule.runs.values() if run.id not in before])
+
+    def _settle_down(self) -> None:
+        for _ in range(DRAIN_STEPS_MAX):
+            if not self._drain_once():
+                check_rest(self)
+                return
+        raise Violation(f"Not at rest after {DRAIN_STEPS_MAX} steps.")
+
+    def _drain_once(self) -> bool:
+        unsent, awake = self.unsent(), self.awake()
+        possible = [(self.relay, found) for found in unsent]
+        possible += [(self.advance, flow) for flow in awake]  # type: ignore[misc]
+        possible += [(self.work, found) for found in self.executions]  # type: ignore[misc]
+        if possible:
+            act, on = self.random.choice(possible)
+            act(on)
+            return True
+        timers = [flow.timer for flow in self.workflows.values() if flow.timer is not None and flow.timer > self.now]
+        self.now = min(timers, default=self.now)
+        return bool(timers)
+
+
+def scenario(seed: int, *, steps: int = 150, rests: int = 2, disasters: bool = False) -> World:
+    """Play one scenario: ``rests`` times ``steps`` random steps and then rest, where everything is checked.
+
+    ``world.trace`` is the list of transactions, ``world.schedule`` the state that they lead to.
+    """
+    return play(World(Random(seed), disasters=disasters), steps=steps, rests=rests)
+
+
+def play(world: World, *, steps: int, rests: int) -> World:
+    """Drive a world to rest several times, and let one cause run alone each time; raises Violation."""
+    for _ in range(rests):
+        for _ in range(steps):
+            world.step()
+        world.drain()
+        world.alone()
+    return world
+
+
+def replay(schedule: Schedule, trace: Iterable[Step]) -> None:
+    """Execute a recorded scenario; raises Violation at the first move that answers otherwise."""
+    for number, step in enumerate(trace):
+        answer = plain(getattr(schedule, step.move)(**step.fresh()))
+        if answer != step.result:
+            raise Violation(f"Step {number}, {step.move}: {answer} instead of {step.result}.")

@@ -1,0 +1,104 @@
+"""The model of cascades under random people and faults; a failure names the seed that repeats it.
+
+``STUDIO_SOAK_EXAMPLES=5000 pytest tests/domain/test_cascades_random.py -k soak`` plays more, from
+``STUDIO_SOAK_SEED`` (0) on.
+"""
+
+import os
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.cascades import Schedule
+from tests.domain.cascade_checks import Violation
+from tests.domain.cascade_mutants import MUTANTS
+from tests.domain.cascade_world import World, play, replay, scenario
+
+SOAK_EXAMPLES = int(os.environ.get("STUDIO_SOAK_EXAMPLES", "0"))
+SOAK_SEED = int(os.environ.get("STUDIO_SOAK_SEED", "0"))
+RULES = {
+    "SeesCurrentVersions": 10,
+    "NeverFences": 30,
+    "AccumulatesPending": 30,
+    "ClaimsOnlyNewRuns": 10,
+    "PlansAgain": 60,
+    "FencesBeforeStatus": 10,
+    "RingsNobodyAtTheEnd": 60,
+    "RingsNoFormerOwner": 10,
+    "CutsOffOneLevel": 10,
+    "ClosesWhileOthersWork": 20,
+}
+"""Which rule is taken out, and within how many seeds the checks must notice."""
+
+
+def played(seed: int, *, disasters: bool = False, steps: int = 150) -> World:
+    try:
+        return scenario(seed, steps=steps, disasters=disasters)
+    except Exception as err:
+        err.add_note(f"repeat: tests.domain.cascade_world.scenario({seed}, {steps=}, {disasters=})")
+        raise
+
+
+@pytest.mark.parametrize("batch", range(4))
+def test_no_schedule_of_faults_breaks_an_invariant(batch: int) -> None:
+    for seed in range(batch * 60, batch * 60 + 60):
+        played(seed)
+
+
+def test_a_lost_temporal_or_a_restored_database_is_survived_by_reconciling() -> None:
+    for seed in range(80):
+        played(seed, disasters=True)
+
+
+@settings(max_examples=30, deadline=None, database=None)
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 200))
+def test_no_schedule_of_any_length_breaks_an_invariant(seed: int, steps: int) -> None:
+    played(seed, steps=steps)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_each_rule_is_missed_when_it_is_taken_out(name: str) -> None:
+    for seed in range(RULES[name]):
+        try:
+            play(World(Random(seed), MUTANTS[name]()), steps=150, rests=2)
+        except Violation:
+            return
+    pytest.fail(f"{MUTANTS[name].__doc__} Nothing was noticed in {RULES[name]} scenarios.")
+
+
+def test_a_recorded_scenario_replays_to_the_same_state() -> None:
+    for seed in range(8):
+        world = played(seed)
+        again = Schedule()
+        replay(again, world.trace)
+        assert again.snapshot() == world.schedule.snapshot()
+
+
+def test_the_scenarios_reach_what_they_are_about() -> None:
+    seen: set[str] = set()
+    for seed in range(30):
+        world = played(seed)
+        for step in world.trace:
+            seen.add(step.move)
+            answer = step.result["status"] if isinstance(step.result, dict) and "status" in step.result else step.result
+            seen.add(f"{step.move} {answer}" if isinstance(answer, str) and len(answer) < 20 else step.move)
+            if step.move == "claim" and step.result["closed"]:
+                seen.add("cut off")
+        seen.update(f"hold {d.hold}" for d in world.schedule.derivations.values() if d.hold)
+        seen.update(f"cascade {c.status}" for c in world.schedule.cascades.values())
+    assert seen >= {
+        "cut off", "settle settled", "settle superseded", "settle moved", "settle already", "fail failed",
+        "fail superseded", "lose lost", "close_cascade rung", "close_cascade waiting", "close_cascade closed",
+        "hold failed", "hold inactive", "hold retired", "cascade completed", "cascade partial",
+        "cascade superseded", "restore", "reprocess", "redefine", "remove_member", "deactivate",
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(not SOAK_EXAMPLES, reason="a soak: set STUDIO_SOAK_EXAMPLES")
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("disasters", [False, True])
+def test_soak(disasters: bool) -> None:  # noqa: FBT001 - pytest passes it by name
+    for seed in range(SOAK_SEED, SOAK_SEED + SOAK_EXAMPLES):
+        played(seed, disasters=disasters)
