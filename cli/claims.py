@@ -96,7 +96,7 @@ def _exactly_affected(story: Story, evidence: Evidence) -> list[Claim]:
 def _killed(story: Story, evidence: Evidence) -> Claim:
     status = next((row["status"] for row in evidence.runs if str(row["id"]) == story.killed_run), "not found")
     holds = story.killed_pid is not None and status in {"settled", "lost", "superseded"}
-    detail = f"worker {story.killed_pid} died in the middle of a run, which is {status} now"
+    detail = f"worker {story.killed_pid} died in the middle of a run; that run is {status}"
     return Claim("The kill lost nothing", holds, detail if story.killed_pid else "nothing was killed")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -58,7 +58,8 @@ def _staged(narrator: Narrator, folder: Path, *, svg: Path | None, as_json: bool
         story, evidence, claims = asyncio.run(_told(stage, narrator))
         endpoints = dict(stage.endpoints)
         _report(narrator, story, evidence, claims)
-        narrator.show(_urls(endpoints, story), in_picture=False)
+        for name, address in _addresses(endpoints, story).items():
+            narrator.address(name, address)
         if svg is not None:
             narrator.save(svg, "make demo")
         if as_json:
@@ -104,7 +105,8 @@ def _graph(story: Story, evidence: Evidence) -> RenderableType:
     """Draw a row for each blob: its version, and what all its runs together took."""
     made = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("chapter", "made by", "version", "runs", "seconds", "tokens", "model"):
-        made.add_column(name, justify="right" if name in {"version", "runs", "seconds", "tokens"} else "left")
+        justify: JustifyMethod = "right" if name in {"version", "runs", "seconds", "tokens"} else "left"
+        made.add_column(name, justify=justify, no_wrap=True)
     nodes = story.graph.nodes
     order = {chapter: index for index, chapter in enumerate(story.chapters)}
     sources = {blob: story.graph.sources(blob) for blob in nodes}
@@ -112,7 +114,7 @@ def _graph(story: Story, evidence: Evidence) -> RenderableType:
         node = nodes[blob]
         runs = [row for row in evidence.runs if str(row["derivation_id"]) == node["derivation_id"]]
         mine = node["provider_id"] is None
-        title = short(node["title"], 40) if mine or len(sources[blob]) > 1 else ""
+        title = short(node["title"], 32) if mine or len(sources[blob]) > 1 else ""
         who = Text("a person", "bold") if mine else Text(node["provider_id"])
         made.add_row(Text(title), who, f"v{node['version']}", *([] if mine else _cost(runs)))
     return made
@@ -137,15 +139,6 @@ def _addresses(endpoints: Mapping[str, Any], story: Story) -> dict[str, str]:
         "Keys": _near(Path(endpoints["state_dir"]) / "endpoints.json"),
         "Logs": _near(Path(endpoints["state_dir"]) / "logs"),
     }
-
-
-def _urls(endpoints: Mapping[str, Any], story: Story) -> RenderableType:
-    made = Table(box=None, show_header=False, pad_edge=False)
-    made.add_column(style="dim", no_wrap=True)
-    made.add_column(style="cyan", overflow="fold")
-    for name, url in _addresses(endpoints, story).items():
-        made.add_row(name, Text(url))
-    return made
 
 
 def _json(narrator: Narrator, claims: Sequence[Claim], endpoints: Mapping[str, Any], story: Story) -> dict[str, Any]:

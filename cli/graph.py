@@ -15,7 +15,7 @@ from rich.tree import Tree
 from cli.output import clean, short
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-FRAMES_PER_SECOND = 8
+FRAMES_PER_SECOND = 5
 MARKS = {
     "source": ("◆", "bold"),
     "fresh": ("✓", "green"),

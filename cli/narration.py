@@ -15,7 +15,7 @@ from rich.text import Text
 from cli.graph import tree
 from cli.watching import Sight, View, summary, viewing
 
-PICTURE_COLUMNS = 100
+PICTURE_COLUMNS = 110
 _FONT_FACE = re.compile(r"@font-face \{\{.*?\}\}", re.DOTALL)
 
 
@@ -44,6 +44,10 @@ class Narrator:
     def aside(self, text: str) -> None:
         """Say what matters less, and not in the picture."""
         self.console.print(Text(text, style="dim"), soft_wrap=True)
+
+    def address(self, name: str, address: str) -> None:
+        """Name an address, in one piece however narrow the console is."""
+        self.console.print(Text.assemble((f"{name:<26}", "dim"), (address, "cyan")), soft_wrap=True)
 
     def show(self, what: RenderableType, *, in_picture: bool = True) -> None:
         """Show anything."""

@@ -189,4 +189,4 @@ class Teller:
 
     def _tell_news(self) -> None:
         for event in self._stage.news():
-            self._narrator.aside(f"supervisor: {event.service} {event.event} ({event.detail})")
+            self._narrator.say(Text(f"supervisor: {event.service} {event.event} ({event.detail})", "dim"))

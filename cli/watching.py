@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sdk.client import Studio
 
 POLL_SECONDS = 0.2
-FRAMES_PER_SECOND = 8
+FRAMES_PER_SECOND = 5
 QUIET_SECONDS = 5.0
 """After this long without a change a line says what is still running."""
 ROOTS_MAX = 50
