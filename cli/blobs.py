@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.exits import FAILURE
 from cli.output import AsJson, details, page, print_json, say, short, show, wants_json
 from cli.session import (
     LIMIT_DEFAULT,
@@ -36,6 +37,7 @@ app = typer.Typer(no_args_is_help=True, help="Blobs: what people and programs wr
 
 BlobId = Annotated[str, typer.Argument(metavar="BLOB", help="Its id.")]
 Version = Annotated[int | None, typer.Option("--version", min=0, help="As it was at this version.")]
+SETTLED_WELL = frozenset({"source", "fresh", "inactive", "retired"})
 DETAILS = (
     "id version title schema_id content_type size provider_id created_by tags metadata parent_ids cascade_id"
     " created_at updated_at preview"
@@ -164,6 +166,26 @@ def dag(
     from cli.output import out  # noqa: PLC0415 - as above
 
     out().print(tree(Graph.of(body), ids=True))
+
+
+@app.command()
+def watch(
+    blob: BlobId,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Give up after so many seconds.")] = None,
+    as_json: AsJson = None,
+) -> None:
+    """Watch everything that is derived from a blob until it is settled.
+
+    A live tree on a terminal, else a line for each change on stderr. Exit 0 when all is fresh, 1 when something
+    failed or is held, 7 after --timeout.
+    """
+    from cli.watching import blob_look, follow  # noqa: PLC0415 - rich is for who watches
+
+    sight = talk(lambda studio: follow(blob_look(studio, blob), timeout))
+    if wants_json(as_json):
+        print_json({"nodes": list(sight.graph.nodes.values())})
+    if any(node["state"] not in SETTLED_WELL for node in sight.graph.nodes.values()):
+        raise typer.Exit(FAILURE)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +29,12 @@ def create(
     fields: dict[str, Any] = {"type": kind, "parent_id": parent}
     fields["metadata"] = None if metadata is None else given_json(metadata, "--metadata")
     given = {name: value for name, value in fields.items() if value is not None}
-    show(as_json, talk(lambda studio: studio.create_bucket(name, **given)).body, details(DETAILS))
+    bucket = talk(lambda studio: studio.create_bucket(name, **given)).body
+    if wants_json(as_json):
+        print_json(bucket)
+    else:
+        sys.stdout.write(f"{bucket['id']}\n")
+        say(f"Made the {bucket['type']} {name}.")
 
 
 @app.command("list")

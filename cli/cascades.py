@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import FAILURE
-from cli.output import AsJson, details, err, page, print_json, say, show, table, wants_json
+from cli.output import AsJson, details, page, print_json, say, show, table, wants_json
 from cli.session import LIMIT_DEFAULT, Cursor, Every, Limit, fetch_page, talk
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cli.watching import Sight
-    from sdk.client import Studio
 
 app = typer.Typer(no_args_is_help=True, help="Cascades: what one edit, or another cause, set in motion.")
 
@@ -53,14 +51,9 @@ def watch(
 
     Exit 0 when it completed (or a newer one took its place), 1 when something failed or is held, 7 after --timeout.
     """
-    from cli.watching import cascade_look, viewing  # noqa: PLC0415 - rich is for who watches
-    from cli.watching import watch as follow  # noqa: PLC0415 - as above
+    from cli.watching import cascade_look, follow  # noqa: PLC0415 - rich is for who watches
 
-    async def work(studio: Studio) -> Sight:
-        with viewing(err()) as view:
-            return await follow(cascade_look(studio, cascade), view, timeout_seconds=timeout)
-
-    sight = talk(work)
+    sight = talk(lambda studio: follow(cascade_look(studio, cascade), timeout))
     ended = dict(sight.cascade or {})
     if wants_json(as_json):
         print_json({"cascade": ended, "nodes": list(sight.graph.nodes.values())})

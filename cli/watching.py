@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from cli.graph import MARKS, OTHER_MARK, Graph, seconds_of, tree
+from cli.output import err
 
 if TYPE_CHECKING:
     from sdk.client import Studio
@@ -56,6 +57,12 @@ async def watch(look: Look, view: View, *, timeout_seconds: float | None = None)
             if sight.over:
                 return sight
             await asyncio.sleep(POLL_SECONDS)
+
+
+async def follow(look: Look, timeout_seconds: float | None) -> Sight:
+    """Watch on stderr until it is over. Raises TimeoutError."""
+    with viewing(err()) as view:
+        return await watch(look, view, timeout_seconds=timeout_seconds)
 
 
 @contextlib.contextmanager
@@ -157,6 +164,18 @@ def cascade_look(studio: Studio, cascade_id: str) -> Look:
         graph = await graph_below(studio, cascade["roots"] or await _made_by(studio, cascade))
         over = cascade["status"] not in OPEN
         return Sight(graph, seconds_of(cascade["runs"]), over, cascade)
+
+    return look
+
+
+def blob_look(studio: Studio, blob_id: str) -> Look:
+    """Return what looks at one blob with everything below it, and at the cascades that touch any of that."""
+
+    async def look() -> Sight:
+        body = (await studio.dag(blob_id)).body
+        cascades = await asyncio.gather(*(studio.get_cascade(found["id"]) for found in body["cascades"]))
+        runs = [run for cascade in cascades for run in cascade["runs"]]
+        return Sight(Graph.of(body), seconds_of(runs), body["settled"])
 
     return look
 
