@@ -8,68 +8,31 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
-from uuid import UUID
 
 from domain.cascades import Claim, Closing, Schedule
 from domain.derivations import (
-    Anchor,
-    Blob,
     Draft,
-    Execution,
-    Instance,
-    OnDelete,
     Pinned,
-    Supersede,
 )
 from domain.facts import MAX_WAIT_SECONDS
-from domain.ids import BlobId, BucketId, CascadeId, InstanceId, RunId
+from domain.ids import BlobId, CascadeId, InstanceId, RunId
 from domain.runs import RunStatus
 from domain.settling import Ending, Settled
 from tests.domain.cascade_checks import (
     Violation,
-    check_acyclic,
     check_alone,
     check_closed,
     check_rest,
     check_started,
-    check_step,
 )
+from tests.domain.cascade_people import People, Step, plain
 
 WINDOW = 3
-DERIVATIONS_MAX = 40
-"""People stop creating blobs and memberships beyond this, so that scenarios stay small."""
 DRAIN_STEPS_MAX = 3_000
 LOST_ACK = 0.15
-
-
-def plain(value: Any) -> Any:
-    """Turn arguments and answers into JSON values: ids and names as text, dataclasses as objects, sets sorted."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
-    if isinstance(value, dict):
-        return {str(name): plain(member) for name, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(member) for member in value]
-    if isinstance(value, frozenset | set):
-        return sorted(plain(member) for member in value)
-    return str(value) if isinstance(value, UUID | str) else value
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One transaction: the name of a move of ``Schedule``, its arguments, and what it answered (``plain``)."""
-
-    move: str
-    args: dict[str, Any]
-    result: Any
-
-    def fresh(self) -> dict[str, Any]:
-        """Return the arguments, not shared with any schedule that has executed them."""
-        return copy.deepcopy(self.args)
 
 
 @dataclass(slots=True)
@@ -123,148 +86,18 @@ def is_coarse(instance_id: InstanceId) -> bool:
     return instance_id.int % 3 == 0
 
 
-class World:
+class World(People):
     """One user's people, relay, workflows and workers around one schedule."""
 
     def __init__(self, random: Random, schedule: Schedule | None = None, *, disasters: bool = False) -> None:
-        self.random = random
-        self.schedule = Schedule() if schedule is None else schedule
+        super().__init__(random, schedule)
         self.disasters = disasters
-        self.now = 0.0
-        self.trace: list[Step] = []
         self.workflows: dict[CascadeId, Workflow] = {}
         self.executions: list[Attempt] = []
         self.backup: Schedule | None = None
         self.shaken = False
         self.faults = True
         self.lossy = True
-        self.units = 0
-        self.buckets = [BucketId(self.uuid()) for _ in range(2)]
-        for instance in self._catalogue():
-            self.do("register", instance=instance)
-            if self.chance(0.8):
-                self.do("activate", instance_id=instance.id, cascade_id=self.cascade_id())
-        for _ in range(self.random.randint(1, 3)):
-            self._create()
-
-    # --- chance -------------------------------------------------------------------------------------------
-
-    def uuid(self) -> UUID:
-        return UUID(int=self.random.getrandbits(128), version=4)
-
-    def cascade_id(self) -> CascadeId:
-        return CascadeId(self.uuid())
-
-    def chance(self, probability: float) -> bool:
-        return self.random.random() < probability
-
-    def _catalogue(self) -> Iterator[Instance]:
-        """Instances over a few schemas: mostly a chain downwards, sometimes upwards, some joins."""
-        for number in range(self.random.randint(3, 7)):
-            join = self.chance(0.3)
-            reads = self.random.sample(range(4), self.random.choice([1, 1, 2]))
-            makes = [
-                min(5, max(reads) + 1) if self.chance(0.85) else self.random.randrange(6)
-                for _ in range(self.random.choice([1, 1, 1, 2]))
-            ]
-            yield Instance(
-                id=InstanceId(self.uuid()), input_schemas=frozenset(f"s{read}" for read in reads),
-                outputs=tuple((f"out{place}", f"s{made}") for place, made in enumerate(makes)),
-                definition_digest=f"d{number}", anchor=Anchor.BUCKET if join else Anchor.BLOB,
-                tracks=join or self.chance(0.9),
-                execution=self.random.choice(list(Execution)),
-                supersede=Supersede.FINISH if self.chance(0.3) else Supersede.CANCEL,
-                on_delete=OnDelete.DELETE if self.chance(0.4) else OnDelete.KEEP,
-                debounce_seconds=5.0 if self.chance(0.15) else 0.0,
-            )  # fmt: skip
-
-    # --- transactions -------------------------------------------------------------------------------------
-
-    def do(self, name: str, **args: Any) -> Any:
-        """Execute one move, record it, and check what must hold after every transaction."""
-        recorded = copy.deepcopy(args) if name == "register" else dict(args)
-        result = getattr(self.schedule, name)(**args)
-        self.trace.append(Step(name, recorded, plain(result)))
-        if name not in ("register", "sent"):
-            check_step(self.schedule, self.now)
-        if name in ("plan", "claim"):
-            check_acyclic(self.schedule)
-        return result
-
-    # --- people -------------------------------------------------------------------------------------------
-
-    def person(self) -> None:
-        """One thing that a person does, if it is possible."""
-        acts = [self._create] * 3 + [self._edit] * 6 + [self._membership] * 3 + [self._remove_member]
-        acts += [self._delete, self._restore, self._switch, self._redefine, self._reprocess]
-        self.random.choice(acts)()
-
-    def _blobs(self, *, deleted: bool = False, derived: bool | None = None) -> list[Blob]:
-        rows = (b for b in self.schedule.blobs.values() if b.version > 0 and b.deleted == deleted)
-        found = [b for b in rows if derived is None or (b.id in self.schedule.producers) == derived]
-        return sorted(found, key=lambda b: b.id)
-
-    def _small(self) -> bool:
-        return len(self.schedule.derivations) < DERIVATIONS_MAX and len(self._blobs(derived=False)) < 6
-
-    def _create(self) -> None:
-        if self._small():
-            buckets = {self.random.choice(self.buckets): self.random.randrange(3)} if self.chance(0.4) else {}
-            self.do(
-                "create", blob_id=BlobId(self.uuid()), schema_id=f"s{self.random.choice([0, 0, 1, 2])}",
-                content=self.random.choice("abc"), cascade_id=self.cascade_id(), buckets=buckets,
-            )  # fmt: skip
-
-    def _edit(self) -> None:
-        blobs = self._blobs(derived=self.random.choice([True, False, False, None]))
-        if blobs:
-            blob = self.random.choice(blobs)
-            content = self.random.choice("abc")
-            if blob.id in self.schedule.producers:
-                self.units += 1
-                content = f"{blob.hash}+{'!' if self.chance(0.1) else ''}u{self.units}"
-            self.do("edit", blob_id=blob.id, content=content, cascade_id=self.cascade_id())
-
-    def _delete(self) -> None:
-        if blobs := self._blobs():
-            self.do("delete", blob_id=self.random.choice(blobs).id, cascade_id=self.cascade_id())
-
-    def _restore(self) -> None:
-        if blobs := self._blobs(deleted=True):
-            self.do("restore", blob_id=self.random.choice(blobs).id, cascade_id=self.cascade_id())
-
-    def _membership(self) -> None:
-        blobs = self._blobs()
-        if blobs and self._small():
-            self.do(
-                "add_member", bucket_id=self.random.choice(self.buckets),
-                blob_id=self.random.choice(blobs).id, position=self.random.randrange(3), cascade_id=self.cascade_id(),
-            )  # fmt: skip
-
-    def _remove_member(self) -> None:
-        members = [
-            (blob, bucket) for blob in self._blobs() + self._blobs(deleted=True)
-            for bucket, member in sorted(blob.buckets.items()) if member.inherited_from is None
-        ]  # fmt: skip
-        if members:
-            blob, bucket = self.random.choice(members)
-            self.do("remove_member", bucket_id=bucket, blob_id=blob.id, cascade_id=self.cascade_id())
-
-    def _switch(self) -> None:
-        instance = self.random.choice(sorted(self.schedule.instances.values(), key=lambda i: i.id))
-        name = "deactivate" if instance.active else "activate"
-        self.do(name, instance_id=instance.id, cascade_id=self.cascade_id())
-
-    def _redefine(self) -> None:
-        instance = self.random.choice(sorted(self.schedule.instances.values(), key=lambda i: i.id))
-        self.do(
-            "redefine", instance_id=instance.id, definition_digest=f"d{self.random.randrange(3)}",
-            settings_digest=f"t{self.random.randrange(2)}", cascade_id=self.cascade_id(),
-        )  # fmt: skip
-
-    def _reprocess(self) -> None:
-        if found := sorted(self.schedule.derivations):
-            self.do("reprocess", derivation_id=self.random.choice(found), cascade_id=self.cascade_id())
 
     # --- the relay ----------------------------------------------------------------------------------------
 
