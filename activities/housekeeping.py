@@ -35,7 +35,7 @@ class Registry(Protocol):
     """What is open according to PostgreSQL, of all users: ids only."""
 
     async def idle_cascades(self, *, older_than: timedelta) -> Sequence[tuple[UUID, UUID]]:
-        """Open cascades, and closed ones that still own claimable work, as (user, cascade); rung long ago."""
+        """Open cascades rung long ago, and closed ones that still own claimable work, as (user, cascade)."""
         ...
 
     async def expired_runs(self) -> Sequence[tuple[UUID, UUID, str]]:
@@ -65,9 +65,8 @@ class HousekeepingActivities:
                 for user_id, run_id, workflow_id in await self._registry.expired_runs():
                     if not await self._workflows.is_open(workflow_id):
                         lost += await self._schedule.lose(user_id, run_id)
-                rung = 0
-                for user_id, cascade_id in await self._registry.idle_cascades(older_than=self._idle):
-                    if not await self._workflows.is_open(f"cascade:{cascade_id}"):
-                        await self._registry.ring(user_id, cascade_id)
-                        rung += 1
-            return Reconciled(cascades_rung=rung, runs_lost=lost)
+                # Rung even if its workflow lives: after a restore it may wait for what PostgreSQL never heard of.
+                idle = await self._registry.idle_cascades(older_than=self._idle)
+                for user_id, cascade_id in idle:
+                    await self._registry.ring(user_id, cascade_id)
+            return Reconciled(cascades_rung=len(idle), runs_lost=lost)

@@ -141,7 +141,7 @@ class Dags:
         """Return the blobs above this one as (id, distance), nearest first."""
         return await self._lineage(_PARENTS, user_id, blob_id, depth, limit, after)
 
-    async def _lineage(  # noqa: PLR0917 - two callers, right above
+    async def _lineage(
         self,
         neighbours: str,
         user_id: UUID,

@@ -8,7 +8,6 @@ from typing import Literal, get_args, get_origin
 from settings import leaves
 from tests.architecture.source import code_files, imports_of, name, tree
 
-
 AWAITED = {"services.<name>.pure"}
 """CONTRACT names it already; the memo of a later issue is what reads it."""
 

@@ -22,6 +22,10 @@ HISTORIES = Path(__file__).parent / "histories"
 RECORDED = sorted(HISTORIES.glob("*.json"))
 
 
+def recorded(path: Path) -> WorkflowHistory:
+    return WorkflowHistory.from_json(path.stem, path.read_text())
+
+
 def replayer() -> Replayer:
     return Replayer(
         workflows=[Cascade, ProviderRun, Reconcile],
@@ -38,8 +42,7 @@ def _without_paths(history: str) -> str:
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 async def test_a_recorded_history_replays(path: Path) -> None:
-    history = WorkflowHistory.from_json(path.stem, path.read_text())
-    await replayer().replay_workflow(history)
+    await replayer().replay_workflow(recorded(path))
 
 
 def test_there_are_recorded_histories() -> None:
