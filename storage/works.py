@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 import orjson
@@ -51,6 +51,8 @@ _CONTENTS = "select hash, body, location from contents where user_id = $1 and ha
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+SchemaKey: TypeAlias = tuple[UUID, str, str]
+"""Owner, slug, version."""
 
 
 class Kept(Generic[Key, Value]):
@@ -60,19 +62,18 @@ class Kept(Generic[Key, Value]):
         self._size_max = size_max
         self._items: OrderedDict[Key, Value] = OrderedDict()
 
-    def missing(self, keys: Iterable[Key]) -> list[Key]:
-        """The keys that have to be read."""
-        return [key for key in dict.fromkeys(keys) if key not in self._items]
+    def known(self, keys: Iterable[Key]) -> dict[Key, Value]:
+        """Those of the keys that are kept. What a caller needs it holds itself: others may push it out meanwhile."""
+        found = {key: self._items[key] for key in keys if key in self._items}
+        for key in found:
+            self._items.move_to_end(key)
+        return found
 
     def put(self, key: Key, value: Value) -> None:
         """Keep one."""
         self._items[key] = value
         if len(self._items) > self._size_max:
             self._items.popitem(last=False)
-
-    def __getitem__(self, key: Key) -> Value:
-        self._items.move_to_end(key)
-        return self._items[key]
 
 
 class Works:
@@ -82,81 +83,107 @@ class Works:
         self._database = database
         self._contents = contents
         self._definitions: Kept[str, Definition] = Kept(DEFINITIONS_CACHED)
-        self._schemas: Kept[tuple[UUID, str, str], Schema] = Kept(SCHEMAS_CACHED)
+        self._schemas: Kept[SchemaKey, Schema] = Kept(SCHEMAS_CACHED)
 
     async def load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:
         """The work of these runs in the order asked for; runs that have ended are left out."""
         async with self._database.transaction(user_id) as connection:
             runs = await connection.fetch(_RUNS, user_id, list(run_ids))
             outputs = await connection.fetch(_OUTPUTS, user_id, [run["derivation_id"] for run in runs])
-            await self._read_definitions(connection, runs)
-            await self._read_schemas(connection, runs)
+            definitions = await self._read_definitions(connection, runs)
+            schemas = await self._read_schemas(connection, runs, definitions)
             bodies = await connection.fetch(_CONTENTS, user_id, list(_hashes(runs, outputs)))
         documents = {row["hash"]: await self._document(row) for row in bodies}
         slots: dict[UUID, list[Any]] = {}
         for output in outputs:
             slots.setdefault(output["derivation_id"], []).append(output)
         works = {
-            run["id"]: self._work(user_id, run, slots.get(run["derivation_id"], []), documents.get) for run in runs
+            run["id"]: _work(
+                user_id,
+                run,
+                slots.get(run["derivation_id"], []),
+                definition=definitions[run["definition_digest"]],
+                schemas=schemas,
+                document=documents.get,
+            )
+            for run in runs
         }
         return [works[run_id] for run_id in run_ids if run_id in works]
 
-    async def _read_definitions(self, connection: Any, runs: Sequence[Any]) -> None:
-        missing = self._definitions.missing(run["definition_digest"] for run in runs)
-        if missing:
-            for row in await connection.fetch(_DEFINITIONS, missing):
-                self._definitions.put(row["digest"], Definition.from_json(orjson.loads(row["ir"])))
+    async def _read_definitions(self, connection: Any, runs: Sequence[Any]) -> dict[str, Definition]:
+        digests = {run["definition_digest"] for run in runs}
+        found = self._definitions.known(digests)
+        if missing := digests - found.keys():
+            for row in await connection.fetch(_DEFINITIONS, list(missing)):
+                found[row["digest"]] = Definition.from_json(orjson.loads(row["ir"]))
+                self._definitions.put(row["digest"], found[row["digest"]])
+        return found
 
-    async def _read_schemas(self, connection: Any, runs: Sequence[Any]) -> None:
+    async def _read_schemas(
+        self, connection: Any, runs: Sequence[Any], definitions: Mapping[str, Definition]
+    ) -> dict[SchemaKey, Schema]:
         """Schema versions that the definitions pin, as the provider's owner sees them."""
-        wanted = [
+        wanted = {
             (run["owner_id"], slug, version)
             for run in runs
-            for slug, version in _references(self._definitions[run["definition_digest"]])
-        ]
-        for owner_id in {owner for owner, _, _ in self._schemas.missing(wanted)}:
-            slugs = [slug for owner, slug, _ in wanted if owner == owner_id]
+            for slug, version in _references(definitions[run["definition_digest"]])
+        }
+        found = self._schemas.known(wanted)
+        missing = wanted - found.keys()
+        for owner_id in {owner for owner, _, _ in missing}:
+            slugs = [slug for owner, slug, _ in missing if owner == owner_id]
             for row in await connection.fetch(_SCHEMAS, slugs, owner_id):
-                self._schemas.put((owner_id, row["slug"], row["version"]), schema_of(row))
+                key = (owner_id, row["slug"], row["version"])
+                found[key] = schema_of(row)
+                self._schemas.put(key, found[key])
+        return found
 
     async def _document(self, row: Mapping[str, Any]) -> Document:
         stored = await self._contents.read(row["hash"], row["body"], row["location"])
         return Document.stored(orjson.loads(stored))
 
-    def _work(
-        self, user_id: UUID, run: Any, slots: Sequence[Any], document: Callable[[str | None], Document | None]
-    ) -> RunWork:
-        definition = self._definitions[run["definition_digest"]]
-        schemas = {slug: self._schemas[run["owner_id"], slug, version] for slug, version in _references(definition)}
-        spec = orjson.loads(run["spec"])
-        return RunWork(
-            user_id=user_id,
-            run_id=run["id"],
-            label=run["label"],
-            provider_id=run["slug"],
-            anchor_kind=run["anchor_kind"],
-            anchor_title=run["anchor_title"],
-            definition=definition,
-            trigger_patterns=tuple(spec.get("trigger_patterns", ())),
-            reads=frozenset(spec.get("reads", ())),
-            settings={**spec.get("settings", {}), **orjson.loads(run["settings"])},
-            inputs=tuple(_input(source, document) for source in run["inputs"]),
-            outputs=tuple(
-                RunOutput(
-                    slot=slot["slot"],
-                    blob_id=slot["blob_id"],
-                    version=slot["version"],
-                    deleted=slot["deleted"],
-                    current=document(slot["document_hash"]),
-                    machine=document(slot["machine_hash"]),
-                    schema=schemas[definition.output(slot["slot"]).schema.slug],
-                    on_conflict=run["on_conflict"],
-                )
-                for slot in slots
-            ),
-            schemas=schemas,
-            started_at=run["started_at"],
-        )
+
+def _work(
+    user_id: UUID,
+    run: Any,
+    slots: Sequence[Any],
+    *,
+    definition: Definition,
+    schemas: Mapping[SchemaKey, Schema],
+    document: Callable[[str | None], Document | None],
+) -> RunWork:
+    pinned = {slug: schemas[run["owner_id"], slug, version] for slug, version in _references(definition)}
+    spec = orjson.loads(run["spec"])
+    made = {output.slot for output in definition.outputs}
+    return RunWork(
+        user_id=user_id,
+        run_id=run["id"],
+        label=run["label"],
+        provider_id=run["slug"],
+        anchor_kind=run["anchor_kind"],
+        anchor_title=run["anchor_title"],
+        definition=definition,
+        trigger_patterns=tuple(spec.get("trigger_patterns", ())),
+        reads=frozenset(spec.get("reads", ())),
+        settings={**spec.get("settings", {}), **orjson.loads(run["settings"])},
+        inputs=tuple(_input(source, document) for source in run["inputs"]),
+        outputs=tuple(
+            RunOutput(
+                slot=slot["slot"],
+                blob_id=slot["blob_id"],
+                version=slot["version"],
+                deleted=slot["deleted"],
+                current=document(slot["document_hash"]),
+                machine=document(slot["machine_hash"]),
+                schema=pinned[definition.output(slot["slot"]).schema.slug],
+                on_conflict=run["on_conflict"],
+            )
+            for slot in slots
+            if slot["slot"] in made  # an output of an older definition stays as it is
+        ),
+        schemas=pinned,
+        started_at=run["started_at"],
+    )
 
 
 def _references(definition: Definition) -> list[tuple[str, str]]:

@@ -122,17 +122,19 @@ class Engine:
     async def delete(self, blob_id: UUID) -> None:
         await self.ask("DELETE", f"/blobs/{blob_id}", **{"if-match": "*"})
 
-    async def restore(self, blob_id: UUID) -> None:
+    async def restore(self, blob_id: UUID) -> bool:
+        """Restore a deleted blob; False if somebody changed it meanwhile."""
         deltas = Deltas(self.database, self.contents)
-        version = await self.admin.fetchval("select version from blobs where id = $1", blob_id)
-        state = await deltas.replayed(self.user.user_id, blob_id, version)
-        draft = restore(state)
-        assert draft is not None
+        row = await self.database.row(self.user.user_id, "select version from blobs where id = $1", blob_id)
+        assert row is not None
+        draft = restore(await deltas.replayed(self.user.user_id, blob_id, row["version"]))
+        if draft is None:
+            return False
         done = await deltas.append(
             NewDelta(user_id=self.user.user_id, blob_id=blob_id, delta_id=new_id(), cascade_id=new_id(), draft=draft,
                      cutoff_hash=cutoff_hash(draft.document), actor=f"user:{self.user.user_id}")
         )  # fmt: skip
-        assert done.status == "applied"
+        return done.status == "applied"
 
     # --- looking ------------------------------------------------------------------------------------------------
 

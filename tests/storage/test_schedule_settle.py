@@ -311,7 +311,7 @@ async def test_a_deleted_output_stays_deleted_whatever_its_run_brings(engine: En
     await engine.edit(blob, "c")
     await engine.rest()
     assert await engine.version(output) == 2
-    await engine.restore(output)
+    assert await engine.restore(output)
     await engine.rest()
     assert await engine.text(output) == "c!"
     assert await engine.text(await engine.output("two")) == "c!!"
