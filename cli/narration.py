@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from cli.graph import tree
+from cli.graph import Graph, tree
 from cli.watching import Sight, View, summary, viewing
 
 PICTURE_COLUMNS = 110
@@ -26,6 +26,7 @@ class Narrator:
         self.console = console
         self._began = time.monotonic()
         self._canvas = _canvas() if picture else None
+        self._seen: Graph | None = None
 
     @property
     def seconds(self) -> float:
@@ -58,9 +59,10 @@ class Narrator:
     @contextlib.contextmanager
     def watching(self, heading: str, *, in_picture: bool) -> Iterator[View]:
         """Show work going on; the picture gets how it ends, the whole tree or one line."""
-        with viewing(self.console, heading) as view:
+        with viewing(self.console, heading, known=self._seen) as view:
             kept = Kept(view)
             yield kept
+        self._seen = kept.last.graph if kept.last is not None else self._seen
         if self._canvas is not None and kept.last is not None:
             if in_picture:
                 bold = Text(heading, style="bold")

@@ -66,14 +66,14 @@ async def follow(look: Look, timeout_seconds: float | None) -> Sight:
 
 
 @contextlib.contextmanager
-def viewing(console: Console, heading: str = "") -> Iterator[View]:
-    """Return the view that suits a console; on a terminal the last picture stays."""
+def viewing(console: Console, heading: str = "", *, known: Graph | None = None) -> Iterator[View]:
+    """Return the view that suits a console; on a terminal the last picture stays. ``known`` was shown before."""
     if console.is_terminal:
         moving = Moving(heading)
         with Live(console=console, get_renderable=moving.draw, refresh_per_second=FRAMES_PER_SECOND):
             yield moving
     else:
-        yield Lines(console)
+        yield Lines(console, known)
 
 
 class Moving:
@@ -107,19 +107,17 @@ class Moving:
 class Lines:
     """One line for each change: for logs and for people without a terminal."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, known: Graph | None = None) -> None:
         self._console = console
         self._began = time.monotonic()
         self._said = self._began
-        self._known: dict[str, tuple[str, int]] = {}
-        self._first = True
+        self._known = {} if known is None else known.states()
+        self._first = known is None
 
     def show(self, sight: Sight) -> None:
         """Say what has changed since the last time; if nothing has for a while, what is still running."""
         states = sight.graph.states()
-        changed = [
-            blob for blob, state in states.items() if self._known.get(blob) != state and self._tells(blob, state)
-        ]
+        changed = [blob for blob, state in states.items() if self._known.get(blob) != state and self._tells(state[0])]
         for blob in changed:
             state, version = states[blob]
             made = f" v{version}" if version else ""
@@ -129,13 +127,9 @@ class Lines:
             self._line(f"… {summary(sight)}")
         self._known, self._first = states, False
 
-    def _tells(self, blob: str, state: tuple[str, int]) -> bool:
+    def _tells(self, state: str) -> bool:
         """Tell whether a change is news: what has not begun is none, nor what was done before we came."""
-        return (
-            state[0] != "stale"
-            and not (self._first and state[0] == "fresh")
-            and (state[0] != "source" or blob not in self._known)
-        )
+        return state != "stale" and not (self._first and state == "fresh")
 
     def _line(self, text: str) -> None:
         self._said = time.monotonic()

@@ -17,7 +17,7 @@ async def test_a_book_is_made_filled_reordered_and_emptied(studio: Studio) -> No
 
 async def test_buckets_are_listed_by_type(studio: Studio) -> None:
     book = (await studio("bucket", "create", "A", "--type", "book")).json
-    await studio("bucket", "create", "B")
+    assert (await studio("bucket", "create", "B", "--no-json")).out.count("-") == 4
     rows = (await studio("bucket", "list", "--type", "book")).json["data"]
     assert [row["id"] for row in rows] == [book["id"]]
     assert book["id"] in (await studio("bucket", "list", "--no-json")).out

@@ -114,6 +114,16 @@ def test_without_a_terminal_each_change_is_one_line_and_nothing_else() -> None:
     assert "\x1b" not in out.getvalue()
 
 
+def test_what_was_shown_before_is_not_told_again() -> None:
+    console = Console(file=io.StringIO(), width=150)
+    with viewing(console, known=book("fresh", 1)) as view:
+        view.show(Sight(book("fresh", 1), {}, over=False))
+        view.show(Sight(book("fresh", 2), {}, over=True))
+    out = console.file
+    assert isinstance(out, io.StringIO)
+    assert [line.split(" s  ")[1] for line in out.getvalue().splitlines()] == ["✓ fresh    expander of Title of a v2"]
+
+
 def test_when_nothing_changes_for_long_a_line_says_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO(), width=150)
     view = Lines(console)

@@ -32,6 +32,12 @@ async def test_a_cascade_that_has_not_ended_is_watched_until_the_timeout_and_is_
     assert "source" in ended.err
 
 
+async def test_a_blob_is_watched_until_the_timeout_too_and_an_unknown_one_is_not_found(studio: Studio) -> None:
+    made = await created(studio, "--content", "one")
+    assert (await studio("blob", "watch", made["id"], "--timeout", "0.3")).status == 7
+    assert (await studio("blob", "watch", UNKNOWN)).status == 6
+
+
 async def test_cascades_are_listed_by_status_and_shown(studio: Studio) -> None:
     made = await created(studio, "--content", "one", "--title", "Storm")
     rows = (await studio("cascade", "list", "--status", "pending", "--blob", made["id"])).json["data"]
