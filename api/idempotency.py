@@ -85,9 +85,7 @@ async def once(request: Request, ports: Ports, user_id: UUID, work: Work) -> Res
     return await _first(ports, user_id, route, key, work, Attempt(f"{route} {fingerprint} {key}", name))
 
 
-async def _first(
-    ports: Ports, user_id: UUID, route: str, key: str, work: Work, attempt: Attempt
-) -> Response:
+async def _first(ports: Ports, user_id: UUID, route: str, key: str, work: Work, attempt: Attempt) -> Response:
     try:
         response = await work(attempt)
     except BaseException:

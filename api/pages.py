@@ -83,9 +83,7 @@ def page_request(
         faults = [Fault(f"/query/{n}", "unknown_field", f"Known are {', '.join(sorted(known))}.") for n in unknown]
         raise Invalid(f"Unknown query parameter {unknown[0]!r}.", code="unknown_field", faults=faults)
     limit = _limit(request.query_params.get("limit"))
-    shown = orjson.dumps(
-        {k: v for k, v in filters.items() if v is not None}, default=str, option=orjson.OPT_SORT_KEYS
-    )
+    shown = orjson.dumps({k: v for k, v in filters.items() if v is not None}, default=str, option=orjson.OPT_SORT_KEYS)
     binding = f"{user_id}:{request.url.path}:{shown.decode()}"
     cursor = request.query_params.get("cursor")
     return PageRequest(limit, cursors.read(cursor, binding) if cursor is not None else None, binding)

@@ -46,9 +46,7 @@ def _tags(request: Request, name: str) -> list[tuple[bool, str]] | None:
 
 def invalid_header(name: str, detail: str) -> Malformed:
     """Return the error of a header that cannot be read."""
-    return Malformed(
-        detail, code="invalid_header", faults=[Fault(f"/header/{name.lower()}", "invalid_header", detail)]
-    )
+    return Malformed(detail, code="invalid_header", faults=[Fault(f"/header/{name.lower()}", "invalid_header", detail)])
 
 
 def if_match(request: Request, *, required: bool = False) -> IfMatch | None:

@@ -190,9 +190,7 @@ def _described(code: str) -> dict[str, Any]:
 
 async def _pages() -> Response:
     """List every problem code with what it means and what to do."""
-    return Response(
-        orjson.dumps({"data": [_described(code) for code in CATALOGUE]}), media_type="application/json"
-    )
+    return Response(orjson.dumps({"data": [_described(code) for code in CATALOGUE]}), media_type="application/json")
 
 
 async def _page(request: Request, code: str) -> Response:
@@ -202,9 +200,7 @@ async def _page(request: Request, code: str) -> Response:
     if "text/html" not in request.headers.get("accept", ""):
         return Response(orjson.dumps(_described(code)), media_type="application/json")
     kind = CATALOGUE[code]
-    again = (
-        "The same request may succeed later." if kind.retryable else "Repeating the same request will not help."
-    )
+    again = "The same request may succeed later." if kind.retryable else "Repeating the same request will not help."
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{code}</title>'
         f"<h1>{kind.title}</h1><p><code>{code}</code></p><p>{kind.hint}</p><p>{again}</p></html>"

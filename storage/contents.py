@@ -59,9 +59,7 @@ class Objects(Protocol):
 class S3Objects:
     """Objects in one bucket of an S3 server. The client is made at first use; the bucket as well, if absent."""
 
-    def __init__(
-        self, bucket: str, *, endpoint: str | None, access_key: str | None, secret_key: str | None
-    ) -> None:
+    def __init__(self, bucket: str, *, endpoint: str | None, access_key: str | None, secret_key: str | None) -> None:
         self._bucket = bucket
         self._endpoint = endpoint
         self._session = aioboto3.Session(
