@@ -89,6 +89,8 @@ def is_coarse(instance_id: InstanceId) -> bool:
 class World(People):
     """One user's people, relay, workflows and workers around one schedule."""
 
+    window = WINDOW
+
     def __init__(self, random: Random, schedule: Schedule | None = None, *, disasters: bool = False) -> None:
         super().__init__(random, schedule)
         self.disasters = disasters
@@ -133,10 +135,10 @@ class World(People):
         flow.inbox = False
         while flow.lost:
             self.do("lose", run_id=flow.lost.pop())
-        fresh = [RunId(self.uuid()) for _ in range(WINDOW)]
+        fresh = [RunId(self.uuid()) for _ in range(self.window)]
         known = set(self.schedule.runs)
         claim: Claim = self.do(
-            "claim", cascade_id=flow.cascade_id, run_ids=fresh, now=self.now, window=WINDOW
+            "claim", cascade_id=flow.cascade_id, run_ids=fresh, now=self.now, window=self.window
         )  # fmt: skip
         for run_id in sorted(set(self.schedule.runs) - known):
             check_started(self.schedule, self.schedule.runs[run_id], self.expected)

@@ -1,0 +1,358 @@
+"""One scenario of the model of cascades (``tests/domain/cascade_world.py``), played on PostgreSQL.
+
+``Player`` translates each recorded move into the function or the facts that stand for it; ``observed`` reads the rows
+afterwards, ``expected`` the model's, in one shape. Content hashes of the model are stored as they are. Ids agree by
+themselves, because both sides derive them from instance, anchor and slot; runs are named by derivation and attempt,
+since claim makes their ids. The clock is the scenario's: ``now()`` of the functions is found in a schema of the test's.
+
+What is not compared, because it differs on purpose:
+
+- ``want_digest``, ``used_digest`` (other texts), ``seq`` (SQL rings more often, which costs one look), labels, levels;
+- ``close_cascade``: SQL closes at the end of claim. What the model would answer there is compared with claim's answer;
+- how a closed cascade ended, beyond partial or not: in SQL the first end stays (a later one that takes over what failed
+  does not make it complete), and a former owner is superseded only while it is open;
+- ``retired`` of the model for a derivation without any input to read (its producers made nothing): in SQL it is settled
+  without a hold, and wakes by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from domain.cascades import Schedule
+from domain.derivations import Anchor, Cascade, Instance, Run
+from domain.ids import CascadeId, RunId, new_id
+from domain.runs import Hold
+from tests.domain.cascade_people import Step
+
+CLOCK = """
+create schema oracle;
+create function oracle.now() returns timestamptz language sql stable as
+  $$ select '2026-01-01 00:00:00+00'::timestamptz + current_setting('oracle.seconds')::float8 * interval '1 second' $$;
+alter table cascades alter column created_at set default oracle.now();
+"""
+"""Makes a database of the test's own obey ``oracle.seconds``."""
+SESSION = "set search_path = oracle, pg_catalog, public; set oracle.seconds = '0'"
+DEPTH_MAX, NODES_MAX, SNAPSHOT_EVERY = 64, 20_000, 20
+WINDOW = 200
+"""Wide enough that claim leaves nothing over: SQL claims in the order of level and id, the model of id."""
+
+_OBSERVED = """
+select jsonb_build_object(
+  'blobs', (select jsonb_object_agg(b.id, jsonb_build_object('version', version, 'planned', planned_version,
+      'hash', cutoff_hash, 'deleted', deleted_at is not null)) from blobs b where user_id = $1),
+  'derivations', (select jsonb_object_agg(d.id, jsonb_build_object('unsettled', d.unsettled, 'hold', d.hold,
+      'run', case when d.run_id is not null then (select r.attempt from runs r where r.user_id = $1 and r.id = d.run_id)
+        end, 'attempt', d.attempt, 'owner', case when d.unsettled then d.owner_cascade_id end,
+      'pending', d.pending_inputs, 'force', d.force,
+      'due', extract(epoch from d.run_after - '2026-01-01 00:00:00+00'::timestamptz)::float8,
+      'dirty', extract(epoch from d.dirty_since - '2026-01-01 00:00:00+00'::timestamptz)::float8,
+      'unchanged', w.digest is not distinct from d.used_digest,
+      'inputs', (select jsonb_agg(jsonb_build_array(i.blob_id, i.tracks, i.used_hash) order by i.position, i.blob_id)
+        from derivation_inputs i where i.user_id = $1 and i.derivation_id = d.id),
+      'outputs', (select jsonb_object_agg(o.slot, jsonb_build_array(o.blob_id, o.machine_hash))
+        from derivation_outputs o where o.user_id = $1 and o.derivation_id = d.id)))
+    from derivations d
+    join studio_want($1, (select array_agg(id) from derivations where user_id = $1)) w on w.id = d.id
+    where d.user_id = $1),
+  'runs', (select jsonb_object_agg(derivation_id || '/' || attempt, jsonb_build_object('status', status,
+      'cascade', cascade_id, 'inputs', (
+        select coalesce(jsonb_agg(jsonb_build_array(x->>'blob_id', x->'version', x->>'hash')), '[]')
+        from jsonb_array_elements(inputs) x))) from runs where user_id = $1),
+  'cascades', (select jsonb_object_agg(id, jsonb_build_object('planned', planned_at is not null, 'seq', seq,
+      'status', status)) from cascades where user_id = $1),
+  'members', (select jsonb_object_agg(bucket_id || '/' || blob_id, jsonb_build_array(position, inherited_from is null))
+    from bucket_blobs where user_id = $1))
+"""
+
+_SETTLE_TYPES = (
+    "uuid", "text", "int", "text", "text", "text", "text", "text", "text", "text", "bigint", "bytea", "text",
+    "text", "text", "text", "text", "bigint", "bytea", "text", "text", "text",
+)  # fmt: skip
+_SETTLE = (  # the types are this module's own
+    "select * from settle_runs($1, $2, '{}'::jsonb, null, "  # noqa: S608
+    + ", ".join(f"${number + 3}::{kind}[]" for number, kind in enumerate(_SETTLE_TYPES))
+    + f", {SNAPSHOT_EVERY})"
+)
+
+
+class Player:
+    """Executes the moves of one user's scenario; the connection is a superuser's, in ``SESSION``."""
+
+    def __init__(self, connection: Any, user_id: UUID) -> None:
+        self.connection = connection
+        self.user = user_id
+        self.instances: dict[UUID, Instance] = {}
+        self.runs: dict[UUID, UUID] = {}
+        """From the model's run ids to those that claim made."""
+        self.seconds = 0.0
+
+    async def play(self, step: Step) -> Any:
+        """Execute one move; returns what SQL answers, in words of the model where both have one."""
+        args = step.fresh()
+        if args.get("now", self.seconds) != self.seconds:
+            self.seconds = args["now"]
+            await self.connection.execute("select set_config('oracle.seconds', $1, false)", str(self.seconds))
+        async with self.connection.transaction():
+            await self.connection.execute("select studio_enter($1)", self.user)
+            return await getattr(self, f"_{step.move}")(**args)
+
+    # --- people ---------------------------------------------------------------------------------------------------
+
+    async def _register(self, instance: Instance) -> None:
+        self.instances[instance.id] = instance
+        joins = instance.anchor == Anchor.BUCKET
+        schemas = sorted(instance.input_schemas)
+        outputs = [
+            {"slot": slot, "schema_id": schema, "content_type": "application/json"} for slot, schema in instance.outputs
+        ]
+        events = ["onCreate", "onEdit"] if instance.tracks else ["onCreate"]
+        await self.connection.execute(
+            "insert into providers (id, owner_id, slug, name, spec, workflow_id, definition_digest, input_schemas,"
+            " content_types, events, origin, anchor, collect_bucket_type, collect_schema, outputs, execution, supersede,"
+            " on_delete, debounce_ms, debounce_max_ms) values ($1, $2, $3, $3, '{}', $3, $4, $5, '{}', $6, 'any', $7,"
+            " $8, $9, $10, $11, $12, $13, $14, $14)",
+            instance.id, self.user, f"p-{instance.id}", instance.definition_digest, [] if joins else schemas, events,
+            instance.anchor.value, "book" if joins else None, schemas[0] if joins else None, outputs,
+            instance.execution.value, instance.supersede.value, instance.on_delete.value,
+            int(instance.debounce_seconds * 1000),
+        )  # fmt: skip
+        await self.connection.execute(
+            "insert into instances (user_id, id, provider_id, active, settings_digest) values ($1, $2, $2, false, $3)",
+            self.user, instance.id, instance.settings_digest,
+        )  # fmt: skip
+
+    async def _activate(self, instance_id: UUID, cascade_id: UUID) -> str:
+        return await self._switch(instance_id, cascade_id, active=True)
+
+    async def _deactivate(self, instance_id: UUID, cascade_id: UUID) -> str:
+        return await self._switch(instance_id, cascade_id, active=False)
+
+    async def _switch(self, instance_id: UUID, cascade_id: UUID, *, active: bool) -> str:
+        await self.connection.execute("update instances set active = $2 where id = $1", instance_id, active)
+        return await self._cause("provider", None, cascade_id, instance_id)
+
+    async def _redefine(
+        self, instance_id: UUID, definition_digest: str, settings_digest: str, cascade_id: UUID
+    ) -> str:
+        await self.connection.execute(
+            "update providers set definition_digest = $2 where id = $1", instance_id, definition_digest
+        )
+        await self.connection.execute(
+            "update instances set settings_digest = $2 where id = $1", instance_id, settings_digest
+        )
+        return await self._cause("provider", None, cascade_id, instance_id)
+
+    async def _reprocess(self, derivation_id: UUID, cascade_id: UUID) -> str:
+        row = await self.connection.fetchrow(
+            "select instance_id, anchor_id from derivations where user_id = $1 and id = $2", self.user, derivation_id
+        )
+        return await self._cause("process", row["anchor_id"], cascade_id, row["instance_id"])
+
+    async def _cause(self, cause: str, target: UUID | None, cascade_id: UUID, instance_id: UUID | None = None) -> str:
+        """What ``storage/causes.py`` does, without joining an unplanned one: the model counts each."""
+        await self.connection.execute(
+            "insert into cascades (user_id, id, cause, target_id, instance_id, actor) values ($1, $2, $3, $4, $5, 'user')",
+            self.user, cascade_id, cause, target, instance_id,
+        )  # fmt: skip
+        return str(cascade_id)
+
+    async def _create(
+        self, blob_id: UUID, schema_id: str, content: str, cascade_id: UUID, buckets: Mapping[UUID, int]
+    ) -> str:
+        for bucket in buckets:
+            await self._bucket(bucket)
+        row = await self.connection.fetchrow(
+            "select problem from create_blob($1, $2, $3, $4, 'application/json', $5, $6, $6, $6, 'meta', $7, $8, null, '',"
+            " '', '{}', 'user', null, $9, $10, null)",
+            self.user, blob_id, new_id(), cascade_id, schema_id, content, len(content), content.encode(),
+            list(buckets), list(buckets.values()),
+        )  # fmt: skip
+        assert row["problem"] is None, row
+        return str(cascade_id)
+
+    async def _edit(self, blob_id: UUID, content: str, cascade_id: UUID) -> str:
+        return await self._append(blob_id, "update", content, cascade_id)
+
+    async def _delete(self, blob_id: UUID, cascade_id: UUID) -> str:
+        return await self._append(blob_id, "delete", None, cascade_id)
+
+    async def _restore(self, blob_id: UUID, cascade_id: UUID) -> str:
+        return await self._append(blob_id, "restore", None, cascade_id)
+
+    async def _append(self, blob_id: UUID, operation: str, content: str | None, cascade_id: UUID) -> str:
+        blob = await self.connection.fetchrow(
+            "select version, cutoff_hash from blobs where user_id = $1 and id = $2", self.user, blob_id
+        )
+        content = blob["cutoff_hash"] if content is None else content
+        row = await self.connection.fetchrow(
+            "select status, cascade_id from append_delta($1, $2, $3, $4, $5, $6, '[]', '[]', $7, $7, $7, 'meta', $8, $9,"
+            f" null, '', '', '{{}}', 'user', {SNAPSHOT_EVERY}, null)",
+            self.user, blob_id, blob["version"], new_id(), cascade_id, operation, content, len(content),
+            content.encode(),
+        )  # fmt: skip
+        assert row["status"] == "applied", row
+        return str(row["cascade_id"])
+
+    async def _add_member(self, bucket_id: UUID, blob_id: UUID, position: int, cascade_id: UUID) -> str:
+        await self._bucket(bucket_id)
+        await self.connection.execute(
+            "insert into bucket_blobs (user_id, bucket_id, blob_id, position) values ($1, $2, $3, $4)"
+            " on conflict (user_id, bucket_id, blob_id) do update set position = excluded.position, inherited_from = null",
+            self.user, bucket_id, blob_id, position,
+        )  # fmt: skip
+        return await self._cause("bucket", bucket_id, cascade_id)
+
+    async def _remove_member(self, bucket_id: UUID, blob_id: UUID, cascade_id: UUID) -> str:
+        await self.connection.execute(
+            "delete from bucket_blobs where user_id = $1 and bucket_id = $2"
+            " and (blob_id = $3 and inherited_from is null or inherited_from = $3 and blob_id <> $3)",
+            self.user, bucket_id, blob_id,
+        )  # fmt: skip
+        return await self._cause("bucket", bucket_id, cascade_id)
+
+    async def _bucket(self, bucket_id: UUID) -> None:
+        await self.connection.execute(
+            "insert into buckets (user_id, id, name, type) values ($1, $2, 'B', 'book') on conflict do nothing",
+            self.user, bucket_id,
+        )  # fmt: skip
+
+    # --- the schedule ---------------------------------------------------------------------------------------------
+
+    async def _plan(self, cascade_id: UUID, now: float) -> Any:
+        del now
+        row = await self.connection.fetchrow(
+            "select planned, problem from plan_cascade($1, $2, $3, $4)", self.user, cascade_id, DEPTH_MAX, NODES_MAX
+        )
+        assert row["problem"] is None, row
+        return {"planned": row["planned"]}
+
+    async def _claim(self, cascade_id: UUID, run_ids: list[UUID], now: float, window: int) -> Any:
+        del run_ids, now
+        row = await self.connection.fetchrow(
+            "select * from claim_runs($1, $2, $3, interval '1 hour')", self.user, cascade_id, window
+        )
+        return {"runs": [run["run_id"] for run in row["runs"]], "closed": row["closed"], "status": row["status"]}
+
+    async def _settle(self, run_id: UUID, drafts: list[Any], now: float) -> Any:
+        del now
+        run = self.runs[run_id]
+        rows = await self.connection.fetch(
+            "select o.slot, o.machine_hash, b.cutoff_hash, b.version from runs r join derivation_outputs o"
+            " on o.user_id = r.user_id and o.derivation_id = r.derivation_id join blobs b on b.user_id = o.user_id"
+            " and b.id = o.blob_id where r.user_id = $1 and r.id = $2",
+            self.user, run,
+        )  # fmt: skip
+        slots = {row["slot"]: row for row in rows}
+        outputs = [_output(run, draft, slots[draft.slot]) for draft in drafts]
+        columns = [[row[number] for row in outputs] for number in range(len(_SETTLE_TYPES))]
+        [answer] = await self.connection.fetch(_SETTLE, self.user, [run], *columns)
+        return answer["status"]
+
+    async def _fail(self, run_id: UUID, code: str) -> str:
+        answer = await self.connection.fetchval(
+            "select fail_run($1, $2, $3, 'detail', '{}'::jsonb)", self.user, self.runs[run_id], code
+        )
+        return str(answer)
+
+    async def _lose(self, run_id: UUID) -> bool:
+        return bool(await self.connection.fetchval("select lose_run($1, $2)", self.user, self.runs[run_id]))
+
+    async def _sent(self, cascade_id: UUID, seq: int) -> None:
+        """Delivered: the model's ``seq`` counts other rings, so everything up to now is."""
+        del seq
+        await self.connection.execute(
+            "update cascades set sent_seq = seq where user_id = $1 and id = $2", self.user, cascade_id
+        )
+
+    async def _close_cascade(self, cascade_id: UUID, seen_seq: int) -> None:
+        """Claim has closed it already, or will: see the module's text."""
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    async def observed(self) -> dict[str, Any]:
+        found = await self.connection.fetchval(_OBSERVED, self.user)
+        return {name: rows or {} for name, rows in found.items()}
+
+
+def _output(run: UUID, draft: Any, row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """One draft as ``settle_runs`` takes it; ``none``, which does nothing, lets it look at the version all the same."""
+    made, merged = draft.machine_hash, draft.merged_hash
+    effect = "none" if made == row["machine_hash"] else "head" if merged == row["cutoff_hash"] else "change"
+    return (
+        run, draft.slot, draft.version, effect, "[]", "[]", merged, merged, merged, "meta", len(merged),
+        merged.encode(), None, "", "", "[]", made, len(made), made.encode(), None, row["machine_hash"], None,
+    )  # fmt: skip
+
+
+# --- the model in the same shape ----------------------------------------------------------------------------------
+
+
+def expected(model: Schedule) -> dict[str, Any]:
+    """The rows of the model as ``Player.observed`` gives those of PostgreSQL."""
+    return {
+        "blobs": {
+            str(b.id): {"version": b.version, "planned": b.planned_version, "hash": b.hash, "deleted": b.deleted}
+            for b in model.blobs.values()
+        },
+        "derivations": {str(found): _derivation(model, found) for found in model.derivations},
+        "runs": {run_name(run): _run(run) for run in model.runs.values()},
+        "members": {
+            f"{bucket}/{blob.id}": [member.position, member.inherited_from is None]
+            for blob in model.blobs.values() for bucket, member in blob.buckets.items()
+        },
+    }  # fmt: skip
+
+
+def run_name(run: Run) -> str:
+    return f"{run.derivation_id}/{run.attempt}"
+
+
+def _run(run: Run) -> dict[str, Any]:
+    inputs = [[str(pinned.blob_id), pinned.version, pinned.hash] for pinned in run.inputs]
+    return {"status": run.status.value, "cascade": str(run.cascade_id), "inputs": inputs}
+
+
+def _derivation(model: Schedule, found: Any) -> dict[str, Any]:
+    row = model.derivations[found]
+    hold = None if row.hold in (None, Hold.RETIRED) else row.hold.value
+    return {
+        "unsettled": row.unsettled, "hold": hold, "run": None if row.run_id is None else model.runs[row.run_id].attempt,
+        "attempt": row.attempt, "owner": str(row.owner_cascade_id) if row.unsettled else None,
+        "pending": row.pending_inputs, "force": row.force, "due": row.run_after, "dirty": row.dirty_since,
+        "unchanged": model.unchanged(row),
+        "inputs": [[str(i.blob_id), i.tracks, i.used_hash] for i in model.ordered_inputs(found)] or None,
+        "outputs": {slot: [str(o.blob_id), o.machine_hash] for slot, o in model.outputs[found].items()},
+    }  # fmt: skip
+
+
+def closes(model: Schedule, cascade: Cascade) -> tuple[bool, bool]:
+    """Whether the model lets a cascade end now, and whether it leaves something behind."""
+    return not model._moving(cascade.id), bool(model.owned(cascade.id))
+
+
+def differences(found: Any, wanted: Any, path: str = "") -> list[str]:
+    """Every leaf in which PostgreSQL differs from the model."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        names = sorted(set(found) | set(wanted))
+        return [
+            text for name in names
+            for text in differences(found.get(name, "missing"), wanted.get(name, "missing"), f"{path}/{name}")
+        ]  # fmt: skip
+    if isinstance(found, float | int) and isinstance(wanted, float) and abs(found - wanted) < 1e-3:
+        return []
+    return [] if found == wanted else [f"{path}: SQL {found}, model {wanted}"]
+
+
+def name_runs(player: Player, model: Schedule, run_ids: list[str], names: Mapping[str, UUID]) -> None:
+    """Note which run of PostgreSQL a run of the model is."""
+    for found in run_ids:
+        run = model.runs[RunId(UUID(found))]
+        if run_name(run) in names:
+            player.runs[run.id] = names[run_name(run)]
+
+
+def owner(found: str) -> CascadeId:
+    return CascadeId(UUID(found))
