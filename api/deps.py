@@ -5,8 +5,6 @@ To add a port: a field of ``Ports``, a line in ``open_ports``. Handlers take ``p
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
@@ -14,9 +12,10 @@ from uuid import UUID
 from fastapi import Depends, Request
 
 from api.pages import Cursors
-from domain.errors import StudioError, Unavailable
+from domain.errors import Unavailable
 from settings import Settings, required
 from storage.api_keys import ApiKeys
+from storage.bell import Bell
 from storage.blobs import Blobs
 from storage.buckets import Buckets
 from storage.cascade_views import CascadeViews
@@ -34,40 +33,6 @@ from storage.runs import Runs
 from storage.schema_lookup import SchemaLookup
 from storage.schemas import Schemas
 from storage.users import KeyHolders, Users
-
-BELL_SECONDS_MIN = 0.005
-"""Pause between two notifications of one process."""
-
-
-class Bell:
-    """Tells the relay that something was written: in the background, and once for many writes."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._rung = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def ring(self) -> None:
-        """Let the relay look soon; returns at once. A lost ring costs the relay one poll."""
-        self._rung.set()
-        if self._task is None:
-            self._task = asyncio.create_task(self._notify(), name="bell")
-
-    async def close(self) -> None:
-        """Stop; a ring that was not passed on is the relay's next poll."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _notify(self) -> None:
-        while True:
-            await self._rung.wait()
-            self._rung.clear()
-            with contextlib.suppress(StudioError):
-                await self._database.notify()
-            # NOTIFY takes a lock of the whole server at commit: a burst of writes shares one.
-            await asyncio.sleep(BELL_SECONDS_MIN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

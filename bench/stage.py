@@ -98,7 +98,6 @@ class Stage:
         await self.administer(
             "update cascades set sent_seq = seq, status = 'completed', ended_at = now()",
             "update events set published_at = now() where published_at is null",
-            "vacuum analyze",
         )
         self.stack.restart("worker")
 

@@ -33,6 +33,9 @@ do $$ begin
   execute format('grant studio_owner to %I', current_user);
   execute format('grant create, usage on schema public to studio_owner');
   grant usage on schema public to studio_app, studio_relay;
+  -- Plans are kept while tables grow: one made for a small table must not read all of a large one. Everything is keyed.
+  alter role studio_app set enable_seqscan = off;
+  alter role studio_app set jit = off;
 end $$;
 """
 

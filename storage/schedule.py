@@ -126,7 +126,8 @@ class PostgresSchedule:
                 return str(ended or "superseded")
             await connection.execute(
                 "insert into run_steps (user_id, run_id, step_id, position, type, status) "
-                "values ($1, $2, $3, $4, $5, 'running') on conflict do nothing",
+                "values ($1, $2, $3, $4, $5, 'running') on conflict (user_id, run_id, step_id) "
+                "do update set status = 'running', ended_at = null where run_steps.status = 'failed'",
                 user_id,
                 run_id,
                 step_id,
@@ -141,7 +142,7 @@ class PostgresSchedule:
         async with self._database.transaction(user_id) as connection:
             await _store(connection, user_id, placed)
             await connection.execute(
-                "update run_steps set status = 'done', output_hash = $4, usage = $5, ended_at = now() "
+                "update run_steps set status = 'done', output_hash = $4, usage = $5, error = null, ended_at = now() "
                 "where user_id = $1 and run_id = $2 and step_id = $3 and status <> 'done'",
                 user_id,
                 run_id,

@@ -1,0 +1,44 @@
+"""Tells the relay that something was committed: in the background, once for many writes.
+
+NOTIFY takes a lock of the whole server at commit, so it is never part of a write's own transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from domain.errors import StudioError
+from storage.database import Database
+
+BELL_SECONDS_MIN = 0.005
+"""Pause between two notifications of one process."""
+
+
+class Bell:
+    """Rings at once, then at most once in ``BELL_SECONDS_MIN``. A lost ring costs the relay one poll."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._rung = False
+        self._task: asyncio.Task[None] | None = None
+
+    def ring(self) -> None:
+        """Let the relay look soon; returns at once."""
+        self._rung = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._notify(), name="bell")
+
+    async def close(self) -> None:
+        """Stop; a ring that was not passed on is the relay's next poll."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _notify(self) -> None:
+        while self._rung:
+            self._rung = False
+            with contextlib.suppress(StudioError):
+                await self._database.notify()
+            await asyncio.sleep(BELL_SECONDS_MIN)
