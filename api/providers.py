@@ -21,7 +21,7 @@ from api.preconditions import if_match, moved_on, not_modified
 from api.schemas import shown as shown_schema
 from api.wire import cascade_link
 from domain.definitions import Definition
-from domain.errors import Forbidden, NotFound
+from domain.errors import Forbidden, Invalid, NotFound
 from domain.ids import SYSTEM_USER, UserId
 from domain.providers import EVENTS, parse_provider
 
@@ -79,6 +79,23 @@ async def register(request: Request, identity: Registrar, ports: Stores) -> Resp
         return answer(shown(stored), 200 if cascade is None else 201, headers)
 
     return await once(request, ports, identity.user_id, work)
+
+
+@router.post(
+    "/validate", operation_id="providers_validate",
+    openapi_extra=request_body(NewProvider, example=EXAMPLE, media=MEDIA),
+)  # fmt: skip
+async def validate(request: Request, identity: Reader, ports: Stores) -> Response:
+    """Check a provider without registering it: ``valid``, and every fault with its place."""
+    user_id = UserId(identity.user_id)
+    raw, _text = await read_registration(request)
+    schemas = await schemas_named(ports, user_id, raw)
+    try:
+        parse_provider(raw, workflows=await _workflows_named(ports, user_id, raw), schemas=schemas)
+    except Invalid as error:
+        errors = [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in error.faults]
+        return answer({"valid": False, "errors": errors})
+    return answer({"valid": True, "errors": []})
 
 
 @router.get("", operation_id="providers_list")

@@ -26,6 +26,7 @@ from cli.session import (
     fetch_page,
     given_json,
     given_text,
+    part,
     talk,
 )
 
@@ -147,7 +148,7 @@ def history(
     as_json: AsJson = None,
 ) -> None:
     """List what happened to a blob, oldest first: who, when, because of what."""
-    body = fetch_page(f"/blobs/{blob}/history", limit=limit, cursor=cursor, every=every)
+    body = fetch_page(f"/blobs/{part(blob)}/history", limit=limit, cursor=cursor, every=every)
     show(as_json, body, page("version operation applied_at by cascade_id delta_id", {"by": _by}))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.output import AsJson, details, page, print_json, say, show, wants_json
-from cli.session import LIMIT_DEFAULT, Cursor, Every, Limit, Yes, confirm, fetch_page, given_json, talk
+from cli.session import LIMIT_DEFAULT, Cursor, Every, Limit, Yes, confirm, fetch_page, given_json, part, talk
 
 app = typer.Typer(no_args_is_help=True, help="Buckets: books, collections, conversations.")
 
@@ -61,7 +61,7 @@ def blobs(
     bucket: BucketId, limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None, every: Every = False, as_json: AsJson = None
 ) -> None:
     """List the blobs of a bucket by position; outputs follow what they were made from."""
-    body = fetch_page(f"/buckets/{bucket}/blobs", limit=limit, cursor=cursor, every=every)
+    body = fetch_page(f"/buckets/{part(bucket)}/blobs", limit=limit, cursor=cursor, every=every)
     show(as_json, body, page("position blob_id version schema_id provider_id title"))
 
 

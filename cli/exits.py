@@ -21,4 +21,8 @@ _BY_STATUS = {401: AUTH, 403: AUTH, 404: NOT_FOUND, 410: NOT_FOUND, 409: CONFLIC
 
 def exit_status(problem: ApiProblem) -> int:
     """Return the exit status of a problem: what may succeed later is 7, whatever else it is."""
-    return RETRYABLE if problem.retryable else _BY_STATUS.get(problem.status, FAILURE)
+    if problem.retryable:
+        return RETRYABLE
+    if any(fault.get("pointer", "").startswith("/path/") for fault in problem.errors):
+        return NOT_FOUND  # what is no id at all names nothing either
+    return _BY_STATUS.get(problem.status, FAILURE)

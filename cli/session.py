@@ -56,6 +56,13 @@ def fetch_page(path: str, *, limit: int, cursor: str | None, every: bool, **filt
     return talk(work)
 
 
+def part(reference: str) -> str:
+    """Return an id as one part of a path."""
+    from sdk.transport import part as quoted  # noqa: PLC0415 - as above
+
+    return quoted(reference)
+
+
 def read_text(source: str) -> str:
     """Return the text of a file, or of stdin for ``-``. A usage error when it cannot be read."""
     try:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from sdk.answers import Answer
 from sdk.endpoints import find_endpoints
-from sdk.transport import Transport
+from sdk.transport import Transport, part
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -41,11 +41,11 @@ class Studio(Transport):
 
     async def get_blob(self, blob_id: str, *, version: int | None = None) -> Answer:
         """Read a blob as it is, or as it was."""
-        return await self.request("GET", f"/blobs/{blob_id}", params={"version": version})
+        return await self.request("GET", f"/blobs/{part(blob_id)}", params={"version": version})
 
     async def get_content(self, blob_id: str, *, version: int | None = None) -> bytes:
         """Read the bytes of a blob's content."""
-        return (await self.request("GET", f"/blobs/{blob_id}/content", params={"version": version})).content
+        return (await self.request("GET", f"/blobs/{part(blob_id)}/content", params={"version": version})).content
 
     async def put_content(
         self, blob_id: str, content: bytes | str, content_type: str, *, if_match: int | str, wait: float | None = None
@@ -53,7 +53,7 @@ class Studio(Transport):
         """Replace a blob's content."""
         return await self.request(
             "PUT",
-            f"/blobs/{blob_id}/content",
+            f"/blobs/{part(blob_id)}/content",
             content=content,
             content_type=content_type,
             if_match=if_match,
@@ -66,12 +66,12 @@ class Studio(Transport):
         """Change a blob: a list is a JSON Patch (RFC 6902), an object a merge patch (RFC 7396)."""
         media = JSON_PATCH if isinstance(patch, list) else MERGE_PATCH
         return await self.request(
-            "PATCH", f"/blobs/{blob_id}", json_body=patch, content_type=media, if_match=if_match, wait=wait
+            "PATCH", f"/blobs/{part(blob_id)}", json_body=patch, content_type=media, if_match=if_match, wait=wait
         )
 
     async def delete_blob(self, blob_id: str, *, if_match: int | str | None = None) -> Answer:
         """Delete a blob; every version stays readable."""
-        return await self.request("DELETE", f"/blobs/{blob_id}", if_match=if_match)
+        return await self.request("DELETE", f"/blobs/{part(blob_id)}", if_match=if_match)
 
     def blobs(self, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
         """List blobs, newest first; filters: ``schema_id, provider_id, tag, bucket_id``."""
@@ -79,15 +79,15 @@ class Studio(Transport):
 
     def history(self, blob_id: str, *, limit: int | None = None) -> AsyncIterator[Json]:
         """List what happened to a blob, oldest first."""
-        return self.pages(f"/blobs/{blob_id}/history", limit=limit)
+        return self.pages(f"/blobs/{part(blob_id)}/history", limit=limit)
 
     def deltas(self, blob_id: str, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
         """List a blob's deltas with their patches, oldest first."""
-        return self.pages(f"/blobs/{blob_id}/deltas", filters, limit=limit)
+        return self.pages(f"/blobs/{part(blob_id)}/deltas", filters, limit=limit)
 
     async def dag(self, blob_id: str, **caps: int | None) -> Answer:
         """Read the graph below a blob: nodes with their states, edges, levels; ``depth`` and ``nodes`` cap it."""
-        return await self.request("GET", f"/blobs/{blob_id}/dag", params=caps)
+        return await self.request("GET", f"/blobs/{part(blob_id)}/dag", params=caps)
 
     # -- buckets
 
@@ -97,7 +97,7 @@ class Studio(Transport):
 
     async def get_bucket(self, bucket_id: str) -> Answer:
         """Read a bucket."""
-        return await self.request("GET", f"/buckets/{bucket_id}")
+        return await self.request("GET", f"/buckets/{part(bucket_id)}")
 
     def buckets(self, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
         """List buckets in the order they were made; filters: ``type, parent_id``."""
@@ -105,16 +105,16 @@ class Studio(Transport):
 
     def bucket_blobs(self, bucket_id: str, *, limit: int | None = None) -> AsyncIterator[Json]:
         """List the members of a bucket by position."""
-        return self.pages(f"/buckets/{bucket_id}/blobs", limit=limit)
+        return self.pages(f"/buckets/{part(bucket_id)}/blobs", limit=limit)
 
     async def add_to_bucket(self, bucket_id: str, blob_id: str, *, position: int | None = None) -> Answer:
         """Let a blob be in a bucket, at a position or last."""
         body = {} if position is None else {"position": position}
-        return await self.request("PUT", f"/buckets/{bucket_id}/blobs/{blob_id}", json_body=body)
+        return await self.request("PUT", f"/buckets/{part(bucket_id)}/blobs/{part(blob_id)}", json_body=body)
 
     async def remove_from_bucket(self, bucket_id: str, blob_id: str) -> Answer:
         """Take a blob out of a bucket."""
-        return await self.request("DELETE", f"/buckets/{bucket_id}/blobs/{blob_id}")
+        return await self.request("DELETE", f"/buckets/{part(bucket_id)}/blobs/{part(blob_id)}")
 
     # -- workflows, providers, schemas: what is registered
 
@@ -128,7 +128,7 @@ class Studio(Transport):
 
     async def get_registered(self, noun: str, reference: str, **params: Any) -> Answer:
         """Read a workflow, provider or schema by its slug or id."""
-        return await self.request("GET", f"/{noun}/{reference}", params=params)
+        return await self.request("GET", f"/{noun}/{part(reference)}", params=params)
 
     def registered(self, noun: str, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
         """List workflows, providers or schemas: own and published."""
@@ -136,23 +136,25 @@ class Studio(Transport):
 
     async def validate_value(self, schema_id: str, value: Any) -> Answer:
         """Hold a value against a schema: ``valid`` and ``errors``."""
-        return await self.request("POST", f"/schemas/{schema_id}/validate", json_body={"data": value})
+        return await self.request("POST", f"/schemas/{part(schema_id)}/validate", json_body={"data": value})
 
     async def set_instance(self, provider_id: str, *, if_match: int | str = "*", **fields: Any) -> Answer:
         """Change your activation of a provider: ``active``, ``settings``."""
-        return await self.request("PUT", f"/providers/{provider_id}/instance", json_body=fields, if_match=if_match)
+        return await self.request(
+            "PUT", f"/providers/{part(provider_id)}/instance", json_body=fields, if_match=if_match
+        )
 
     async def process(self, provider_id: str, blob_id: str, *, wait: float | None = None) -> Answer:
         """Run a provider on a blob, whatever it reacts to by itself."""
         return await self.request(
-            "POST", f"/providers/{provider_id}/process", json_body={"blob_id": blob_id}, wait=wait
+            "POST", f"/providers/{part(provider_id)}/process", json_body={"blob_id": blob_id}, wait=wait
         )
 
     # -- what happened
 
     async def get_run(self, run_id: str) -> Answer:
         """Read a run with its steps."""
-        return await self.request("GET", f"/runs/{run_id}")
+        return await self.request("GET", f"/runs/{part(run_id)}")
 
     def runs(self, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
         """List runs, newest first; filters: ``blob_id, provider_id, status, cascade_id``."""
@@ -160,7 +162,7 @@ class Studio(Transport):
 
     async def get_cascade(self, cascade_id: str, *, wait: float | None = None) -> Answer:
         """Read a cascade with its runs and deltas."""
-        return await self.request("GET", f"/cascades/{cascade_id}", wait=wait)
+        return await self.request("GET", f"/cascades/{part(cascade_id)}", wait=wait)
 
     def cascades(self, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
         """List cascades, newest first; filters: ``status, blob_id``."""

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx2
 
@@ -29,6 +30,7 @@ class Transport:
 
     A write carries an ``Idempotency-Key``, so that it can be sent again when no answer came: a request is tried up
     to ``retries`` more times when nobody answers or the problem is retryable, after the pause that the server names.
+    Raises ApiProblem for an address that is none.
     """
 
     def __init__(
@@ -44,9 +46,12 @@ class Transport:
         self._retries = retries
         self._timeout = timeout
         headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
-        self._http = httpx2.AsyncClient(
-            base_url=self.api_url, headers=headers, timeout=timeout, transport=transport, trust_env=False
-        )
+        try:
+            self._http = httpx2.AsyncClient(
+                base_url=self.api_url, headers=headers, timeout=timeout, transport=transport, trust_env=False
+            )
+        except httpx2.InvalidURL as error:
+            raise unreachable(self.api_url, str(error)) from error
 
     async def __aenter__(self) -> Self:
         """Return itself."""
@@ -141,6 +146,11 @@ class Transport:
         except httpx2.TransportError as error:
             raise unreachable(self.api_url, str(error) or type(error).__name__) from error
         return _answer(response)
+
+
+def part(reference: str) -> str:
+    """Return an id or slug as one part of a path, whatever it contains."""
+    return quote(reference, safe="").replace(".", "%2E") if set(reference) == {"."} else quote(reference, safe="")
 
 
 def _answer(response: httpx2.Response) -> Answer:

@@ -58,6 +58,17 @@ async def test_a_workflow_with_faults_is_exit_1_and_names_them_all(studio: Studi
     assert (refused.status, len(refused.json["errors"])) == (1, len(ended.json["errors"]))
 
 
+async def test_a_provider_is_checked_against_what_is_registered_and_nothing_is_kept(studio: Studio) -> None:
+    known = (
+        PROVIDER.replace("shout-v1", "concept-v1").replace("wf-shout", "wf-summary").replace("blob-v1", "summary-v1")
+    )
+    bad = await studio("provider", "validate", "-", stdin=PROVIDER)
+    good = await studio("provider", "validate", "-", stdin=known)
+    assert (bad.status, {error["code"] for error in bad.json["errors"]}) == (1, {"unknown_schema", "unknown_workflow"})
+    assert (good.status, good.json) == (0, {"valid": True, "errors": []})
+    assert (await studio("provider", "get", "shouter")).status == 6
+
+
 async def test_a_good_workflow_validates_and_is_not_registered(studio: Studio) -> None:
     assert (await studio("workflow", "validate", "-", stdin=WORKFLOW)).json["valid"] is True
     assert (await studio("workflow", "get", "wf-shout")).status == 6

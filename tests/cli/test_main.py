@@ -22,6 +22,13 @@ async def test_an_unknown_blob_is_exit_6_with_a_problem_document_on_stdout(studi
     assert ended.json["request_id"]
 
 
+@pytest.mark.parametrize("name", ["BAD", "..", "../buckets", "a b/ü?"])
+async def test_what_is_no_id_names_nothing_either(studio: Studio, name: str) -> None:
+    for arguments in (("blob", "get"), ("blob", "history"), ("run", "get"), ("schema", "get"), ("cascade", "watch")):
+        ended = await studio(*arguments, name, "--json")
+        assert (ended.status, ended.json["status"] in {404, 422}) == (6, True), arguments
+
+
 async def test_people_read_the_problem_on_stderr_with_each_fault_and_the_hint(studio: Studio) -> None:
     ended = await studio("blob", "create", "--data", '{"title": 1}', "--schema", "concept-v1", "--no-json")
     assert ended.status == 1
@@ -41,8 +48,11 @@ async def test_a_wrong_or_missing_key_is_exit_4(studio: Studio, monkeypatch: pyt
     assert (missing.status, missing.json["code"]) == (4, "missing_credentials")
 
 
-async def test_nobody_answering_is_exit_7_because_later_may_do(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUDIO_API_URL", "http://127.0.0.1:9")
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense", "http://[::bad"])
+async def test_nobody_answering_is_exit_7_because_later_may_do(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("STUDIO_API_URL", url)
     ended = await studio("blob", "list")
     assert (ended.status, ended.json["code"], ended.json["retryable"]) == (7, "unavailable", True)
 
