@@ -120,10 +120,14 @@ begin
 end $$;
 
 -- No longer part of the schedule: inactive (its instance is off) or retired (its parent or output is deleted).
--- Its outputs stay as they are, and nothing waits for it.
+-- Its outputs stay as they are, and nothing waits for it. Who owned it may have waited for nothing else: rung.
 create or replace function studio_rest(p_user uuid, p_derivations uuid[], p_hold text) returns void
 language plpgsql as $$
+declare v_owners uuid[];
 begin
+  select array_agg(distinct owner_cascade_id) into v_owners from derivations
+    where user_id = p_user and id = any(p_derivations) and unsettled;
+  if v_owners is not null then perform studio_ring(p_user, v_owners); end if;
   perform studio_drop_runs(p_user, p_derivations);
   update derivations set hold = p_hold, hold_detail = null where user_id = p_user and id = any(p_derivations);
   perform studio_close(p_user, p_derivations);
