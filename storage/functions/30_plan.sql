@@ -321,7 +321,9 @@ declare v_provider providers; v_settings text;
 begin
   derivation := studio_derivation_id(p_instance, p_blob);
   select a.settings_digest into v_settings from studio_active_providers(p_user) a where a.instance_id = p_instance;
-  if not found or exists (select from studio_lineage(p_user, p_blob) l where l = p_instance) then return; end if;
+  -- Since the person asked, the provider may have been switched off and the blob deleted.
+  if not found or exists (select from studio_lineage(p_user, p_blob) l where l = p_instance)
+    or not exists (select from blobs where user_id = p_user and id = p_blob and deleted_at is null) then return; end if;
   select p.* into v_provider from providers p join studio_active_providers(p_user) a on a.provider_id = p.id
     where a.instance_id = p_instance;
   outputs := coalesce(
@@ -334,7 +336,10 @@ create or replace function studio_unsettle(p_user uuid, p_cascade uuid, p_direct
 language plpgsql as $$
 declare v_all uuid[] := studio_below(p_user, p_direct); v_former uuid[];
 begin
-  if v_all is null then return 0; end if;
+  if v_all is null then
+    perform studio_recount(p_user, p_direct);
+    return 0;
+  end if;
   perform studio_supersede(p_user, p_direct, p_cascade);
   select array_agg(distinct c.id) into v_former from derivations d
     join cascades c on c.user_id = d.user_id and c.id = d.owner_cascade_id
@@ -351,7 +356,8 @@ begin
     from providers p, cascades c
     where d.user_id = p_user and d.id = any(v_all) and p.id = d.provider_id
       and c.user_id = p_user and c.id = p_cascade;
-  perform studio_recount(p_user, v_all, p_cascade);
+  -- What is asleep is counted as well: it may wake at any time.
+  perform studio_recount(p_user, p_direct || v_all || studio_dependants(p_user, v_all), p_cascade);
   if v_former is not null then
     update cascades set superseded_by = p_cascade
       where user_id = p_user and id = any(v_former) and status in ('pending', 'running');

@@ -259,10 +259,12 @@ class Engine:
         await self.check()
         return found
 
-    async def ring(self) -> list[UUID]:
-        """What the relay does once: take every unsent doorbell."""
+    async def ring(self, *only: UUID) -> list[UUID]:
+        """What the relay does once: take every unsent doorbell, or those of ``only``."""
         rows = await self.rows(
-            "update cascades set sent_seq = seq where user_id = $1 and seq > sent_seq returning id, created_at"
+            "update cascades set sent_seq = seq where user_id = $1 and seq > sent_seq"
+            " and (cardinality($2::uuid[]) = 0 or id = any($2)) returning id, created_at",
+            list(only),
         )
         return [row["id"] for row in sorted(rows, key=lambda row: (row["created_at"], row["id"]))]
 

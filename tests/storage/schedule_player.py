@@ -87,13 +87,14 @@ class Player:
         self.instances: dict[UUID, Instance] = {}
         self.runs: dict[UUID, UUID] = {}
         """From the model's run ids to those that claim made."""
-        self.seconds = 0.0
+        self.seconds = -1.0
 
     async def play(self, step: Step) -> Any:
         """Execute one move; returns what SQL answers, in words of the model where both have one."""
         args = step.fresh()
-        if args.get("now", self.seconds) != self.seconds:
-            self.seconds = args["now"]
+        now = args.get("now", max(self.seconds, 0.0))
+        if now != self.seconds:
+            self.seconds = now
             await self.connection.execute("select set_config('oracle.seconds', $1, false)", str(self.seconds))
         async with self.connection.transaction():
             await self.connection.execute("select studio_enter($1)", self.user)
@@ -134,9 +135,7 @@ class Player:
         await self.connection.execute("update instances set active = $2 where id = $1", instance_id, active)
         return await self._cause("provider", None, cascade_id, instance_id)
 
-    async def _redefine(
-        self, instance_id: UUID, definition_digest: str, settings_digest: str, cascade_id: UUID
-    ) -> str:
+    async def _redefine(self, instance_id: UUID, definition_digest: str, settings_digest: str, cascade_id: UUID) -> str:
         await self.connection.execute(
             "update providers set definition_digest = $2 where id = $1", instance_id, definition_digest
         )

@@ -354,6 +354,29 @@ async def test_an_output_that_a_person_deleted_stays_away_when_the_source_comes_
     assert await holds(engine) == {"one": None}
 
 
+async def test_a_join_whose_output_was_deleted_and_one_switched_off_keep_count(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "mid-v1", execution="workflow", supersede="finish")
+    await engine.provider("asleep", "mid-v1", "out-v1", origin="any")
+    await engine.join("book", "mid-v1", "book-v1")
+    bucket = await engine.bucket()
+    blob = await engine.create("in-v1", "a", bucket_ids=[bucket])
+    await engine.rest()
+    await engine.switch("asleep", active=False)
+    await engine.delete(await engine.output("book"))
+    await engine.rest()
+    await engine.plan(await engine.edit(blob, "b"))
+    late = await engine.create("in-v1", "c", bucket_ids=[bucket])
+    await engine.plan_all()
+    await engine.ask("DELETE", f"/buckets/{bucket}/blobs/{late}")
+    await engine.plan_all()
+    assert (await holds(engine))["book"] == "retired"
+    await engine.switch("asleep", active=True)
+    await engine.restore(await engine.output("book"))
+    await engine.rest()
+    assert await joined(engine) == "b!"
+    assert sorted([await engine.text(found) for found in await engine.outputs("asleep")]) == ["b!!", "c!!"]
+
+
 async def test_what_was_switched_off_while_retired_stays_off_when_restored(engine: Engine) -> None:
     await engine.provider("one", "in-v1", "out-v1")
     blob = await engine.create("in-v1")
@@ -414,6 +437,16 @@ async def test_a_person_may_ask_for_what_does_not_match_and_for_what_has_not_cha
     await engine.edit(blob, "b")
     await engine.rest()
     assert await joined(engine, "one") == "b!"
+
+
+async def test_asking_for_what_was_deleted_meanwhile_asks_for_nothing(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "out-v1")
+    await engine.rest()
+    blob = await engine.create("in-v1")
+    await engine.ask("POST", "/providers/one/process", {"blob_id": str(blob)})
+    await engine.delete(blob)
+    await engine.rest()
+    assert await engine.rows("select from derivations where user_id = $1") == []
 
 
 async def test_asking_again_clears_a_failure(engine: Engine) -> None:
