@@ -55,19 +55,27 @@ def _staged(narrator: Narrator, folder: Path, *, svg: Path | None, as_json: bool
     narrator.say("PostgreSQL, Temporal, NATS, S3 and a small language model start, all of them real …")
     with Stage(folder, lambda event: _started(narrator, event)) as stage:
         narrator.say(f"All up after {narrator.seconds:.1f} s.")
-        story, evidence, claims = asyncio.run(_told(stage, narrator))
-        endpoints = dict(stage.endpoints)
-        _report(narrator, story, evidence, claims)
-        for name, address in _addresses(endpoints, story).items():
-            narrator.address(name, address)
-        if svg is not None:
-            narrator.save(svg, "make demo")
-        if as_json:
-            print_json(_json(narrator, claims, endpoints, story))
-        _linger(narrator.console)
-        narrator.aside("Stopping everything …")
+        try:
+            claims = _performed(stage, narrator, svg=svg, as_json=as_json)
+            _linger(narrator.console)
+        finally:
+            narrator.aside("Stopping everything …")
     narrator.aside(f"Its state is kept: STUDIO_STATE_DIR={_near(folder)} studio dev")
     return OK if all(claim.holds for claim in claims) else FAILURE
+
+
+def _performed(stage: Stage, narrator: Narrator, *, svg: Path | None, as_json: bool) -> list[Claim]:
+    """Tell the story, hold its claims against the database, show what there is to see."""
+    story, evidence, claims = asyncio.run(_told(stage, narrator))
+    endpoints = stage.endpoints
+    _report(narrator, story, evidence, claims)
+    for name, address in _addresses(endpoints, story).items():
+        narrator.address(name, address)
+    if svg is not None:
+        narrator.save(svg, "make demo")
+    if as_json:
+        print_json(_json(narrator, claims, endpoints, story))
+    return claims
 
 
 async def _told(stage: Stage, narrator: Narrator) -> tuple[Story, Evidence, list[Claim]]:

@@ -73,6 +73,7 @@ async def _catalogue(ask: Gathering) -> None:
     await ask("workflows_list", "GET /workflows?limit=1")
     await ask("workflows_get", "GET /workflows/wf-shout")
     await ask("providers_register", "POST /providers", {"id": "shout", "workflow_id": "wf-shout"})
+    await ask("providers_validate", "POST /providers/validate", {"id": "shout", "workflow_id": "wf-nowhere"})
     await ask("providers_list", "GET /providers?limit=1")
     await ask("providers_get", "GET /providers/text-expansion")
     await ask("providers_get_instance", "GET /providers/summarizer/instance")
