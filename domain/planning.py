@@ -51,8 +51,7 @@ class Planning(Discovery):
         if cascade.cause == Cause.PROVIDER:
             return self._instance_moved(self.instances[InstanceId(root)])
         derivation = self.derivations[DerivationId(root)]
-        if derivation.hold != Hold.INACTIVE:
-            self.drop_run(derivation)
+        if derivation.hold != Hold.INACTIVE:  # a run that is left to finish is an answer as well
             derivation.force, derivation.hold, derivation.hold_code = True, None, None
         return {derivation.id}
 
