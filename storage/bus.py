@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import nats
 import orjson
 import structlog
 from nats.aio.client import Client
@@ -28,36 +27,51 @@ log = structlog.get_logger("bus")
 
 
 class Bus:
-    """One connection to NATS; it reconnects by itself, and publishing fails meanwhile."""
+    """One connection to NATS; it connects and reconnects by itself, and publishing fails meanwhile."""
 
     def __init__(self, client: Client, topics: Mapping[str, str]) -> None:
         self._client = client
         self._jetstream: JetStreamContext = client.jetstream(timeout=PUBLISH_TIMEOUT_SECONDS)
         self._topics = topics
         self._ready = False
+        self._connecting: asyncio.Task[None] | None = None
 
     @classmethod
     async def connect(cls, url: str, *, topics: Mapping[str, str]) -> Bus:
-        """Connect; ``topics`` maps event types to the subject prefixes of the configuration."""
-        client = await nats.connect(
-            url,
-            name="memmie-studio-relay",
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.5,
-            allow_reconnect=True,
-            error_cb=_log_error,
+        """Begin to connect; NATS may be away, nobody has to wait for it.
+
+        ``topics`` maps event types to the subject prefixes of the configuration.
+        """
+        client = Client()
+        bus = cls(client, topics)
+        bus._connecting = asyncio.create_task(
+            client.connect(
+                url,
+                name="memmie-studio-relay",
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=1,
+                allow_reconnect=True,
+                error_cb=_log_error,
+            )
         )
-        return cls(client, topics)
+        return bus
 
     async def close(self) -> None:
         """Close the connection."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
         await self._client.close()
 
     async def publish(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Publish rows of ``events`` as CloudEvents; the event's id makes a repeated publication harmless.
 
         Rows of one user keep their order: acknowledgements are awaited in windows, publications are sent in order.
+        Raises Unavailable.
         """
+        if not self._client.is_connected:
+            self._ready = False
+            raise Unavailable("NATS does not answer.")
         try:
             await self._ensure_stream()
             for start in range(0, len(rows), IN_FLIGHT_MAX):

@@ -21,7 +21,31 @@ from domain.errors import Unavailable
 from storage.database import Database
 
 STARTS_AT_ONCE = 16
+USERS_AT_ONCE = 16
 _LEADER_LOCK = 7264601  # migrations take neighbouring numbers
+
+_NOBODY = UUID(int=0)
+
+# The next users with something unpublished, found by hopping through the index, and of each the oldest.
+_UNPUBLISHED = """
+with recursive waiting (user_id) as (
+  (select user_id from events where published_at is null and user_id > $1 order by user_id limit 1)
+  union all
+  select n.user_id from waiting w cross join lateral (
+    select user_id from events where published_at is null and user_id > w.user_id order by user_id limit 1) n
+)
+select e.user_id, e.seq, e.id, e.type, e.subject, e.key, e.data, e.time
+from (select user_id from waiting limit $2) w cross join lateral (
+  select * from events x where x.user_id = w.user_id and x.published_at is null order by x.seq limit $3) e
+order by row_number() over (partition by e.user_id order by e.seq), e.user_id limit $3
+"""
+_MARK = """
+update cascades c set sent_seq = greatest(c.sent_seq, x.seq) from (
+  select c.user_id, c.id, u.seq from cascades c
+  join unnest($1::uuid[], $2::uuid[], $3::bigint[]) u(user_id, id, seq) on u.user_id = c.user_id and u.id = c.id
+  for update of c {}) x
+where c.user_id = x.user_id and c.id = x.id returning c.id
+"""
 
 log = structlog.get_logger("relay")
 
@@ -78,6 +102,7 @@ class Relay:
         self._poll_seconds = poll.total_seconds()
         self._failpoint = failpoint
         self._bells = (asyncio.Event(), asyncio.Event())
+        self._last_user = _NOBODY
 
     async def run(self) -> None:
         """Lead whenever it can, until cancelled; a lost database connection means waiting to lead again."""
@@ -87,19 +112,22 @@ class Relay:
                     await self._lead(connection)
             except (Unavailable, asyncpg.PostgresError) as error:
                 log.warning("relay.lost_database", error=str(error))
+            except Exception:  # a relay that has gone would stop everybody's work in silence
+                log.exception("relay.failed")
             await asyncio.sleep(self._poll_seconds)
 
     async def _lead(self, connection: Any) -> None:
         """Relay for as long as this connection holds the leader's lock: it is the session's, so it dies with us."""
         if not await connection.fetchval("select pg_try_advisory_lock($1)", _LEADER_LOCK):
             return
-        await connection.add_listener("studio_doorbell", self._wake)
-        tasks = [
-            asyncio.create_task(self._repeat(self._bells[0], self.ring_doorbells)),
-            asyncio.create_task(self._repeat(self._bells[1], self.publish_events)),
-            asyncio.create_task(self._stay(connection)),
-        ]
+        tasks: list[asyncio.Task[None]] = []
         try:
+            await connection.add_listener("studio_doorbell", self._wake)
+            tasks += [
+                asyncio.create_task(self._repeat(self._bells[0], self.ring_doorbells)),
+                asyncio.create_task(self._repeat(self._bells[1], self.publish_events)),
+                asyncio.create_task(self._stay(connection)),
+            ]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
@@ -136,18 +164,18 @@ class Relay:
                         await bell.wait()
 
     async def publish_events(self) -> bool:
-        """Publish what is unpublished, in each user's order; whether there may be more."""
+        """Publish what is unpublished, in each user's order; whether there may be more.
+
+        Of each user the oldest first, and users in turn: nobody waits until a busy one is done.
+        """
         async with self._database.connection() as connection:
-            rows = await connection.fetch(
-                "select user_id, seq, id, type, subject, key, data, time from events "
-                "where published_at is null order by time, user_id, seq limit $1",
-                self._batch,
-            )
+            rows = await connection.fetch(_UNPUBLISHED, self._last_user, USERS_AT_ONCE, self._batch)
         if not rows:
-            return False
-        ordered = sorted(rows, key=lambda row: (row["user_id"], row["seq"]))
+            started_over, self._last_user = self._last_user == _NOBODY, _NOBODY
+            return not started_over
+        self._last_user = max(row["user_id"] for row in rows)
         self._failpoint("relay.after_commit_before_publish")
-        await self._publisher.publish(ordered)
+        await self._publisher.publish(rows)
         self._failpoint("relay.after_publish_before_mark")
         async with self._database.connection() as connection:
             await connection.execute(
@@ -156,10 +184,13 @@ class Relay:
                 [row["user_id"] for row in rows],
                 [row["seq"] for row in rows],
             )
-        return len(rows) == self._batch
+        return True
 
     async def ring_doorbells(self) -> bool:
-        """Start or wake every cascade with an unsent doorbell; whether there may be more."""
+        """Start or wake every cascade with an unsent doorbell; whether there may be more.
+
+        Raises Unavailable if some could not be rung; the others are marked all the same.
+        """
         async with self._database.connection() as connection:
             rows = await connection.fetch(
                 "select user_id, id, seq from cascades where seq > sent_seq order by rung_at limit $1",
@@ -169,23 +200,26 @@ class Relay:
             return False
         self._failpoint("relay.after_commit_before_start")
         gate = asyncio.Semaphore(STARTS_AT_ONCE)
-        sent = await asyncio.gather(*(self._ring(gate, row) for row in rows))
+        answers = await asyncio.gather(*(self._ring(gate, row) for row in rows), return_exceptions=True)
         self._failpoint("relay.after_start_before_mark")
-        # No lock was held meanwhile: a doorbell rung again in between stays unsent.
-        async with self._database.connection() as connection:
-            await connection.execute(
-                "update cascades c set sent_seq = greatest(c.sent_seq, x.seq) "
-                # Rows are locked in the order that studio_ring takes, else the two could wait for each other.
-                "from (select c.user_id, c.id, u.seq from cascades c join unnest($1::uuid[], $2::uuid[], $3::bigint[]) "
-                "  u(user_id, id, seq) on u.user_id = c.user_id and u.id = c.id order by c.id for update of c) x "
-                "where c.user_id = x.user_id and c.id = x.id",
-                [row["user_id"] for row in sent],
-                [row["id"] for row in sent],
-                [row["seq"] for row in sent],
-            )
+        await self._mark([row for row, answer in zip(rows, answers, strict=True) if answer is None])
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
         return True
 
-    async def _ring(self, gate: asyncio.Semaphore, row: Any) -> Any:
+    async def _mark(self, rows: Sequence[Any]) -> None:
+        """Mark doorbells as sent, up to what was read: one that was rung again in between stays unsent.
+
+        Moves of the schedule lock cascades in an order of their own, so we wait for none while we hold another.
+        """
+        async with self._database.connection() as connection:
+            columns = [[row[name] for row in rows] for name in ("user_id", "id", "seq")]
+            marked = {row["id"] for row in await connection.fetch(_MARK.format("skip locked"), *columns)}
+            for row in rows:
+                if row["id"] not in marked:
+                    await connection.execute(_MARK.format(""), [row["user_id"]], [row["id"]], [row["seq"]])
+
+    async def _ring(self, gate: asyncio.Semaphore, row: Any) -> None:
         async with gate:
             await self._starter.ring(Doorbell(user_id=row["user_id"], cascade_id=row["id"], seq=row["seq"]))
-        return row

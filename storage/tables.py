@@ -382,7 +382,7 @@ events = Table(
     _time("time"), _maybe_time("published_at"),
     PrimaryKeyConstraint("user_id", "seq"),
     UniqueConstraint("id"),
-    Index("events_unpublished_idx", "time", postgresql_where=text("published_at is null")),
+    Index("events_unpublished_idx", "user_id", "seq", postgresql_where=text("published_at is null")),
 )
 
 USER_TABLES = (

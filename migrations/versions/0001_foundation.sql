@@ -191,7 +191,7 @@ CREATE TABLE events (
   CONSTRAINT events_id_key UNIQUE (id)
 );
 
-CREATE INDEX events_unpublished_idx ON events (time) WHERE published_at is null;
+CREATE INDEX events_unpublished_idx ON events (user_id, seq) WHERE published_at is null;
 
 CREATE TABLE idempotency_keys (
   user_id UUID NOT NULL,

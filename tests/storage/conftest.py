@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
+from devstack.stack import Stack
 from storage.contents import Contents
 from storage.database import Database
 from tests.conftest import Person, client_of
@@ -21,3 +24,16 @@ async def engine(
     async with client_of(app, user.headers) as http:
         schedule = schedule_of(database, contents)
         yield Engine(http, user, schedule, database, contents, admin, database_urls["DATABASE_ADMIN_URL"])
+
+
+@pytest.fixture(scope="session")
+def outside() -> Mapping[str, str]:
+    """The environment without anything that would replace a server of the stack."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("STUDIO_", "DATABASE_", "NATS_"))}
+
+
+@pytest.fixture(scope="session")
+def nats_urls(tmp_path_factory: pytest.TempPathFactory, outside: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """NATS, started once for this process."""
+    with Stack(tmp_path_factory.mktemp("nats"), services=("nats",), environ=outside) as running:
+        yield dict(running.endpoints)
