@@ -92,13 +92,16 @@ class Player:
     async def play(self, step: Step) -> Any:
         """Execute one move; returns what SQL answers, in words of the model where both have one."""
         args = step.fresh()
-        now = args.get("now", max(self.seconds, 0.0))
-        if now != self.seconds:
-            self.seconds = now
-            await self.connection.execute("select set_config('oracle.seconds', $1, false)", str(self.seconds))
+        await self.at(args.get("now", max(self.seconds, 0.0)))
         async with self.connection.transaction():
             await self.connection.execute("select studio_enter($1)", self.user)
             return await getattr(self, f"_{step.move}")(**args)
+
+    async def at(self, seconds: float) -> None:
+        """Set the clock."""
+        if seconds != self.seconds:
+            self.seconds = seconds
+            await self.connection.execute("select set_config('oracle.seconds', $1, false)", str(seconds))
 
     # --- people ---------------------------------------------------------------------------------------------------
 
@@ -233,7 +236,8 @@ class Player:
         row = await self.connection.fetchrow(
             "select * from claim_runs($1, $2, $3, interval '1 hour')", self.user, cascade_id, window
         )
-        return {"runs": [run["run_id"] for run in row["runs"]], "closed": row["closed"], "status": row["status"]}
+        return {"runs": [run["run_id"] for run in row["runs"]], "closed": row["closed"], "status": row["status"],
+                "timer": row["next_run_after"] is not None}  # fmt: skip
 
     async def _settle(self, run_id: UUID, drafts: list[Any], now: float) -> Any:
         del now

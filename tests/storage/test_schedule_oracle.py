@@ -5,6 +5,7 @@ Seeds are fixed; a failure names its seed and step. ``STUDIO_SOAK_EXAMPLES`` pla
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
@@ -34,10 +35,12 @@ from tests.storage.schedule_player import (
     name_runs,
     owner,
 )
+from tests.storage.schedule_world import SqlSchedule, SqlWorld
 
 SOAK_EXAMPLES = int(os.environ.get("STUDIO_SOAK_EXAMPLES", "0"))
 SOAK_SEED = int(os.environ.get("STUDIO_SOAK_SEED", "0"))
 EXAMPLES = 12
+SURVIVED = 10
 STEPS = 60
 FAILURES_MAX = 8
 """How many failing seeds a soak collects."""
@@ -171,4 +174,32 @@ async def test_soak(connection: Any) -> None:
             if len(failures) == FAILURES_MAX:
                 break
     print(f"{played} transactions in {SOAK_EXAMPLES} scenarios")  # noqa: T201 - the soak's result
+    assert not failures, "\n\n".join(failures)
+
+
+async def survive(connection: Any, seed: int, *, steps: int = STEPS) -> None:
+    """Play the model's world on PostgreSQL; what it says of itself is checked after every move."""
+    schedule = SqlSchedule(Player(connection, await new_user(connection)), asyncio.get_running_loop())
+    try:
+        await asyncio.to_thread(lambda: play(SqlWorld(Random(seed), schedule), steps=steps, rests=1))
+    except AssertionError as error:
+        raise AssertionError(f"seed {seed}: {error}") from error
+
+
+@pytest.mark.parametrize("seed", range(SURVIVED))
+async def test_postgresql_survives_what_the_model_survives(connection: Any, seed: int) -> None:
+    await survive(connection, seed)
+
+
+@pytest.mark.skipif(not SOAK_EXAMPLES, reason="a soak: set STUDIO_SOAK_EXAMPLES")
+@pytest.mark.timeout(0)
+async def test_survival_soak(connection: Any) -> None:
+    failures = []
+    for seed in range(SOAK_SEED, SOAK_SEED + SOAK_EXAMPLES):
+        try:
+            await survive(connection, seed)
+        except AssertionError as error:
+            failures.append(str(error)[:1500])
+            if len(failures) == FAILURES_MAX:
+                break
     assert not failures, "\n\n".join(failures)
