@@ -149,7 +149,7 @@ def history(
 ) -> None:
     """List what happened to a blob, oldest first: who, when, because of what."""
     body = fetch_page(f"/blobs/{part(blob)}/history", limit=limit, cursor=cursor, every=every)
-    show(as_json, body, page("version operation applied_at by cascade_id delta_id", {"by": _by}))
+    show(as_json, body, page("version operation applied_at cascade_id by", {"by": _by}))
 
 
 @app.command()

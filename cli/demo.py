@@ -47,7 +47,7 @@ def run(*, svg: Path | None = None, reset: bool = False, as_json: bool = False) 
     except (StageFailed, StoryFailed, DevstackError, ApiProblem, TimeoutError) as error:
         reason = str(error) or "The work did not end in time."
         narrator.say(Text(f"failed: {reason}", "bold red"))
-        narrator.say(f"Logs are in {_near(folder / 'logs')}.")
+        narrator.say(f"Logs are in {_near(folder / 'logs')}. With --reset it begins anew, without its earlier data.")
         return FAILURE
 
 

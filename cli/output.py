@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 WORDS_MAX = 60
 CELL_MAX = 200
+LINE_MAX = 120
+FLEXIBLE_MIN = 12
+"""Characters that any other column keeps on a narrow terminal."""
+GAP = 2
 PIPE_COLUMNS = 200
 """Width of a table that goes to no terminal."""
-WHOLE = re.compile(r"(^|[_ ])(id|at|status|state|provider|version|execution)$")
+WHOLE = re.compile(r"(^|[_ ])(id|at|status|state|provider|version|execution|step|type)$")
 """Columns that are never cut: what they show is pasted elsewhere, or says what matters."""
 
 
@@ -63,7 +67,7 @@ def show(as_json: bool | None, value: Any, render: Callable[[Any], RenderableTyp
     if wants_json(as_json):
         print_json(value)
     else:
-        out().print(render(value))
+        out().print(render(value), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -105,16 +109,21 @@ def short(text: object, characters: int = WORDS_MAX) -> str:
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> RenderableType:
-    """Return a plain table. Ids are never cut, so that they can be pasted into another command."""
+    """Return a plain table. Ids are never cut, so that they can be pasted: rather it is wider than the terminal."""
     from rich.table import Table  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    made = Table(box=None, pad_edge=False, header_style="dim")
     cells = [["" if cell is None else short(cell, CELL_MAX) for cell in row] for row in rows]
-    for index, name in enumerate(columns):
-        widest = max((len(row[index]) for row in cells), default=0)
-        whole = widest if WHOLE.search(name) else None
-        made.add_column(name.replace("_", " "), no_wrap=True, overflow="ellipsis", min_width=whole)
+    names = list(columns)
+    widest = [max((len(row[index]) for row in cells), default=0) for index in range(len(names))]
+    least = [
+        max(wide if WHOLE.search(name) else min(wide, FLEXIBLE_MIN), len(name))
+        for name, wide in zip(names, widest, strict=True)
+    ]
+    needed = sum(least) + GAP * (len(names) - 1)
+    made = Table(box=None, pad_edge=False, header_style="dim", width=needed if needed > out().width else None)
+    for name, width in zip(names, least, strict=True):
+        made.add_column(name.replace("_", " "), no_wrap=True, overflow="ellipsis", min_width=width)
     for row in cells:
         made.add_row(*map(Text, row))
     return made
@@ -148,19 +157,20 @@ def moment(value: Any) -> str:
 
 
 def details(names: str) -> Callable[[Any], RenderableType]:
-    """Return what draws the members ``names`` of one object, one a line."""
+    """Return what draws the members ``names`` of one object, one a line; the terminal wraps them, so they paste."""
+    wanted = names.split()
+    margin = max(map(len, wanted)) + GAP
 
     def draw(body: Any) -> RenderableType:
-        from rich.table import Table  # noqa: PLC0415 - as above
         from rich.text import Text  # noqa: PLC0415 - as above
 
-        made = Table(box=None, show_header=False, pad_edge=False)
-        made.add_column(style="dim", no_wrap=True)
-        made.add_column(overflow="fold")
-        for name in names.split():
+        lines = []
+        for name in wanted:
             if body.get(name) not in (None, "", [], {}):
-                made.add_row(name.replace("_", " "), Text(_shown(name, body[name])))
-        return made
+                first, *rest = _shown(name, body[name]).split("\n")
+                lines.append(Text.assemble((f"{name.replace('_', ' '):<{margin}}", "dim"), first))
+                lines += [Text(" " * margin + line) for line in rest]
+        return Text("\n").join(lines)
 
     return draw
 
@@ -172,7 +182,8 @@ def _shown(name: str, value: Any) -> str:
         return clean(value)
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return clean(", ".join(value))
-    return clean(json.dumps(value, ensure_ascii=False, indent=2 if isinstance(value, (dict, list)) else None))
+    line = json.dumps(value, ensure_ascii=False)
+    return clean(line if len(line) <= LINE_MAX else json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def show_problem(problem: ApiProblem) -> None:

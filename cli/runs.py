@@ -56,6 +56,12 @@ def _seconds(row: Any) -> str:
     return "" if row.get("duration_ms") is None else f"{row['duration_ms'] / 1000:.1f}"
 
 
+def _cost(usage: Any) -> str:
+    if not usage:
+        return ""
+    return f"{usage.get('model')}, {usage.get('total_tokens', 0)} tokens, {usage.get('duration_ms', 0)} ms"
+
+
 def _drawn(body: Any) -> RenderableType:
     from rich.console import Group  # noqa: PLC0415 - rich is for people
 
@@ -70,5 +76,5 @@ def _drawn(body: Any) -> RenderableType:
         "id status label provider_id cascade_id attempt execution reads made usage error started_at ended_at seconds"
         " temporal_ui"
     )(flat)
-    rows = [(step["step_id"], step["type"], step["status"], step["usage"] or "") for step in body["steps"]]
-    return Group(head, "", table(["step", "type", "status", "usage"], rows)) if rows else head
+    rows = [(step["step_id"], step["type"], step["status"], _cost(step["usage"])) for step in body["steps"]]
+    return Group(head, "", table(["step", "type", "status", "cost"], rows)) if rows else head

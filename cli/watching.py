@@ -164,11 +164,13 @@ def cascade_look(studio: Studio, cascade_id: str) -> Look:
 
 def blob_look(studio: Studio, blob_id: str) -> Look:
     """Return what looks at one blob with everything below it, and at the cascades that touch any of that."""
+    cascades: dict[str, None] = {}
 
     async def look() -> Sight:
         body = (await studio.dag(blob_id)).body
-        cascades = await asyncio.gather(*(studio.get_cascade(found["id"]) for found in body["cascades"]))
-        runs = [run for cascade in cascades for run in cascade["runs"]]
+        cascades.update((found["id"], None) for found in body["cascades"][:ROOTS_MAX])
+        answers = await asyncio.gather(*(studio.get_cascade(cascade) for cascade in cascades))
+        runs = [run for answer in answers for run in answer["runs"]]
         return Sight(Graph.of(body), seconds_of(runs), body["settled"])
 
     return look

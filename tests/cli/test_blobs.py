@@ -87,6 +87,7 @@ async def test_history_lists_every_version_with_its_cause(studio: Studio) -> Non
     assert [(row["version"], row["operation"]) for row in rows] == [(1, "create"), (2, "update")]
     drawn = (await studio("blob", "history", made["id"], "--no-json")).out
     assert rows[1]["cascade_id"] in drawn
+    assert "update" in drawn
 
 
 async def test_lists_filter_page_and_go_on(studio: Studio) -> None:
