@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx2
 import orjson
@@ -17,6 +19,10 @@ from domain.steps import ServiceCall
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
 CONNECT_SECONDS = 5.0
 QUOTED_CHARACTERS_MAX = 300
+QUOTED_BYTES_MAX = 16_384
+"""Of an answer that is quoted, what is searched for the token; longer ones end there."""
+RETRY_AFTER_SECONDS_MAX = 3600.0
+"""A service that wants to be left alone for longer is asked again after this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +31,15 @@ class Service:
 
     url: str
     token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came back, read up to the bound."""
+
+    status: int
+    headers: httpx2.Headers
+    content: bytes
 
 
 class HttpServices:
@@ -43,34 +58,54 @@ class HttpServices:
         service = self._services.get(call.service)
         if service is None:
             raise ProviderFailed(f"The service {call.service} is not declared.", code="egress_denied")
+        address = _address(service.url, call.endpoint)
         headers = {"content-type": "application/json", "idempotency-key": key}
         if service.token:
             headers["authorization"] = f"Bearer {service.token}"
         try:
-            answer = await self._client.post(
-                _address(service.url, call.endpoint),
-                content=orjson.dumps(call.body),
-                headers=headers,
-                timeout=httpx2.Timeout(patience.total_seconds(), connect=CONNECT_SECONDS),
-            )
-        except httpx2.HTTPError as error:
+            # httpx2 bounds each read; a service that drips is bounded here.
+            async with asyncio.timeout(patience.total_seconds()):
+                answer = await self._post(address, orjson.dumps(call.body), headers)
+        except (httpx2.HTTPError, TimeoutError) as error:
             raise Unavailable(
                 f"The service {call.service} does not answer ({type(error).__name__}).", code="service_unavailable"
             ) from error
-        return _read(call, answer)
+        except httpx2.InvalidURL as error:
+            raise ProviderFailed(_denied(call.endpoint), code="egress_denied") from error
+        return _read(call, answer, service.token)
+
+    async def _post(self, address: str, body: bytes, headers: Mapping[str, str]) -> _Answer:
+        """Send, and read no more than the bound and one chunk."""
+        timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)
+        async with self._client.stream("POST", address, content=body, headers=headers, timeout=timeout) as answer:
+            content = bytearray()
+            async for chunk in answer.aiter_bytes():
+                content += chunk
+                if len(content) > ANSWER_BYTES_MAX:
+                    break
+        return _Answer(answer.status_code, answer.headers, bytes(content))
 
 
 def _address(base: str, endpoint: str) -> str:
-    """The endpoint below the base; one that would leave it is denied."""
+    """The endpoint below the base; one that would leave it, however it is written, is denied."""
     parts = urlsplit(endpoint)
-    if parts.scheme or parts.netloc or not endpoint.startswith("/") or ".." in parts.path.split("/"):
-        raise ProviderFailed(f"{endpoint} is not an endpoint below its service.", code="egress_denied")
+    path = unquote(unquote(parts.path)).replace("\\", "/")
+    if parts.scheme or parts.netloc or not endpoint.startswith("/") or path.startswith("//") or ".." in path.split("/"):
+        raise ProviderFailed(_denied(endpoint), code="egress_denied")
     return base.rstrip("/") + endpoint
 
 
-def _read(call: ServiceCall, answer: httpx2.Response) -> Any:
-    if not answer.is_success:
-        raise _refusal(call, answer)
+def _denied(endpoint: str) -> str:
+    return f"{endpoint[:QUOTED_CHARACTERS_MAX]} is not an endpoint below its service."
+
+
+def _read(call: ServiceCall, answer: _Answer, token: str | None) -> Any:
+    name = f"{call.service}{call.endpoint}"
+    if answer.status == httpx2.codes.TOO_MANY_REQUESTS or answer.status >= 500:  # noqa: PLR2004
+        raise _again(name, answer)
+    if not 200 <= answer.status < 300:  # noqa: PLR2004
+        said = _quoted(answer.content, token)
+        raise ProviderFailed(f"{name} answered {answer.status}: {said}", code="service_rejected")
     if len(answer.content) > ANSWER_BYTES_MAX:
         raise ProviderFailed(f"{call.service} answered more than {ANSWER_BYTES_MAX} bytes.", code="service_rejected")
     try:
@@ -79,27 +114,25 @@ def _read(call: ServiceCall, answer: httpx2.Response) -> Any:
         raise ProviderFailed(f"{call.service} did not answer JSON.", code="service_rejected") from error
 
 
-def _refusal(call: ServiceCall, answer: httpx2.Response) -> StudioError:
-    """What an answer other than 2xx means.
-
-    Of its body only a problem's own words are repeated (RFC 9457): the rest could be the content that was sent, which
-    has no place in an error or a history.
-    """
-    problem = _problem(answer)
-    said = f": {problem['detail'][:QUOTED_CHARACTERS_MAX]}" if isinstance(problem.get("detail"), str) else "."
-    detail = f"{call.service}{call.endpoint} answered {answer.status_code}{said}"
-    later = answer.status_code == httpx2.codes.TOO_MANY_REQUESTS or answer.is_server_error
-    if later and problem.get("retryable") is not False:
-        wait = answer.headers.get("retry-after", "")
-        members = {"retry_after": float(wait)} if wait.isdecimal() else {}
-        return Unavailable(detail, code="service_unavailable", members=members)
-    code = problem.get("code")
-    return ProviderFailed(detail, code="invalid_output" if code == "invalid_output" else "service_rejected")
+def _quoted(content: bytes, token: str | None) -> str:
+    """The beginning of an answer for people, without the token that some services repeat."""
+    said = content[:QUOTED_BYTES_MAX].decode(errors="replace")
+    return (said.replace(token, "…") if token else said)[:QUOTED_CHARACTERS_MAX]
 
 
-def _problem(answer: httpx2.Response) -> dict[str, Any]:
+def _again(name: str, answer: _Answer) -> StudioError:
+    wait = _retry_after(answer.headers.get("retry-after", ""))
+    members = {} if wait is None else {"retry_after": wait}
+    return Unavailable(f"{name} answered {answer.status}.", code="service_unavailable", members=members)
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds to wait: RFC 9110 section 10.2.3 has a number of them, or a date."""
+    if value.isascii() and value.isdecimal():
+        return min(float(value[:10]), RETRY_AFTER_SECONDS_MAX)
     try:
-        body = orjson.loads(answer.content[:ANSWER_BYTES_MAX])
-    except orjson.JSONDecodeError:
-        return {}
-    return body if isinstance(body, dict) else {}
+        until = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    wait = (until - datetime.now(UTC)).total_seconds() if until.tzinfo else 0.0
+    return min(max(wait, 0.0), RETRY_AFTER_SECONDS_MAX)
