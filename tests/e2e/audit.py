@@ -141,9 +141,9 @@ class Auditor:
 
     # -- checks
 
-    async def everything_holds(self, person: Person, *, partial: int = 0) -> None:
-        """All promises, for one person, at rest and with nothing held; ``partial`` cascades ended so before."""
-        await self.all_is_fresh(person, partial=partial)
+    async def everything_holds(self, person: Person, *, failed: int = 0) -> None:
+        """All promises, for one person, at rest and with nothing held; ``failed`` runs, each in a cascade, before."""
+        await self.all_is_fresh(person, failed=failed)
         await self.nothing_ran_twice(person)
         await self.history_replays(person)
         await self.lanes_equal_what_they_are_made_from(person)
@@ -151,7 +151,7 @@ class Auditor:
         await self.nothing_acknowledged_is_lost(person)
         await self.every_event_arrived(person)
 
-    async def all_is_fresh(self, person: Person, *, partial: int = 0) -> None:
+    async def all_is_fresh(self, person: Person, *, failed: int = 0) -> None:
         """Nothing unsettled, every used equals its want, every count equals its recount."""
         await self.counts_are_recounts(person)
         user_id = person.user_id
@@ -159,7 +159,10 @@ class Auditor:
         assert not await self.rows(_STALE, user_id), "used differs from want"
         open_ = "select id, status from cascades where user_id = $1 and status not in ('completed', 'superseded')"
         left = [row["status"] for row in await self.rows(open_, user_id)]
-        assert left == ["partial"] * partial, "a cascade did not complete"
+        assert left == ["partial"] * failed, "a cascade did not complete"
+        runs = "select provider_id, error from runs where user_id = $1 and status = 'failed'"
+        errors = [(row["provider_id"], row["error"]) for row in await self.rows(runs, user_id)]
+        assert len(errors) == failed, f"runs failed that should not: {errors}"
 
     async def counts_are_recounts(self, person: Person) -> None:
         """Rule 2 of CASCADES; and a fence is there exactly while a run is live."""

@@ -32,6 +32,7 @@ class Node:
     collects: bool = False
     bucket_type: str = BUCKET_TYPE
     endpoint: str = "/transform"
+    attempts: int = 0
     inputs: tuple[tuple[str, str], ...] = ()
     more: tuple[tuple[str, Any], ...] = ()
 
@@ -44,6 +45,8 @@ class Node:
             "endpoint": self.endpoint,
             "input_map": {"scope": scope, "tag": self.name, "text": "$.given", **dict(self.inputs)},
             "output_map": {"text": "$.text"},
+            # What we break is not the service's failure: it may not use up the only attempt.
+            **({"retry": {"max_attempts": self.attempts}} if self.attempts else {}),
         }
         here = {"id": "say", "type": "computation", "operations": [{"text": f"'{self.name}(' + $.given + ')'"}]}
         keep = {
@@ -65,15 +68,15 @@ class Node:
 
 
 GRAPH: tuple[Node, ...] = (
-    *(Node(f"cut-{number}", SOURCE, "e2e-part-v1", calls=number > 2) for number in range(5)),
+    *(Node(f"cut-{number}", SOURCE, "e2e-part-v1", calls=number > 2, attempts=1) for number in range(5)),
     Node("measure", "e2e-part-v1", "e2e-measured-v1"),
-    Node("polish", "e2e-part-v1", "e2e-polished-v1", calls=True),
+    Node("polish", "e2e-part-v1", "e2e-polished-v1", calls=True, attempts=1),
     Node("check", "e2e-polished-v1", "e2e-checked-v1"),
-    Node("refine", "e2e-polished-v1", "e2e-refined-v1", calls=True),
+    Node("refine", "e2e-polished-v1", "e2e-refined-v1", calls=True, attempts=1),
     Node("finish", "e2e-checked-v1", "e2e-final-v1"),
-    Node("index", "e2e-measured-v1", "e2e-index-v1", calls=True, collects=True),
+    Node("index", "e2e-measured-v1", "e2e-index-v1", calls=True, attempts=1, collects=True),
     Node("volume", "e2e-refined-v1", "e2e-volume-v1", collects=True),
-    Node("digest", "e2e-volume-v1", "e2e-digest-v1", calls=True),
+    Node("digest", "e2e-volume-v1", "e2e-digest-v1", calls=True, attempts=1),
 )
 
 

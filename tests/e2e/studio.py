@@ -65,7 +65,7 @@ class Studio:
         if self._supervisor is None:
             return
         for name in ("postgres", "temporal", "nats", "s3", "api", "worker"):
-            with suppress(KeyError, ProcessLookupError):
+            with suppress(KeyError, OSError):  # not running, or nothing ever was
                 os.kill(self.pid(name), signal.SIGCONT)
         self._supervisor.send(signal.SIGTERM)
         if not self._supervisor.wait(STOP_SECONDS):

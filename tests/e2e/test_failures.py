@@ -66,7 +66,7 @@ async def test_a_provider_that_fails_for_good_blocks_what_is_below_it_and_nothin
     states = [node["state"] for each in (await nodes_of(person, root["id"])).values() for node in each]
     assert {state: states.count(state) for state in set(states)} == {"source": 1, "fresh": DERIVATIONS}
     assert await cascade_statuses(person) == ["partial", "completed"]
-    await auditor.everything_holds(person, partial=1)
+    await auditor.everything_holds(person, failed=1)
 
 
 async def test_a_service_that_fails_twice_is_asked_again_with_the_same_key(
@@ -104,4 +104,4 @@ async def test_a_run_that_an_operator_terminates_in_temporal_has_failed_and_says
     assert (nodes["ask"][0]["state"], nodes["tell"][0]["state"]) == ("failed", "blocked")
     await person.mark(root["id"], "again")
     await auditor.at_rest(person)
-    await auditor.everything_holds(person, partial=1)
+    await auditor.everything_holds(person, failed=1)
