@@ -10,8 +10,8 @@ from uuid import UUID
 
 from temporalio import activity
 
-from activities.errors import as_failures
-from domain.errors import StudioError
+from activities.errors import INTERNAL_DETAIL, as_failures
+from domain.errors import StudioError, Unavailable
 from domain.execution import carry_out
 from domain.ports import Schedule
 from domain.works import Claim, ClaimedRun, RunWork, Settlement
@@ -94,23 +94,58 @@ class CascadeActivities:
         """Evaluate a batch and settle it in one transaction; what fails is failed by itself."""
         pending = [run.run_id for run in runs]
         for _ in range(MERGE_ATTEMPTS_MAX):
-            settlements = await self._decide(user_id, await self._schedule.load(user_id, pending))
+            settlements = await self._decide(user_id, await self._load(user_id, pending))
             if not settlements:
                 break
-            verdicts = await self._schedule.settle(user_id, settlements, caller=cascade_id)
+            verdicts = await self._settle(user_id, cascade_id, settlements)
             pending = [run_id for run_id, verdict in verdicts.items() if verdict == "moved"]
             if not pending:
                 break
         return len(runs)
+
+    async def _load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:
+        """Load a batch; where it cannot be loaded, those of it that can, and the others fail."""
+        try:
+            return await self._schedule.load(user_id, run_ids)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one run, the others go on
+            if len(run_ids) == 1:
+                await self._fail(user_id, run_ids[0], error)
+                return []
+            return [work for run_id in run_ids for work in await self._load(user_id, [run_id])]
 
     async def _decide(self, user_id: UUID, works: Sequence[RunWork]) -> list[Settlement]:
         settlements = []
         for work in works:
             try:
                 settlements.append(carry_out(work, now=self._now()))
-            except StudioError as error:
-                await self._schedule.fail(user_id, work.run_id, code=error.problem_code, detail=error.detail, usage={})
+            except Exception as error:  # noqa: BLE001 - as above; it is pure, so it would fail again
+                await self._fail(user_id, work.run_id, error)
         return settlements
+
+    async def _settle(self, user_id: UUID, cascade_id: UUID, settlements: Sequence[Settlement]) -> dict[UUID, str]:
+        """Settle a batch; where it cannot be settled, those of it that can, and the others fail."""
+        try:
+            return await self._schedule.settle(user_id, settlements, caller=cascade_id)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            if len(settlements) == 1:
+                await self._fail(user_id, settlements[0].run_id, error)
+                return {}
+            verdicts: dict[UUID, str] = {}
+            for settlement in settlements:
+                verdicts |= await self._settle(user_id, cascade_id, [settlement])
+            return verdicts
+
+    async def _fail(self, user_id: UUID, run_id: UUID, error: Exception) -> None:
+        code, detail = "internal", INTERNAL_DETAIL
+        if isinstance(error, StudioError):
+            code, detail = error.problem_code, error.detail
+        else:
+            activity.logger.exception("a run failed by a fault of ours", extra={"run_id": str(run_id)})
+        await self._schedule.fail(user_id, run_id, code=code, detail=detail, usage={})
 
     def _result(self, claim: Claim, done: int, *, more: bool) -> AdvanceResult:
         due = claim.next_run_after

@@ -7,6 +7,7 @@ Outputs of steps live in ``run_steps``; a step that has finished is not carried 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,9 +19,10 @@ from temporalio.common import RawValue
 from activities.cascades import MERGE_ATTEMPTS_MAX
 from activities.errors import as_failures
 from activities.heartbeat import heartbeating
+from activities.patience import patiently
 from domain.definitions import Step
 from domain.errors import StudioError, Unavailable
-from domain.execution import carry_out, context_of, evaluate, matches, total_usage
+from domain.execution import carry_out, context_of, declined, evaluate, total_usage, usage_of
 from domain.ports import Schedule, Services
 from domain.steps import absorb, request
 from domain.works import RunWork, Settlement, StepRecord
@@ -109,9 +111,9 @@ class RunActivities:
             work = await self._work(ref)
             if work is None:
                 return RunPlan(status="superseded")
-            steps = [self._plan(step, position) for position, step in enumerate(work.definition.steps)]
+            steps = [self._plan(work, step, position) for position, step in enumerate(work.definition.steps)]
             blob_id = str(work.inputs[0].blob_id) if work.anchor_kind == "blob" and work.inputs else ""
-            return RunPlan(status="running", blob_id=blob_id, steps=steps if matches(work) else [])
+            return RunPlan(status="running", blob_id=blob_id, steps=steps if declined(work) is None else [])
 
     @activity.defn(dynamic=True)
     async def step(self, arguments: Sequence[RawValue]) -> StepOutcome:
@@ -179,20 +181,21 @@ class RunActivities:
         except StudioError as error:
             await self._schedule.fail_step(user_id, work.run_id, step.id, error.problem_code, error.detail)
             raise
-        await self._schedule.end_step(user_id, work.run_id, record)
+        async with heartbeating() if step.effect == "call" else nullcontext():
+            await patiently(lambda: self._schedule.end_step(user_id, work.run_id, record))
         return record
 
     async def _call(self, work: RunWork, step: Step, context: dict[str, Any]) -> StepRecord:
         started = self._now()
         call = request(step, context)
         async with heartbeating():
-            answer = await self._services.call(call, key=f"{work.run_id}:{step.id}", patience=self._timeout(step))
-        usage = answer.get("usage") if isinstance(answer, dict) else None
+            key = f"{work.run_id}:{step.id}"
+            answer = await self._services.call(call, key=key, patience=self._timeout(work, step))
         took_ms = int((self._now() - started).total_seconds() * 1000)
         return StepRecord(
             step_id=step.id,
             entries=absorb(step, answer, context),
-            usage={"duration_ms": took_ms, **(usage if isinstance(usage, dict) else {})},
+            usage={"duration_ms": took_ms, **usage_of(answer)},
         )
 
     async def _settle_nothing(self, user_id: UUID, run_id: UUID) -> str:
@@ -204,16 +207,18 @@ class RunActivities:
         works = await self._schedule.load(UUID(ref.user_id), [UUID(ref.run_id)])
         return works[0] if works else None
 
-    def _timeout(self, step: Step) -> timedelta:
-        return timedelta(seconds=step.timeout_seconds) if step.timeout_seconds else self._step_timeout
+    def _timeout(self, work: RunWork, step: Step) -> timedelta:
+        """The step's own, else its provider's, else that of the settings."""
+        seconds = step.timeout_seconds or work.timeout_seconds
+        return timedelta(seconds=seconds) if seconds else self._step_timeout
 
-    def _plan(self, step: Step, position: int) -> StepPlan:
+    def _plan(self, work: RunWork, step: Step, position: int) -> StepPlan:
         return StepPlan(
             id=step.id,
             effect=step.effect,
             position=position,
-            timeout_seconds=self._timeout(step).total_seconds(),
-            attempts_max=step.max_attempts or self._step_attempts,
+            timeout_seconds=self._timeout(work, step).total_seconds(),
+            attempts_max=step.max_attempts or work.max_attempts or self._step_attempts,
         )
 
 

@@ -12,23 +12,33 @@ from datetime import datetime
 from typing import Any
 
 from domain.definitions import Step
-from domain.documents import Document, preview, visible
+from domain.documents import Document, content_size, preview, visible
 from domain.patterns import compile_pattern
 from domain.settlements import settle_output
 from domain.steps import InputBlob, initial_context, run_pure, stage
 from domain.works import RunOutput, RunWork, SettledOutput, Settlement, StepRecord
 
+TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
+TOKENS_MAX = 10**9
+MODEL_CHARACTERS_MAX = 200
 COMPUTED = "computed"
 """What a service answers as its model where it asked none."""
 
 
-def matches(work: RunWork) -> bool:
-    """Whether the provider wants this input: predicates on content are decided when the input exists (rule 8)."""
+def declined(work: RunWork) -> str | None:
+    """Why the provider does not want this input, None if it does.
+
+    Predicates on content are decided when the input exists (rule 8).
+    """
+    most = work.max_input_size
+    if most is not None and any(content_size(source.document) > most for source in work.inputs):
+        return f"the input is larger than {most} bytes"
     if not work.trigger_patterns:
-        return True
+        return None
     patterns = [compile_pattern(pattern) for pattern in work.trigger_patterns]
     texts = [_text(source.document) for source in work.inputs]
-    return any(pattern.search(text) for pattern in patterns for text in texts)
+    found = any(pattern.search(text) for pattern in patterns for text in texts)
+    return None if found else "no pattern matches the content"
 
 
 def context_of(work: RunWork, records: Sequence[StepRecord], *, now: datetime) -> dict[str, Any]:
@@ -51,8 +61,9 @@ def carry_out(work: RunWork, *, now: datetime, records: Sequence[StepRecord] = (
 
     Raises Invalid (``schema_violation``, ``expression_failed``, ``invalid_output``) with faults, for good.
     """
-    if not matches(work):
-        return Settlement(run_id=work.run_id, outputs=(), usage={"skipped": "no pattern matches the content"})
+    skipped = declined(work)
+    if skipped is not None:
+        return Settlement(run_id=work.run_id, outputs=(), usage={"skipped": skipped})
     context = context_of(work, records, now=now)
     recorded = {record.step_id for record in records}
     outputs = {output.slot: output for output in work.outputs}
@@ -69,10 +80,24 @@ def carry_out(work: RunWork, *, now: datetime, records: Sequence[StepRecord] = (
     return Settlement(run_id=work.run_id, outputs=tuple(settled), usage=usage)
 
 
+def usage_of(answer: Any) -> dict[str, Any]:
+    """What a service says it has used: whole tokens, and the model that answered; anything else is not believed."""
+    said = answer.get("usage") if isinstance(answer, Mapping) else None
+    if not isinstance(said, Mapping):
+        return {}
+    tokens = {name: said[name] for name in TOKENS if _is_count(said.get(name))}
+    model = said.get("model")
+    named = {"model": model.replace("\0", "")[:MODEL_CHARACTERS_MAX]} if isinstance(model, str) else {}
+    return {**tokens, **named}
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= TOKENS_MAX
+
+
 def total_usage(records: Sequence[StepRecord]) -> dict[str, Any]:
     """The sum of what the steps used; ``model`` names the models that really answered, in order."""
-    tokens = ("prompt_tokens", "completion_tokens", "total_tokens")
-    usage: dict[str, Any] = {name: sum(int(record.usage.get(name) or 0) for record in records) for name in tokens}
+    usage: dict[str, Any] = {name: sum(int(record.usage.get(name) or 0) for record in records) for name in TOKENS}
     models = dict.fromkeys(str(record.usage["model"]) for record in records if record.usage.get("model"))
     asked = [model for model in models if model != COMPUTED] or list(models)
     usage["model"] = ", ".join(asked) or None

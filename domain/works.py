@@ -63,7 +63,10 @@ class RunOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunWork:
-    """Everything a run reads: nothing in it changes while the run is under way, except its outputs."""
+    """Everything a run reads: nothing in it changes while the run is under way, except its outputs.
+
+    ``max_input_size`` (bytes), ``timeout_seconds`` and ``max_attempts`` are the provider's; None: it has none.
+    """
 
     user_id: UUID
     run_id: UUID
@@ -73,6 +76,9 @@ class RunWork:
     anchor_title: str
     definition: Definition
     trigger_patterns: tuple[str, ...]
+    max_input_size: int | None = None
+    timeout_seconds: float | None = None
+    max_attempts: int | None = None
     reads: frozenset[str]
     settings: Mapping[str, Any]
     inputs: tuple[RunInput, ...]

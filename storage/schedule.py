@@ -22,6 +22,7 @@ from storage.contents import Contents, Placed
 from storage.database import Database
 from storage.works import Works
 
+DETAIL_CHARACTERS_MAX = 2000
 USER_GATES_MAX = 10_000
 """Users whose gate is remembered; beyond it, gates that nobody waits at are dropped."""
 
@@ -99,7 +100,7 @@ class PostgresSchedule:
         """End a run for good as failed; its descendants are blocked by it."""
         async with self._gate(user_id):
             row = await self._database.call(
-                "select fail_run($1, $2, $3, $4, $5) as status", user_id, run_id, code, detail, dict(usage)
+                "select fail_run($1, $2, $3, $4, $5) as status", user_id, run_id, code, _shown(detail), dict(usage)
             )
         return str(row["status"]) if row else "superseded"
 
@@ -160,7 +161,7 @@ class PostgresSchedule:
                 user_id,
                 run_id,
                 step_id,
-                {"code": code, "detail": detail},
+                {"code": code, "detail": _shown(detail)},
             )
 
     async def steps(self, user_id: UUID, run_id: UUID) -> list[StepRecord]:
@@ -245,6 +246,11 @@ async def _store(connection: Any, user_id: UUID, placed: Placed) -> None:
         placed.body,
         placed.location,
     )
+
+
+def _shown(detail: str) -> str:
+    """What somebody else's answer may be quoted as: PostgreSQL text holds no NUL."""
+    return detail.replace("\0", "\ufffd")[:DETAIL_CHARACTERS_MAX]
 
 
 def _claimed(run: Mapping[str, Any]) -> ClaimedRun:

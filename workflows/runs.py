@@ -9,10 +9,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
+from activities.errors import INTERNAL_DETAIL
 from activities.runs import RunActivities, RunFailure, RunPlan, RunRef, StepOutcome, StepPlan, StepRequest
+from domain.errors import CATALOGUE, Unavailable
 from workflows.contracts import (
     BLOB,
     OUTCOME,
@@ -20,7 +22,15 @@ from workflows.contracts import (
     RunOutcome,
     RunRequest,
 )
-from workflows.policies import HEARTBEAT_TIMEOUT, STORE_RETRY, STORE_TIMEOUT, step_retry
+from workflows.policies import (
+    DEATHS_MAX,
+    HEARTBEAT_TIMEOUT,
+    OUTAGES_MAX,
+    STORE_RETRY,
+    STORE_TIMEOUT,
+    setback_pause,
+    step_retry,
+)
 
 _SCHEDULE_TO_CLOSE = timedelta(minutes=30)
 
@@ -81,17 +91,34 @@ class ProviderRun:
                 summary=step.id,
             )
             return done
-        called: StepOutcome = await workflow.execute_activity(
-            step.id,
-            argument,
-            result_type=StepOutcome,
-            start_to_close_timeout=timedelta(seconds=step.timeout_seconds),
-            schedule_to_close_timeout=_SCHEDULE_TO_CLOSE,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=step_retry(step.attempts_max),
-            summary=request.label,
-        )
-        return called
+        return await self._call(request, step, argument)
+
+    async def _call(self, request: RunRequest, step: StepPlan, argument: StepRequest) -> StepOutcome:
+        """A step that leaves the process. What happens to our own servers and workers is not its failure."""
+        deaths = outages = 0
+        while True:
+            try:
+                called: StepOutcome = await workflow.execute_activity(
+                    step.id,
+                    argument,
+                    result_type=StepOutcome,
+                    # The call itself ends within the step's timeout; the rest is for storing what it answered.
+                    start_to_close_timeout=timedelta(seconds=step.timeout_seconds) + STORE_TIMEOUT,
+                    schedule_to_close_timeout=_SCHEDULE_TO_CLOSE,
+                    heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                    retry_policy=step_retry(step.attempts_max),
+                    summary=request.label,
+                )
+            except ActivityError as error:
+                if worker_died(error) and deaths < DEATHS_MAX:
+                    deaths += 1
+                elif store_was_away(error) and outages < OUTAGES_MAX:
+                    outages += 1
+                else:
+                    raise
+                await workflow.sleep(setback_pause(deaths + outages))
+            else:
+                return called
 
     async def _fail(self, request: RunRequest, error: ActivityError) -> RunOutcome:
         code, detail = reason(error)
@@ -113,7 +140,21 @@ def reason(error: ActivityError) -> tuple[str, str]:
     """The problem code and sentence behind an activity's failure."""
     cause = error.cause
     if isinstance(cause, ApplicationError):
-        return cause.type or "internal", str(cause.message)[:1000]
+        # A type that is no problem code is a fault of ours, and what it says is for our log.
+        known = cause.type in CATALOGUE
+        return (str(cause.type), str(cause.message)[:1000]) if known else ("internal", INTERNAL_DETAIL)
+    if worker_died(error):
+        return "internal", f"Workers that carried out the step {error.activity_type} died again and again."
     if isinstance(cause, TemporalTimeoutError):
         return "service_unavailable", f"The step {error.activity_type} did not answer in time."
     return "internal", f"The step {error.activity_type} ended unexpectedly."
+
+
+def worker_died(error: ActivityError) -> bool:
+    """Whether the last attempt ended because nobody was left to report on it."""
+    return isinstance(error.cause, TemporalTimeoutError) and error.cause.type == TimeoutType.HEARTBEAT
+
+
+def store_was_away(error: ActivityError) -> bool:
+    """Whether the last attempt ended because PostgreSQL or S3 did not answer us."""
+    return isinstance(error.cause, ApplicationError) and error.cause.type == Unavailable.code

@@ -1,0 +1,137 @@
+"""Advance: plan, claim, carry out what is cheap; one run that cannot be carried out keeps no other."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.cascades import AdvanceResult, CascadeActivities, CascadeRef
+from activities.errors import INTERNAL_DETAIL
+from storage.database import Database
+from tests.storage.engine import Engine, schedule_of
+
+
+async def advance(
+    environment: ActivityEnvironment,
+    engine: Engine,
+    cascade: UUID,
+    *,
+    budget: float = 5.0,
+    batch: int = 50,
+    **more: Any,
+) -> AdvanceResult:
+    activities = CascadeActivities(
+        schedule_of(engine.database, engine.contents), window=100, batch=batch, budget=timedelta(seconds=budget), **more
+    )
+    ref = CascadeRef(user_id=str(engine.user.user_id), cascade_id=str(cascade))
+    found: AdvanceResult = await environment.run(activities.advance, ref)
+    await engine.check()
+    return found
+
+
+async def errors(engine: Engine) -> dict[str, Any]:
+    """What the failed runs say, by the text they should have read."""
+    rows = await engine.rows("select label, error from runs where user_id = $1 and status = 'failed'")
+    return {row["label"]: orjson.loads(row["error"]) for row in rows}
+
+
+async def test_one_advance_carries_out_everything_that_is_inline(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    await engine.provider("one", "in-v1", "mid-v1")
+    await engine.provider("two", "mid-v1", "out-v1", origin="any")
+    await engine.rest()
+    await engine.create("in-v1")
+    found = await advance(environment, engine, await engine.latest())
+    assert (found.closed, found.status, found.inline_runs, found.more) == (True, "completed", 2, False)
+    assert await engine.text(await engine.output("two")) == "a!!"
+    again = await advance(environment, engine, await engine.latest())
+    assert (again.closed, again.inline_runs) == (True, 0)
+
+
+async def test_runs_that_need_a_workflow_are_answered_until_they_end(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    await engine.provider("one", "in-v1", "out-v1", execution="workflow")
+    await engine.rest()
+    await engine.create("in-v1")
+    cascade = await engine.latest()
+    found = await advance(environment, engine, cascade)
+    [start] = found.runs
+    assert (found.closed, start.provider_id, start.workflow_id) == (False, "one", f"run:one:{start.run_id}")
+    assert start.label == "One 'T' v1"
+    assert (await advance(environment, engine, cascade)).runs == [start]
+    await engine.finish(UUID(start.run_id))
+    assert (await advance(environment, engine, cascade)).closed
+
+
+async def test_when_its_time_is_up_it_asks_to_be_called_again(engine: Engine, environment: ActivityEnvironment) -> None:
+    for name in "abc":
+        await engine.provider(name, "in-v1", "out-v1")
+    await engine.rest()
+    await engine.create("in-v1")
+    cascade = await engine.latest()
+    found = await advance(environment, engine, cascade, budget=0.0)
+    assert (found.more, found.inline_runs, found.closed) == (True, 0, False)
+    found = await advance(environment, engine, cascade, batch=2)
+    assert (found.more, found.inline_runs, found.closed) == (False, 3, True)
+
+
+@pytest.mark.parametrize("fault", ["content", "expression", "definition"])
+async def test_a_run_that_cannot_be_carried_out_fails_and_keeps_no_other(
+    engine: Engine, environment: ActivityEnvironment, fault: str
+) -> None:
+    await engine.provider("bad", "in-v1", "bad-v1", "$.data.text + 1" if fault == "expression" else "'fine'")
+    await engine.provider("below", "bad-v1", "below-v1", origin="any")
+    await engine.provider("good", "in-v1", "out-v1")
+    await engine.rest()
+    await engine.create("in-v1")
+    cascade = await engine.plan_all()
+    if fault == "definition":
+        await engine.rows(
+            "update definitions set ir = '{}' where owner_id = $1 and slug = 'wf-bad' and version >= 1 returning 1"
+        )
+    elif fault == "content":
+        # The output's head is damaged: only this run reads it.
+        await engine.claim(cascade)
+        await engine.rest()
+        await engine.rows(
+            "update contents set body = 'x' where user_id = $1 and hash = (select o.machine_hash from"
+            " derivation_outputs o join blobs b on b.user_id = o.user_id and b.id = o.blob_id"
+            " where o.user_id = $1 and b.schema_id = 'bad-v1')"
+        )
+        [blob] = [row["id"] for row in await engine.rows(
+            "select id from blobs where user_id = $1 and provider_id is null")]  # fmt: skip
+        cascade = await engine.edit(blob, "b")
+    found = await advance(environment, engine, cascade)
+    assert (found.closed, found.status) == (True, "partial")
+    [error] = (await errors(engine)).values()
+    code = {"content": "integrity", "expression": "expression_failed", "definition": "internal"}[fault]
+    assert error["code"] == code
+    assert code != "internal" or error["detail"] == INTERNAL_DETAIL
+    assert await engine.text(await engine.output("good")) == ("b!" if fault == "content" else "a!")
+    assert (await engine.derivation("below"))["unsettled"]
+
+
+async def test_a_database_that_does_not_answer_is_a_reason_to_try_again(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    await engine.provider("one", "in-v1", "out-v1")
+    await engine.rest()
+    await engine.create("in-v1")
+    database = await Database.connect(engine.admin_url, size_max=1)
+    await database.close()
+    activities = CascadeActivities(
+        schedule_of(database, engine.contents), window=100, batch=50, budget=timedelta(seconds=1)
+    )
+    ref = CascadeRef(user_id=str(engine.user.user_id), cascade_id=str(await engine.latest()))
+    with pytest.raises(ApplicationError) as caught:
+        await environment.run(activities.advance, ref)
+    assert (caught.value.type, caught.value.non_retryable) == ("unavailable", False)
+    await engine.rest()

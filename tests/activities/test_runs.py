@@ -1,0 +1,305 @@
+"""The activities of a run: steps once each, recorded; failures told; nothing of it twice, whatever Temporal repeats."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from temporalio.common import RawValue
+from temporalio.converter import default
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities.cascades import MERGE_ATTEMPTS_MAX
+from activities.runs import RunActivities, RunFailure, RunRef, StepOutcome, StepRequest
+from domain.errors import ProviderFailed, Unavailable
+from domain.steps import ServiceCall
+from domain.works import ClaimedRun, RunWork
+from storage.schedule import PostgresSchedule
+from tests.storage.engine import Engine, schedule_of
+
+ASK = {
+    "id": "ask", "type": "api-call", "service": "ai-service", "endpoint": "/ask",
+    "input_map": {"text": "$.data.text"}, "output_map": {"text": "$.text"},
+}  # fmt: skip
+KEEP = {"id": "keep", "type": "state-update", "operation": "create-blob", "schema_id": "out-v1",
+        "data_map": {"text": "$.text"}}  # fmt: skip
+
+
+class Answers:
+    """A service of the test's own: answers in turn, or raises; the last answer stays."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers or ({"text": "answer"},))
+        self.asked: list[tuple[str, Any, timedelta]] = []
+        self.during: Callable[[], Any] | None = None
+
+    async def call(self, call: ServiceCall, *, key: str, patience: timedelta) -> Any:
+        self.asked.append((key, call.body, patience))
+        if self.during is not None:
+            await self.during()
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def activities_of(schedule: PostgresSchedule, services: Answers) -> RunActivities:
+    return RunActivities(schedule, services, step_timeout=timedelta(seconds=30), step_attempts=3)
+
+
+async def claimed(engine: Engine, *steps: dict[str, Any], **more: Any) -> ClaimedRun:
+    """A claimed run of a provider with these steps."""
+    await engine.schemas("in-v1", "out-v1")
+    await engine.register("one", [*(steps or (ASK,)), KEEP], input_schema_id="in-v1", **more)
+    await engine.rest()
+    await engine.create("in-v1")
+    return await engine.take(await engine.latest())
+
+
+def ref(engine: Engine, run: ClaimedRun) -> RunRef:
+    return RunRef(user_id=str(engine.user.user_id), run_id=str(run.run_id))
+
+
+async def step(
+    environment: ActivityEnvironment, activities: RunActivities, engine: Engine, run: ClaimedRun, name: str = "ask"
+) -> StepOutcome:
+    """Carry out the first step as Temporal does: a dynamic activity with one raw argument."""
+    request = StepRequest(user_id=str(engine.user.user_id), run_id=str(run.run_id), step_id=name, position=0)
+    payload = default().payload_converter.to_payload(request)
+    outcome: StepOutcome = await environment.run(activities.step, [RawValue(payload)])
+    return outcome
+
+
+async def recorded(engine: Engine) -> list[Any]:
+    return await engine.rows("select * from run_steps where user_id = $1 order by position")
+
+
+async def test_a_step_that_finished_is_not_called_again(engine: Engine, environment: ActivityEnvironment) -> None:
+    run = await claimed(engine)
+    service = Answers({"text": "x", "usage": {"model": "m", "prompt_tokens": 2, "total_tokens": 5}})
+    activities = activities_of(engine.schedule, service)
+    first = await step(environment, activities, engine, run)
+    assert (first.status, first.model, first.tokens) == ("done", "m", 5)
+    again = await step(environment, activities_of(schedule_of(engine.database, engine.contents), service), engine, run)
+    assert again == first
+    assert [key for key, _, _ in service.asked] == [f"{run.run_id}:ask"]
+    assert await environment.run(activities.settle, ref(engine, run)) == "settled"
+    assert await environment.run(activities.settle, ref(engine, run)) == "settled"
+    assert await engine.text(await engine.output("one")) == "x"
+    [row] = await engine.rows("select usage from runs where user_id = $1")
+    usage = orjson.loads(row["usage"])
+    assert (usage["model"], usage["total_tokens"], usage["prompt_tokens"]) == ("m", 5, 2)
+    await engine.rest()
+
+
+async def test_attempts_that_failed_are_recorded_and_the_lease_is_extended(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    run = await claimed(engine)
+    members = {"retry_after": 7.0}
+    service = Answers(Unavailable("no answer", code="service_unavailable", members=members), {"text": "x"})
+    activities = activities_of(engine.schedule, service)
+    await engine.rows("update runs set lease_until = now() where user_id = $1")
+    with pytest.raises(ApplicationError) as caught:
+        await step(environment, activities, engine, run)
+    assert (caught.value.type, caught.value.non_retryable) == ("service_unavailable", False)
+    assert caught.value.next_retry_delay == timedelta(seconds=7)
+    [row] = await recorded(engine)
+    assert (row["status"], orjson.loads(row["error"])["code"]) == ("failed", "service_unavailable")
+    leases = await engine.rows("select lease_until > now() + interval '4 minutes' from runs where user_id = $1")
+    assert leases == [(True,)]
+    assert (await step(environment, activities, engine, run)).status == "done"
+    [row] = await recorded(engine)
+    assert (row["status"], row["error"]) == ("done", None)
+    assert len({key for key, _, _ in service.asked}) == 1
+
+
+async def test_a_final_failure_is_not_to_be_retried(engine: Engine, environment: ActivityEnvironment) -> None:
+    run = await claimed(engine)
+    service = Answers(ProviderFailed("said \0 no", code="service_rejected"))
+    activities = activities_of(engine.schedule, service)
+    with pytest.raises(ApplicationError) as caught:
+        await step(environment, activities, engine, run)
+    assert (caught.value.type, caught.value.non_retryable) == ("service_rejected", True)
+    failure = RunFailure(
+        user_id=str(engine.user.user_id), run_id=str(run.run_id), code="service_rejected", detail=caught.value.message
+    )
+    assert await environment.run(activities.fail, failure) == "failed"
+    assert await environment.run(activities.fail, failure) == "failed"
+    assert await environment.run(activities.settle, ref(engine, run)) == "superseded"
+    [row] = await engine.rows("select error from runs where user_id = $1")
+    assert orjson.loads(row["error"]) == {"code": "service_rejected", "detail": "said \ufffd no"}
+    await engine.rest()
+
+
+async def test_a_run_whose_input_moved_calls_nobody(engine: Engine, environment: ActivityEnvironment) -> None:
+    run = await claimed(engine, supersede="cancel")
+    service = Answers()
+    activities = activities_of(engine.schedule, service)
+    [blob] = [row["id"] for row in await engine.rows("select id from blobs where user_id = $1 and provider_id is null")]
+    await engine.plan(await engine.edit(blob, "b"))
+    assert (await environment.run(activities.load, ref(engine, run))).status == "superseded"
+    assert (await step(environment, activities, engine, run)).status == "superseded"
+    assert await environment.run(activities.settle, ref(engine, run)) == "superseded"
+    assert service.asked == []
+
+
+async def test_a_call_heartbeats_while_it_waits(engine: Engine, environment: ActivityEnvironment) -> None:
+    run = await claimed(engine)
+    beats: list[tuple[Any, ...]] = []
+    environment.on_heartbeat = lambda *details: beats.append(details)
+    service = Answers()
+
+    async def until_it_beats() -> None:
+        async with asyncio.timeout(5):
+            while not beats:  # noqa: ASYNC110 - the beat comes from Temporal's side
+                await asyncio.sleep(0)
+
+    service.during = until_it_beats
+    assert (await step(environment, activities_of(engine.schedule, service), engine, run)).status == "done"
+    assert beats
+
+
+@pytest.mark.parametrize(
+    ("said", "believed"),
+    [
+        ({"model": "m\0" + "x" * 500, "total_tokens": 3}, {"model": "m" + "x" * 199, "total_tokens": 3}),
+        ({"total_tokens": "many", "prompt_tokens": -1, "completion_tokens": 1.5}, {}),
+        ({"total_tokens": True, "prompt_tokens": 10**20, "other": {"deep": []}}, {}),
+        ("none", {}),
+        ({"model": 7, "completion_tokens": 0}, {"completion_tokens": 0}),
+    ],
+)
+async def test_of_what_a_service_says_it_used_only_counts_and_a_name_are_believed(
+    engine: Engine, environment: ActivityEnvironment, said: Any, believed: dict[str, Any]
+) -> None:
+    run = await claimed(engine)
+    activities = activities_of(engine.schedule, Answers({"text": "x", "usage": said}))
+    assert (await step(environment, activities, engine, run)).tokens == believed.get("total_tokens", 0)
+    [row] = await recorded(engine)
+    usage = orjson.loads(row["usage"])
+    del usage["duration_ms"]
+    assert usage == believed
+    assert await environment.run(activities.settle, ref(engine, run)) == "settled"
+
+
+async def test_the_plan_of_a_run_says_how_long_and_how_often(engine: Engine, environment: ActivityEnvironment) -> None:
+    pure = {"id": "pure", "type": "computation", "operations": [{"n": "1"}]}
+    slow = {**ASK, "id": "slow", "timeout": "2s", "retry": {"max_attempts": 9}}
+    service = Answers()
+    run = await claimed(engine, ASK, slow, pure, timeout="12s", retry={"max_attempts": 7})
+    activities = activities_of(engine.schedule, service)
+    plan = await environment.run(activities.load, ref(engine, run))
+    [blob] = [row["id"] for row in await engine.rows("select id from blobs where user_id = $1 and provider_id is null")]
+    assert (plan.status, plan.blob_id) == ("running", str(blob))
+    shown = {one.id: (one.effect, one.position, one.timeout_seconds, one.attempts_max) for one in plan.steps}
+    assert shown["ask"] == ("call", 0, 12.0, 7)
+    assert shown["slow"] == ("call", 1, 2.0, 9)
+    assert shown["pure"][:2] == ("pure", 2)
+    await step(environment, activities, engine, run)
+    assert service.asked[0][2] == timedelta(seconds=12)
+
+
+@pytest.mark.parametrize("why", [{"trigger_patterns": ["chapter"]}, {"max_input_size": 3}])
+async def test_a_run_that_its_provider_declines_has_no_steps(
+    engine: Engine, environment: ActivityEnvironment, why: dict[str, Any]
+) -> None:
+    run = await claimed(engine, **why)
+    activities = activities_of(engine.schedule, Answers())
+    plan = await environment.run(activities.load, ref(engine, run))
+    assert (plan.status, plan.steps) == ("running", [])
+    assert await environment.run(activities.settle, ref(engine, run)) == "settled"
+    assert await engine.version(await engine.output("one")) == 0
+    await engine.rest()
+
+
+async def test_a_pure_step_of_a_run_is_recorded_and_fails_for_good(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    bad = {"id": "bad", "type": "computation", "operations": [{"text": "$.data.text + 1"}]}
+    run = await claimed(engine, bad, ASK)
+    activities = activities_of(engine.schedule, Answers())
+    with pytest.raises(ApplicationError) as caught:
+        await step(environment, activities, engine, run, "bad")
+    assert (caught.value.type, caught.value.non_retryable) == ("expression_failed", True)
+    [row] = await recorded(engine)
+    assert (row["step_id"], row["status"], row["type"]) == ("bad", "failed", "computation")
+
+
+class Meddled(PostgresSchedule):
+    """The real schedule, while somebody edits the output each time that a run has been loaded."""
+
+    meddle: Callable[[], Any]
+    times = 0
+
+    async def load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:
+        works = await super().load(user_id, run_ids)
+        if works and self.times > 0:
+            self.times -= 1
+            await self.meddle()
+        return works
+
+
+@pytest.mark.parametrize("times", [2, MERGE_ATTEMPTS_MAX])
+async def test_settle_merges_again_while_people_edit_its_output(
+    engine: Engine, environment: ActivityEnvironment, times: int
+) -> None:
+    run = await claimed(engine)
+    await step(environment, activities_of(engine.schedule, Answers()), engine, run)
+    assert await environment.run(activities_of(engine.schedule, Answers()).settle, ref(engine, run)) == "settled"
+    output = await engine.output("one")
+    [blob] = [row["id"] for row in await engine.rows("select id from blobs where user_id = $1 and provider_id is null")]
+    again = await engine.take(await engine.edit(blob, "b"))
+    meddled = Meddled(engine.database, engine.contents, lease=timedelta(minutes=1), depth_max=9, nodes_max=9,
+                      snapshot_every=20)  # fmt: skip
+    activities = activities_of(meddled, Answers({"text": "newer"}))
+    await step(environment, activities, engine, again)
+    texts = iter(f"mine {turn}" for turn in range(20))
+    meddled.times = times
+
+    async def meddle() -> None:
+        await engine.edit(output, data={"text": next(texts), "more": 1})
+
+    meddled.meddle = meddle
+    if times < MERGE_ATTEMPTS_MAX:
+        assert await environment.run(activities.settle, ref(engine, again)) == "settled"
+        assert await engine.text(output) == f"mine {times - 1}"
+    else:
+        with pytest.raises(ApplicationError) as caught:
+            await environment.run(activities.settle, ref(engine, again))
+        assert (caught.value.type, caught.value.non_retryable) == ("unavailable", False)
+        assert await environment.run(activities.settle, ref(engine, again)) == "settled"
+    await engine.rest()
+
+
+async def test_a_lost_run_is_lost_once(engine: Engine, environment: ActivityEnvironment) -> None:
+    run = await claimed(engine)
+    activities = activities_of(engine.schedule, Answers())
+    gone = RunFailure(user_id=str(engine.user.user_id), run_id=str(run.run_id), code="", detail="")
+    assert await environment.run(activities.lose, gone) == "lost"
+    assert await environment.run(activities.lose, gone) == "ended"
+
+
+async def test_a_fault_of_ours_is_tried_again_and_then_internal(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    run = await claimed(engine)
+    activities = activities_of(engine.schedule, Answers(KeyError("secret")))
+    with pytest.raises(KeyError):
+        await step(environment, activities, engine, run)
+    environment.info = with_attempt(environment, 5)
+    with pytest.raises(ApplicationError) as caught:
+        await step(environment, activities, engine, run)
+    assert (caught.value.type, caught.value.non_retryable) == ("internal", True)
+    assert "secret" not in str(caught.value)
+
+
+def with_attempt(environment: ActivityEnvironment, attempt: int) -> Any:
+    return replace(environment.info, attempt=attempt)
