@@ -162,8 +162,9 @@ class Facts:
         derivation.dirty_since = derivation.run_after = None
         derivation.force = False
         below = self.dependants(derivation.id)
+        waiting = [d for d in map(self.derivations.__getitem__, below) if d.pending_inputs > 0]
         self.recount(below)
-        for found in map(self.derivations.__getitem__, below):
+        for found in waiting:
             if found.unsettled and found.pending_inputs == 0:
                 self.ring(found.owner_cascade_id)
 
