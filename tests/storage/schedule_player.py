@@ -115,9 +115,9 @@ class Player:
         events = ["onCreate", "onEdit"] if instance.tracks else ["onCreate"]
         await self.connection.execute(
             "insert into providers (id, owner_id, slug, name, spec, workflow_id, definition_digest, input_schemas,"
-            " content_types, events, origin, anchor, collect_bucket_type, collect_schema, outputs, execution, supersede,"
-            " on_delete, debounce_ms, debounce_max_ms) values ($1, $2, $3, $3, '{}', $3, $4, $5, '{}', $6, 'any', $7,"
-            " $8, $9, $10, $11, $12, $13, $14, $14)",
+            " content_types, events, origin, anchor, collect_bucket_type, collect_schema, outputs, execution,"
+            " supersede, on_delete, debounce_ms, debounce_max_ms) values ($1, $2, $3, $3, '{}', $3, $4, $5, '{}', $6,"
+            " 'any', $7, $8, $9, $10, $11, $12, $13, $14, $14)",
             instance.id, self.user, f"p-{instance.id}", instance.definition_digest, [] if joins else schemas, events,
             instance.anchor.value, "book" if joins else None, schemas[0] if joins else None, outputs,
             instance.execution.value, instance.supersede.value, instance.on_delete.value,
@@ -156,7 +156,8 @@ class Player:
     async def _cause(self, cause: str, target: UUID | None, cascade_id: UUID, instance_id: UUID | None = None) -> str:
         """What ``storage/causes.py`` does, without joining an unplanned one: the model counts each."""
         await self.connection.execute(
-            "insert into cascades (user_id, id, cause, target_id, instance_id, actor) values ($1, $2, $3, $4, $5, 'user')",
+            "insert into cascades (user_id, id, cause, target_id, instance_id, actor)"
+            " values ($1, $2, $3, $4, $5, 'user')",
             self.user, cascade_id, cause, target, instance_id,
         )  # fmt: skip
         return str(cascade_id)
@@ -167,8 +168,8 @@ class Player:
         for bucket in buckets:
             await self._bucket(bucket)
         row = await self.connection.fetchrow(
-            "select problem from create_blob($1, $2, $3, $4, 'application/json', $5, $6, $6, $6, 'meta', $7, $8, null, '',"
-            " '', '{}', 'user', null, $9, $10, null)",
+            "select problem from create_blob($1, $2, $3, $4, 'application/json', $5, $6, $6, $6, 'meta', $7, $8, null,"
+            " '', '', '{}', 'user', null, $9, $10, null)",
             self.user, blob_id, new_id(), cascade_id, schema_id, content, len(content), content.encode(),
             list(buckets), list(buckets.values()),
         )  # fmt: skip
@@ -190,10 +191,10 @@ class Player:
         )
         content = blob["cutoff_hash"] if content is None else content
         row = await self.connection.fetchrow(
-            "select status, cascade_id from append_delta($1, $2, $3, $4, $5, $6, '[]', '[]', $7, $7, $7, 'meta', $8, $9,"
-            f" null, '', '', '{{}}', 'user', {SNAPSHOT_EVERY}, null)",
+            "select status, cascade_id from append_delta($1, $2, $3, $4, $5, $6, '[]', '[]', $7, $7, $7, 'meta', $8,"
+            " $9, null, '', '', '{}', 'user', $10, null)",
             self.user, blob_id, blob["version"], new_id(), cascade_id, operation, content, len(content),
-            content.encode(),
+            content.encode(), SNAPSHOT_EVERY,
         )  # fmt: skip
         assert row["status"] == "applied", row
         return str(row["cascade_id"])
@@ -202,7 +203,8 @@ class Player:
         await self._bucket(bucket_id)
         await self.connection.execute(
             "insert into bucket_blobs (user_id, bucket_id, blob_id, position) values ($1, $2, $3, $4)"
-            " on conflict (user_id, bucket_id, blob_id) do update set position = excluded.position, inherited_from = null",
+            " on conflict (user_id, bucket_id, blob_id)"
+            " do update set position = excluded.position, inherited_from = null",
             self.user, bucket_id, blob_id, position,
         )  # fmt: skip
         return await self._cause("bucket", bucket_id, cascade_id)
