@@ -21,18 +21,19 @@ language sql immutable parallel safe as $$ select studio_derived_id('output:' ||
 -- track counts as it was used. complete: every required input is there, and at least one at all.
 create or replace function studio_want(p_user uuid, p_derivations uuid[])
 returns table (id uuid, digest text, complete boolean) language sql stable as $$
-  select d.id,
-    encode(sha256(convert_to(d.want_digest || coalesce(string_agg(E'\n' || i.blob_id || ' ' || i.position || ' ' ||
-        case when not i.tracks and i.used_hash is not null then i.used_hash
-             else coalesce(b.planned_hash, '-') || case when d.reads_meta then ' ' || coalesce(b.planned_meta_hash, '-')
-                  else '' end
-        end, '' order by i.position, i.blob_id), ''), 'UTF8')), 'hex'),
-    coalesce(bool_and(not i.required or b.planned_version > 0) and bool_or(b.planned_version > 0), false)
-  from derivations d
-  left join derivation_inputs i on i.user_id = d.user_id and i.derivation_id = d.id
-  left join blobs b on b.user_id = i.user_id and b.id = i.blob_id
-  where d.user_id = p_user and d.id = any(p_derivations)
-  group by d.user_id, d.id, d.want_digest, d.reads_meta
+  select x.id, w.digest, w.complete from unnest(p_derivations) x(id) cross join lateral (
+    select encode(sha256(convert_to(d.want_digest || coalesce(string_agg(E'\n' || i.blob_id || ' ' || i.position || ' ' ||
+          case when not i.tracks and i.used_hash is not null then i.used_hash
+               else coalesce(b.planned_hash, '-') || case when d.reads_meta then ' ' || coalesce(b.planned_meta_hash, '-')
+                    else '' end
+          end, '' order by i.position, i.blob_id), ''), 'UTF8')), 'hex') as digest,
+      coalesce(bool_and(not i.required or b.planned_version > 0) and bool_or(b.planned_version > 0), false) as complete
+    from (select want_digest, reads_meta from derivations where user_id = p_user and id = x.id offset 0) d
+    left join lateral (select * from derivation_inputs
+      where user_id = p_user and derivation_id = x.id offset 0) i on true
+    left join lateral (select planned_version, planned_hash, planned_meta_hash from blobs
+      where user_id = p_user and id = i.blob_id offset 0) b on true
+    group by d.want_digest, d.reads_meta offset 0) w
 $$;
 
 -- Derivations that look at an output of one of these. An input is looked at while it tracks, or was never used: an

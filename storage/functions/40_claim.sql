@@ -11,11 +11,10 @@ begin
       select array_agg(d.id) as ids from derivations d
       where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
         and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
-    ), wanted as (
-      select w.* from ready, studio_want(p_user, ready.ids) w
     )
-    select array_agg(d.id) into v_done from wanted w
-      join derivations d on d.user_id = p_user and d.id = w.id
+    select array_agg(d.id) into v_done from ready
+      cross join lateral studio_want(p_user, ready.ids) w
+      cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
       where (w.digest = d.used_digest and not d.force) or not w.complete;
     exit when v_done is null;
     perform studio_close(p_user, v_done, p_cascade);
@@ -36,19 +35,8 @@ begin
       and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
     order by d.level, d.id limit greatest(p_room, 0)) x;
   if v_ready is null then return null; end if;
-  with pinned as (
-    select i.derivation_id, jsonb_agg(jsonb_build_object('blob_id', b.id, 'version', b.planned_version,
-        'hash', b.planned_hash || case when d.reads_meta then ' ' || coalesce(b.planned_meta_hash, '-') else '' end,
-        'document_hash', x.document_hash, 'role', i.role, 'position', i.position)
-        order by i.position, i.blob_id) as inputs
-    from derivation_inputs i
-    join derivations d on d.user_id = i.user_id and d.id = i.derivation_id
-    join blobs b on b.user_id = i.user_id and b.id = i.blob_id and b.planned_version > 0
-    join deltas x on x.user_id = b.user_id and x.blob_id = b.id and x.to_version = b.planned_version
-      and x.status = 'applied'
-    where i.user_id = p_user and i.derivation_id = any(v_ready)
-    group by i.derivation_id
-  ), inserted as (
+  -- One derivation after the other, each probed by its whole key: a claim costs what it takes, however much the user has.
+  with inserted as (
     insert into runs (user_id, id, derivation_id, cascade_id, provider_id, attempt, execution, definition_digest,
         settings_digest, used_digest, inputs, label, lease_until)
       select p_user, studio_uuid7(), d.id, p_cascade, p.slug, d.attempt + 1, d.execution,
@@ -56,13 +44,28 @@ begin
         p.name || coalesce(
           ' ''' || nullif(case d.anchor_kind when 'bucket' then k.name else a.title end, '') || '''', '')
           || coalesce(' v' || a.planned_version, ''), now() + p_lease
-      from derivations d
-      join studio_want(p_user, v_ready) w on w.id = d.id
-      join providers p on p.id = d.provider_id
-      left join pinned q on q.derivation_id = d.id
-      left join blobs a on a.user_id = p_user and a.id = d.anchor_id and d.anchor_kind = 'blob'
-      left join buckets k on k.user_id = p_user and k.id = d.anchor_id and d.anchor_kind = 'bucket'
-      where d.user_id = p_user and d.id = any(v_ready)
+      from studio_want(p_user, v_ready) w
+      cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
+      cross join lateral (select slug, name from providers where id = d.provider_id offset 0) p
+      cross join lateral (
+        select jsonb_agg(jsonb_build_object('blob_id', b.id, 'version', x.to_version, 'hash',
+            -- An input that does not track is read as it was used, however often: studio_want says the same.
+            case when not i.tracks and i.used_hash is not null then i.used_hash
+              else b.planned_hash || case when d.reads_meta then ' ' || coalesce(b.planned_meta_hash, '-') else '' end
+              end,
+            'document_hash', x.document_hash, 'role', i.role, 'position', i.position)
+            order by i.position, i.blob_id) as inputs
+        from (select * from derivation_inputs where user_id = p_user and derivation_id = d.id offset 0) i
+        cross join lateral (select * from blobs
+          where user_id = p_user and id = i.blob_id and planned_version > 0 offset 0) b
+        cross join lateral (select document_hash, to_version from deltas
+          where user_id = p_user and blob_id = b.id and status = 'applied' and to_version =
+            case when not i.tracks and i.used_hash is not null then i.used_version else b.planned_version end
+          offset 0) x offset 0) q
+      left join lateral (select title, planned_version from blobs
+        where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'blob' offset 0) a on true
+      left join lateral (select name from buckets
+        where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'bucket' offset 0) k on true
       returning id, derivation_id, attempt
   ), fenced as (
     update derivations d set run_id = i.id, attempt = i.attempt from inserted i
@@ -112,9 +115,10 @@ begin
       'provider_id', r.provider_id, 'execution', r.execution, 'label', r.label, 'workflow_id', r.workflow_id)
       order by r.id), '[]') into v_runs
     from runs r where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running';
-  select count(*) into v_running from derivations d join runs r on r.user_id = d.user_id and r.id = d.run_id
-    where d.user_id = p_user and d.owner_cascade_id = p_cascade and r.status = 'running'
-      and r.cascade_id <> p_cascade;
+  select count(*) into v_running from derivations d
+    cross join lateral (select from runs
+      where user_id = p_user and id = d.run_id and status = 'running' and cascade_id <> p_cascade offset 0) r
+    where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.run_id is not null;
   v_running := v_running + jsonb_array_length(v_runs);
   select min(d.run_after) into v_next from derivations d
     where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0

@@ -64,8 +64,10 @@ begin
       p_conflicts) o(run_id, slot, expected, effect, patch, inverse, document_hash, content_hash, cutoff_hash,
         meta_hash, size, location, title, preview, tags, machine_hash, base_hash, conflicts)
     join settling s on s.run_id = o.run_id and s.verdict = 'ok'
-    join derivation_outputs q on q.user_id = p_user and q.derivation_id = s.derivation_id and q.slot = o.slot
-    join blobs b on b.user_id = p_user and b.id = q.blob_id;
+    cross join lateral (select blob_id from derivation_outputs
+      where user_id = p_user and derivation_id = s.derivation_id and slot = o.slot offset 0) q
+    cross join lateral (select schema_id, planned_hash, planned_meta_hash, size, deleted_at from blobs
+      where user_id = p_user and id = q.blob_id offset 0) b;
 
   insert into contents (user_id, hash, size, tier, body, location)
     select p_user, c.hash, coalesce(octet_length(c.body), c.size), case when c.location is null then 'warm' else 'cold' end, c.body, c.location from (
@@ -75,6 +77,12 @@ begin
         y(hash, size, body, location)) c
     where c.hash is not null and (c.body is null) <> (c.location is null)
     on conflict do nothing;
+  with causes as materialized (  -- once a cascade, not once a delta: a cascade has as many deltas as it has nodes
+    select x.cascade_id, (select c.id from deltas c
+        where c.user_id = p_user and c.cascade_id = x.cascade_id and c.run_id is null
+        order by c.created_at desc limit 1) as delta_id
+    from (select distinct r.cascade_id from runs r where r.user_id = p_user and r.id = any(v_ok)) x
+  )
   insert into deltas (user_id, id, blob_id, from_version, to_version, operation, patch, inverse, document_hash,
       content_hash, cutoff_hash, meta_hash, actor, provider_id, previous_delta, caused_by, cascade_id, run_id,
       machine_hash, base_hash, conflicts, inputs, applied_at)
@@ -84,8 +92,7 @@ begin
       'provider:' || r.provider_id, r.provider_id,
       (select p.id from deltas p where p.user_id = p_user and p.blob_id = o.blob_id and p.to_version = o.expected
          and p.status = 'applied'),
-      (select c.id from deltas c where c.user_id = p_user and c.cascade_id = r.cascade_id and c.run_id is null
-         order by c.created_at desc limit 1),
+      (select c.delta_id from causes c where c.cascade_id = r.cascade_id),
       r.cascade_id, r.id, o.machine_hash, o.base_hash, o.conflicts, r.inputs, now()
     from settling_outputs o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed;
   insert into snapshots (user_id, blob_id, version, document_hash)
