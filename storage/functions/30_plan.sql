@@ -66,8 +66,10 @@ begin
   return v_outputs;
 end $$;
 
--- New derivations of these blobs by providers that match on declared schema, type, origin (CASCADES rule 8).
-create or replace function studio_match(p_user uuid, p_cascade uuid, p_blobs uuid[])
+-- New derivations of these blobs by providers that match on declared schema, type, origin (CASCADES rule 8); at most
+-- p_room of them, for a plan that makes more than a cascade may touch would not even end in time.
+drop function if exists studio_match(uuid, uuid, uuid[]);
+create or replace function studio_match(p_user uuid, p_cascade uuid, p_blobs uuid[], p_room int)
 returns table (derivation uuid, outputs uuid[]) language plpgsql as $$
 declare v record; v_provider providers; v_outputs uuid[];
 begin
@@ -81,8 +83,10 @@ begin
             where lower(btrim(split_part(b.content_type, ';', 1))) like replace(replace(t, '_', '\_'), '*', '%')))
       and (p.origin = 'any' or b.provider_id is null)
       and p.events && array['onCreate', 'onEdit']
+      and not exists (select from derivations d
+        where d.user_id = p_user and d.instance_id = a.instance_id and d.anchor_id = b.id)
       and not exists (select from studio_lineage(p_user, b.id) l where l = a.instance_id)
-    order by b.id, a.provider_id
+    order by b.id, a.provider_id limit greatest(p_room, 0)
   loop
     select * into v_provider from providers where id = v.provider_id;
     v_outputs := studio_derive(p_user, v_provider, v.instance_id, v.settings_digest, 'blob', v.blob, p_cascade);
@@ -425,7 +429,8 @@ begin
   while cardinality(v_new) > 0 or cardinality(v_buckets) > 0 loop
     v_round := v_round + 1;
     if v_round > p_depth_max then v_problem := 'depth'; exit; end if;
-    with matched as materialized (select * from studio_match(p_user, p_cascade, v_new))
+    with matched as materialized (select * from studio_match(p_user, p_cascade, v_new,
+        p_nodes_max + 1 - cardinality(v_direct)))
     select coalesce((select array_agg(m.derivation) from matched m), '{}'),
            coalesce((select array_agg(o) from matched m, unnest(m.outputs) o), '{}')
       into v_more, v_outputs;

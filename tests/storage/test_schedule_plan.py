@@ -105,6 +105,18 @@ async def test_depth_and_nodes_of_a_plan_are_bounded(engine: Engine) -> None:
     assert (await engine.cascade(cascade))["status"] == "partial"
 
 
+async def test_a_plan_makes_no_more_than_its_bound_however_much_matches_at_once(engine: Engine) -> None:
+    await engine.schemas("in-v1")
+    for text in "abcdef":
+        await engine.create("in-v1", text)
+    await engine.rest()
+    engine.schedule = schedule_of(engine.database, engine.contents, nodes_max=3)
+    await engine.provider("one", "in-v1", "out-v1")
+    found = await engine.cascade(await engine.plan_all())
+    assert '"bound":"nodes"' in found["error"].replace(" ", "")
+    assert len(await engine.rows("select from derivations where user_id = $1")) == 4
+
+
 async def test_a_new_provider_takes_up_what_is_there(engine: Engine) -> None:
     await engine.schemas("in-v1")
     for text in "abc":
