@@ -19,7 +19,7 @@ from api.waiting import waited
 from api.wire import cascade_link
 from domain.canonical import canonical
 from domain.errors import Conflict, Fault, Invalid, StudioError, VersionConflict
-from domain.ids import SYSTEM_USER, BlobId, UserId, parse_id
+from domain.ids import SYSTEM_USER, BlobId, CascadeId, UserId, parse_id
 from domain.providers import EVENTS
 from domain.schemas import compile_validator
 
@@ -52,7 +52,7 @@ class InstanceState(Wire):
 async def process(request: Request, provider_id: str, identity: Executor, ports: Stores) -> Response:
     """Ask a provider to process a blob: 202, and the cascade that does; ``Prefer: wait`` until the run ends."""
 
-    async def work(_: Attempt) -> Response:
+    async def work(attempt: Attempt) -> Response:
         user_id = UserId(identity.user_id)
         stored = await ports.providers.find(user_id, provider_id)
         body = await read(request, Processing)
@@ -62,8 +62,9 @@ async def process(request: Request, provider_id: str, identity: Executor, ports:
         if not stored.activated:
             raise Conflict("The provider is switched off for you.", code="provider_inactive")
         instance, cascade = await ports.instances.process(
-            user_id, stored.key, blob_id, name=stored.provider.name, actor=identity.actor
-        )
+            user_id, stored.key, blob_id, name=stored.provider.name, actor=identity.actor,
+            cascade_id=CascadeId(attempt.id("cascade")),
+        )  # fmt: skip
         ports.bell.ring()
         headers = await waited(request, ports, user_id, cascade, instance_id=instance)
         shown_cascade = await detailed(ports, user_id, cascade)

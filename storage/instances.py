@@ -93,15 +93,19 @@ class Instances:
         return after, cascade
 
     async def process(
-        self, user_id: UserId, key: ProviderKey, blob_id: BlobId, *, name: str, actor: str
+        self, user_id: UserId, key: ProviderKey, blob_id: BlobId, *, name: str, actor: str, cascade_id: CascadeId
     ) -> tuple[InstanceId, CascadeId]:
         """Ask an active instance to process one blob now, whether or not it would have matched.
 
+        ``cascade_id`` is the new cascade's; where it is there already, a retry asks for nothing again.
         Raises NotFound, Gone for the blob, Invalid ``cycle`` if the provider made it, directly or not.
         """
         instance = instance_id(user_id, key)
         async with self._database.transaction(user_id) as connection:
             await connection.execute("select studio_lock($1)", user_id)
+            known = "select true from cascades where user_id = $1 and id = $2"
+            if await connection.fetchval(known, user_id, cascade_id):
+                return instance, cascade_id
             blob = await connection.fetchrow(
                 "select title, version, deleted_at from blobs where user_id = $1 and id = $2 and version > 0",
                 user_id, blob_id,
@@ -117,7 +121,7 @@ class Instances:
                 raise Invalid(detail, code="cycle", faults=[Fault("/blob_id", "cycle", detail)])
             cascade = await add_cause(
                 connection, user_id, cause="process", target_id=blob_id, instance_id=instance, actor=actor,
-                label=f"{name} '{blob['title']}'" if blob["title"] else name,
+                label=f"{name} '{blob['title']}'" if blob["title"] else name, cascade=cascade_id,
             )  # fmt: skip
         return instance, cascade
 

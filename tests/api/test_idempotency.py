@@ -127,6 +127,21 @@ async def test_a_patch_a_put_and_a_delete_are_found_by_their_retries(
         assert await count_rows(user.user_id) == before
 
 
+async def test_processing_asked_for_again_by_a_retry_is_not_done_twice(
+    client: httpx2.AsyncClient, admin: Any, user: Any, count_rows: Any
+) -> None:
+    made = await make(client)
+    url, body = f"{BASE}/providers/text-expansion/process", {"blob_id": made["id"]}
+    first = await client.post(url, json=body, headers=keyed())
+    # Planned meanwhile: nothing is left into which a second cause would fold.
+    await admin.execute("update cascades set planned_at = now(), status = 'running' where user_id = $1", user.user_id)
+    before = await count_rows(user.user_id)
+    await forget_answer(admin, user)
+    again = await client.post(url, json=body, headers=keyed())
+    assert (again.status_code, again.json()["cascade_id"]) == (202, first.json()["cascade_id"])
+    assert await count_rows(user.user_id) == before
+
+
 async def test_a_request_under_way_is_409_until_its_lease_is_over(
     client: httpx2.AsyncClient, database: Any, user: Any, admin: Any
 ) -> None:
