@@ -26,3 +26,17 @@ def step_retry(attempts_max: int) -> RetryPolicy:
         maximum_interval=timedelta(seconds=60),
         maximum_attempts=attempts_max,
     )
+
+
+DEATHS_MAX = 10
+"""Workers that may die in one step of one run before it is the step that counts as deadly."""
+
+OUTAGES_MAX = 3000
+"""Times that a step may meet our own store unavailable before its run gives up: more than a day of it."""
+
+_SETBACK_MAX = timedelta(seconds=30)
+
+
+def setback_pause(count: int) -> timedelta:
+    """The pause after the ``count``-th outage or death: half a second, doubled each time up to 30 s."""
+    return min(timedelta(seconds=0.25) * (1 << min(count, 10)), _SETBACK_MAX)
