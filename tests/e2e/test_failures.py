@@ -105,3 +105,17 @@ async def test_a_run_that_an_operator_terminates_in_temporal_has_failed_and_says
     await person.mark(root["id"], "again")
     await auditor.at_rest(person)
     await auditor.everything_holds(person, failed=1)
+
+
+async def test_an_answer_that_a_service_has_given_outlives_a_crash_of_postgres(
+    person: Person, studio: Studio, auditor: Auditor, service: TestService
+) -> None:
+    await person.register(CALLED)
+    with service.hold(person.name, "ask"):
+        await person.root()
+        await eventually(lambda: service.held(person.name, "ask"), "the run is in its call")
+        killed = studio.kill("postgres")  # the service answers while there is nowhere to keep what it says
+    await studio.restarted("postgres", killed)
+    await auditor.at_rest(person)
+    assert len(service.of(person.name, "ask")) == 1, "the service was asked, and perhaps paid, again"
+    await auditor.everything_holds(person)
