@@ -37,6 +37,7 @@ class Cascade:
         self._bell = 0
         self._looked = 0
         self._children: dict[str, asyncio.Task[None]] = {}
+        self._elsewhere: set[str] = set()
         self._settled = 0
 
     @workflow.signal(name="ring")
@@ -52,7 +53,7 @@ class Cascade:
             self._looked = self._bell
             found = await self._advance(cause)
             for start in found.runs:
-                if start.run_id not in self._children:
+                if start.run_id not in self._children and start.run_id not in self._elsewhere:
                     self._children[start.run_id] = asyncio.create_task(self._run(cause, start))
             if found.more:
                 continue
@@ -80,8 +81,9 @@ class Cascade:
         try:
             await self._child(cause, start)
         except WorkflowAlreadyStartedError:
-            # Started before this run of the cascade: its settle rings our doorbell.
-            await workflow.wait_condition(lambda: self._bell > self._looked)
+            # Started before this run of the cascade: its settle rings our doorbell. Not asked for again: a window of
+            # such children, each tried again at each ring, would fill one history after the other.
+            self._elsewhere.add(start.run_id)
         except ChildWorkflowError as error:
             await self._account_for(cause, start, error)
         finally:

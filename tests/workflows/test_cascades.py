@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError
 
 from storage.database import Database
 from tests.workflows.conftest import CALL, INLINE, Studio, TextService
+from workflows.contracts import CascadeInput
 
 
 def by_provider(graph: dict[str, Any]) -> dict[str | None, dict[str, Any]]:
@@ -110,3 +114,40 @@ async def test_what_a_person_reads_in_temporal(studio: Studio, temporal: Client)
     ]
     assert scheduled == ["ask-service"]
     assert b'"text"' not in history.to_json().encode()
+
+
+async def events_of(temporal: Client, workflow_id: str, kind: str) -> int:
+    """How often an event of this kind stands in the history of the newest run of a workflow."""
+    history = await temporal.get_workflow_handle(workflow_id).fetch_history()
+    return sum(event.HasField(f"{kind}_event_attributes") for event in history.events)  # type: ignore[arg-type]
+
+
+async def more_events(temporal: Client, workflow_id: str, kind: str, than: int) -> None:
+    """Wait until the history has more events of this kind."""
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(RPCError):  # the relay may not have started it yet
+                if await events_of(temporal, workflow_id, kind) > than:
+                    return
+            await asyncio.sleep(0.01)
+
+
+async def test_a_cascade_started_again_asks_once_for_each_child_that_runs_already(
+    studio: Studio, text_service: TextService, temporal: Client
+) -> None:
+    await studio.provider("slow", "in-v1", "out-v1", CALL)
+    text_service.answers[:] = [503, 503]  # three seconds in which the child is under way
+    blob = await create(studio, "in-v1")
+    cascade = f"cascade:{blob['cascade_id']}"
+    await more_events(temporal, cascade, "child_workflow_execution_started", 0)
+    await temporal.get_workflow_handle(cascade).terminate("as if it were lost")
+    cause = CascadeInput(user_id=str(studio.user.user_id), cascade_id=blob["cascade_id"])
+    again = await temporal.start_workflow("Cascade", cause, id=cascade, task_queue="studio-providers")
+    for ring in range(1, 4):
+        looked = await events_of(temporal, cascade, "marker_recorded")
+        await again.signal("ring", ring)
+        await more_events(temporal, cascade, "marker_recorded", looked)
+    await studio.settled(blob["id"])
+    await again.result()
+    assert await events_of(temporal, cascade, "start_child_workflow_execution_failed") == 1
+    assert len((await studio.get(f"/runs?cascade_id={blob['cascade_id']}"))["data"]) == 1
