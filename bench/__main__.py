@@ -1,7 +1,7 @@
 """``python -m bench``: measure, print the table, fail when a floor of ``budgets.toml`` is broken.
 
-``python -m bench soak`` runs the long things instead: see ``bench/soak.py``. Exit status: 0 good, 1 a floor is broken (or
-the soak found something), 2 usage.
+``python -m bench soak`` runs the long things instead: see ``bench/soak.py``. Exit status: 0 good, 1 a floor is
+broken (or the soak found something), 2 usage.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One edit above 1000 trivial inline nodes in 10 levels, derived blobs written; and what it leaves in Temporal, counted.
+"""One edit above 1000 trivial inline nodes in 10 levels, all written; and what it leaves in Temporal, counted.
 
 Raw is a workflow that writes as many rows, level by level, in activities of 50 (performance.md, D2).
 """
