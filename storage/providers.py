@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 
-from domain.canonical import canonical
+from domain.canonical import canonical, same
 from domain.errors import Conflict, NotFound
 from domain.ids import SYSTEM_USER, CascadeId, ProviderKey, UserId, instance_id, provider_key
 from domain.providers import Provider, canonical_provider
@@ -86,22 +86,24 @@ class Providers:
     ) -> tuple[StoredProvider, CascadeId | None]:
         """Store a provider, or a new revision of it; the same again changes nothing.
 
-        The first registration activates it, unless the provider says otherwise; a later one leaves that as it is.
+        The first registration activates it, unless the provider says otherwise; a later one leaves that as it is, and
+        settings too if somebody has set them.
         Returns the cascade that follows it up, None if nothing changed. Raises Conflict at the bound.
         """
         key = provider_key(user_id, provider.id)
         instance = instance_id(user_id, key)
         async with self._database.transaction(user_id) as connection:
             await connection.execute("select studio_lock($1)", user_id)
-            before = await connection.fetchrow("select active from providers where id = $1", key)
+            before = await connection.fetchrow("select active, spec from providers where id = $1", key)
             if before is None:
                 await _check_room(connection, user_id)
             if not await add_provider(connection, user_id, provider):
                 return await _stored(connection, user_id, key), None
             if before is None or not before["active"]:
                 await put_instance(connection, user_id, key, active=provider.activate, settings=dict(provider.settings))
-            if before is None or not before["active"]:
                 await _replace_published(connection, user_id, provider, actor)
+            else:
+                await _follow_settings(connection, user_id, key, before["spec"], provider)
             cascade = await add_cause(
                 connection, user_id, cause="provider", target_id=None, instance_id=instance, actor=actor,
                 label=provider.name,
@@ -213,6 +215,16 @@ def _values(provider: Provider, spec: str) -> tuple[object, ...]:
         round(debounce.max_wait_seconds * 1000) if debounce else 0,
         provider.priority,
     )
+
+
+async def _follow_settings(connection: Any, user_id: UserId, key: ProviderKey, spec: str, provider: Provider) -> None:
+    """A newer revision's settings hold wherever the instance still has those of the revision before."""
+    earlier, newer = orjson.loads(spec).get("settings", {}), dict(provider.settings)
+    row = await connection.fetchrow(
+        "select active, settings from instances where user_id = $1 and provider_id = $2", user_id, key
+    )
+    if row is not None and same(orjson.loads(row["settings"]), earlier) and not same(earlier, newer):
+        await put_instance(connection, user_id, key, active=row["active"], settings=newer)
 
 
 async def _replace_published(connection: Any, user_id: UserId, provider: Provider, actor: str) -> None:

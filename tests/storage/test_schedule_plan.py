@@ -117,6 +117,26 @@ async def test_a_plan_makes_no_more_than_its_bound_however_much_matches_at_once(
     assert len(await engine.rows("select from derivations where user_id = $1")) == 4
 
 
+async def test_settings_of_a_newer_revision_are_followed_unless_somebody_has_set_others(engine: Engine) -> None:
+    await engine.schemas("in-v1", "out-v1")
+    steps = [
+        {"id": "compute", "type": "computation", "operations": [{"text": "$.data.text + $.settings.mark"}]},
+        {"id": "keep", "type": "state-update", "operation": "create-blob", "schema_id": "out-v1",
+         "data_map": {"text": "$.text"}},
+    ]  # fmt: skip
+
+    async def registered(mark: str) -> Any:
+        await engine.register("one", steps, input_schema_id="in-v1", settings={"mark": mark})
+        await engine.rest()
+        return await engine.text(await engine.output("one"))
+
+    await engine.create("in-v1")
+    assert await registered("!") == "a!"
+    assert await registered("?") == "a?"
+    await engine.switch("one", settings={"mark": "."})
+    assert await registered("-") == "a."
+
+
 async def test_a_new_provider_takes_up_what_is_there(engine: Engine) -> None:
     await engine.schemas("in-v1")
     for text in "abc":
