@@ -107,6 +107,9 @@ async def change(
             return respond(request, after, status, cascade_id=done.cascade_id)
         if done.status == "not_found":
             raise NotFound("There is no such blob.")
+        # The one that came first may be this very request, taken over from an attempt that was still under way.
+        if attempt.keyed and (own := await ports.deltas.outcome(identity.user_id, new.delta_id)):
+            return await changed(request, ports, identity, own.blob_id, own.version, status=status)
         if done.status == "deleted":
             raise Gone("The blob was deleted meanwhile.", members={"current_version": done.version})
         if named:

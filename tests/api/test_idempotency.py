@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
+import asyncpg
 import httpx2
 import pytest
 
@@ -125,6 +127,41 @@ async def test_a_patch_a_put_and_a_delete_are_found_by_their_retries(
             first.headers["link"],
         )
         assert await count_rows(user.user_id) == before
+
+
+async def blocked(admin: Any, count: int) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            waiting = (
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+            )
+            if await admin.fetchval(waiting) >= count:
+                return
+            await asyncio.sleep(0.005)
+
+
+async def test_a_patch_taken_over_while_it_is_under_way_answers_twice_alike(
+    client: httpx2.AsyncClient, admin: Any, user: Any, database_urls: Any
+) -> None:
+    made = await make(client)
+    url, body = f"{BASE}/blobs/{made['id']}", [{"op": "add", "path": "/tags/-", "value": "once"}]
+    headers = keyed() | {"content-type": "application/json-patch+json", "if-match": '"v1"'}
+
+    def patch() -> Any:
+        return asyncio.create_task(client.patch(url, json=body, headers=headers))
+
+    holder = await asyncpg.connect(database_urls["DATABASE_ADMIN_URL"])
+    async with holder.transaction():
+        await holder.execute("select from blobs where id = $1 for update", UUID(made["id"]))
+        first = patch()
+        await blocked(admin, 1)
+        await forget_answer(admin, user)
+        second = patch()
+        await blocked(admin, 2)
+    await holder.close()
+    answers = await asyncio.gather(first, second)
+    assert [(answer.status_code, answer.headers["etag"]) for answer in answers] == [(200, '"v2"')] * 2
+    assert (await client.get(url)).json()["tags"] == ["once"]
 
 
 async def test_processing_asked_for_again_by_a_retry_is_not_done_twice(
