@@ -61,8 +61,7 @@ class ApiKeys:
 
         Raises Conflict when the user has ``KEYS_MAX`` keys in use.
         """
-        async with self._database.transaction(user_id) as connection:
-            await connection.execute("select studio_lock($1)", user_id)
+        async with self._database.locked(user_id) as connection:
             count = await connection.fetchval(
                 "select count(*) from api_keys where user_id = $1 and revoked_at is null", user_id
             )

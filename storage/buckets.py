@@ -66,8 +66,7 @@ class Buckets:
         Raises Invalid for its fields, an unknown parent, or too deep a nesting.
         """
         check_bucket(name=name, type_=type_, metadata=metadata)
-        async with self._database.transaction(user_id) as connection:
-            await connection.execute("select studio_lock($1)", user_id)
+        async with self._database.locked(user_id) as connection:
             known = "select true from buckets where user_id = $1 and id = $2"
             if await connection.fetchval(known, user_id, bucket):
                 return await _bucket(connection, user_id, bucket)
@@ -124,8 +123,7 @@ class Buckets:
         Invalid for a field, an unknown parent, a cycle or too deep a nesting.
         """
         check_bucket(name=changes.get("name"), type_=None, metadata=changes.get("metadata"))
-        async with self._database.transaction(user_id) as connection:
-            await connection.execute("select studio_lock($1)", user_id)
+        async with self._database.locked(user_id) as connection:
             before = await _bucket(connection, user_id, bucket_id, expected=expected)
             changed = {name for name, value in changes.items() if getattr(before, name) != value}
             if not changed:
@@ -153,8 +151,7 @@ class Buckets:
 
         Raises NotFound, or VersionConflict if its version is not ``expected``.
         """
-        async with self._database.transaction(user_id) as connection:
-            await connection.execute("select studio_lock($1)", user_id)
+        async with self._database.locked(user_id) as connection:
             bucket = await _bucket(connection, user_id, bucket_id, expected=expected)
             await connection.execute(
                 "update buckets set parent_id = $3, version = version + 1, updated_at = now()"

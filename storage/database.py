@@ -6,10 +6,12 @@ runs inside ``Database.transaction(user)``, because row-level security shows not
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import asyncpg
 import orjson
@@ -78,6 +80,8 @@ class Database:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        # A gate goes with the last one who waits at it.
+        self._gates: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
     async def connect(cls, url: str, *, size_min: int = 1, size_max: int = 16) -> Database:
@@ -109,6 +113,17 @@ class Database:
         """A transaction that sees the rows of ``user_id``; committed unless the block raises."""
         async with self.connection() as connection, connection.transaction():
             await connection.execute("select studio_enter($1)", user_id)
+            yield connection
+
+    @asynccontextmanager
+    async def locked(self, user_id: UUID) -> AsyncIterator[Any]:
+        """A transaction under the user's lock (CASCADES rule 7).
+
+        Who waits for it waits before taking a connection: one busy user would else take the pool from all others.
+        """
+        gate = self._gates.setdefault(user_id, asyncio.Lock())
+        async with gate, self.transaction(user_id) as connection:
+            await connection.execute("select studio_lock($1)", user_id)
             yield connection
 
     async def call(self, query: str, *arguments: object) -> asyncpg.Record | None:

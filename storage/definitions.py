@@ -60,8 +60,7 @@ class Definitions:
 
     async def register(self, user_id: UserId, definition: Definition, source: str) -> tuple[StoredDefinition, bool]:
         """Store a version; what has a version already is found, not stored. Returns whether it is new."""
-        async with self._database.transaction(user_id) as connection:
-            await connection.execute("select studio_lock($1)", user_id)
+        async with self._database.locked(user_id) as connection:
             count = await connection.fetchval("select count(*) from definitions where owner_id = $1", user_id)
             if count >= OWN_MAX:
                 raise Conflict(f"You have {OWN_MAX} versions of workflows.", code="too_many")

@@ -66,8 +66,7 @@ class Instances:
         ``before`` is what ``get`` answered. Returns the cascade that follows it up. Raises VersionConflict if the
         version is not ``expected``.
         """
-        async with self._database.transaction(user_id) as connection:
-            await connection.execute("select studio_lock($1)", user_id)
+        async with self._database.locked(user_id) as connection:
             now = await _instance(connection, user_id, key, default_active=before.active, defaults=before.settings)
             if expected is not None and now.version not in expected:
                 members = {"current_version": now.version}
@@ -101,8 +100,7 @@ class Instances:
         Raises NotFound, Gone for the blob, Invalid ``cycle`` if the provider made it, directly or not.
         """
         instance = instance_id(user_id, key)
-        async with self._database.transaction(user_id) as connection:
-            await connection.execute("select studio_lock($1)", user_id)
+        async with self._database.locked(user_id) as connection:
             known = "select true from cascades where user_id = $1 and id = $2"
             if await connection.fetchval(known, user_id, cascade_id):
                 return instance, cascade_id

@@ -58,9 +58,8 @@ class Members:
         Returns the cascade that follows it up, None if nothing changed. Raises NotFound for the bucket, Invalid
         for an unknown blob, Conflict for a full bucket.
         """
-        async with self._database.transaction(user_id) as connection:
+        async with self._database.locked(user_id) as connection:
             # Before the bucket: plan takes both as well, and would wait for us while we wait for it.
-            await connection.execute("select studio_lock($1)", user_id)
             bucket = await _exists(connection, user_id, bucket_id)
             before = await connection.fetchrow(
                 "select position, inherited_from from bucket_blobs"
@@ -90,9 +89,8 @@ class Members:
 
         Raises NotFound unless a person put it there: an output stays as long as what it was made from.
         """
-        async with self._database.transaction(user_id) as connection:
+        async with self._database.locked(user_id) as connection:
             # Before the bucket: plan takes both as well, and would wait for us while we wait for it.
-            await connection.execute("select studio_lock($1)", user_id)
             bucket = await _exists(connection, user_id, bucket_id)
             if not await connection.fetchval(_REMOVE, user_id, bucket_id, blob_id):
                 raise NotFound("Nobody put this blob into this bucket.")

@@ -92,8 +92,7 @@ class Providers:
         """
         key = provider_key(user_id, provider.id)
         instance = instance_id(user_id, key)
-        async with self._database.transaction(user_id) as connection:
-            await connection.execute("select studio_lock($1)", user_id)
+        async with self._database.locked(user_id) as connection:
             before = await connection.fetchrow("select active, spec from providers where id = $1", key)
             if before is None:
                 await _check_room(connection, user_id)
@@ -150,8 +149,7 @@ class Providers:
     async def delete(self, user_id: UserId, stored: StoredProvider, *, actor: str) -> CascadeId:
         """Let a provider of one's own react no more; what it made stays. Raises NotFound if it is gone."""
         slug = stored.provider.id
-        async with self._database.transaction(user_id) as connection:
-            await connection.execute("select studio_lock($1)", user_id)
+        async with self._database.locked(user_id) as connection:
             done = await connection.execute(
                 "update providers set active = false, version = version + 1, updated_at = now()"
                 " where id = $1 and owner_id = $2 and active",

@@ -66,8 +66,7 @@ class Schemas:
 
         Raises Conflict ``already_exists`` if the version exists with another content, ``too_many`` at the bound.
         """
-        async with self._database.transaction(user_id) as connection:
-            await connection.execute("select studio_lock($1)", user_id)
+        async with self._database.locked(user_id) as connection:
             count = await connection.fetchval("select count(*) from schemas where owner_id = $1", user_id)
             if count >= OWN_MAX:
                 raise Conflict(f"You have {OWN_MAX} schema versions.", code="too_many")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -11,11 +12,36 @@ from sqlalchemy import select
 from domain.errors import NotFound, Unavailable
 from storage.database import Database, compiled
 from storage.tables import users
+from tests.conftest import Person
 
 
 async def test_nobody_there_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         await Database.connect("postgresql://nobody@127.0.0.1:1/nothing")
+
+
+async def test_who_waits_for_a_users_lock_leaves_the_pool_to_others(
+    database_urls: Any, user: Person, other: Person
+) -> None:
+    own = await Database.connect(database_urls["DATABASE_URL"], size_max=3)
+    order: list[int] = []
+    begun = asyncio.Semaphore(0)
+
+    async def moved(number: int) -> None:
+        begun.release()
+        async with own.locked(user.user_id):
+            order.append(number)
+
+    async with own.locked(user.user_id):
+        waiting = [asyncio.create_task(moved(number)) for number in range(5)]
+        for _ in waiting:
+            await begun.acquire()
+        async with asyncio.timeout(5):
+            assert await own.rows(other.user_id, "select 1")
+        assert order == []
+    await asyncio.gather(*waiting)
+    assert order == list(range(5))
+    await own.close()
 
 
 async def test_a_connection_that_is_cut_is_unavailable_at_most_and_the_pool_recovers(
