@@ -1,0 +1,135 @@
+"""Plan: what deletion and restoration mean for the schedule (CASCADES rule 9)."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from tests.conftest import BASE
+from tests.storage.engine import Engine
+from tests.storage.test_schedule_plan import holds, joined
+
+
+async def test_deleting_the_source_retires_what_reads_it_and_keeps_the_outputs(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "mid-v1")
+    await engine.provider("two", "mid-v1", "out-v1", origin="any")
+    blob = await engine.create("in-v1")
+    await engine.rest()
+    await engine.delete(blob)
+    await engine.rest()
+    assert await holds(engine) == {"one": "retired", "two": None}
+    assert await joined(engine, "two") == "a!!"
+    assert await engine.restore(blob)
+    await engine.rest()
+    assert await holds(engine) == {"one": None, "two": None}
+    assert await engine.runs() == ["settled", "settled"]
+    await engine.edit(blob, "b")
+    await engine.rest()
+    assert await joined(engine, "two") == "b!!"
+
+
+async def test_outputs_that_go_with_their_source_come_back_with_it(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "mid-v1", on_delete="delete")
+    await engine.provider("two", "mid-v1", "out-v1", origin="any", on_delete="delete")
+    await engine.join("book", "out-v1", "book-v1")
+    bucket = await engine.bucket()
+    blob = await engine.create("in-v1", "a", bucket_ids=[bucket])
+    await engine.create("in-v1", "b", bucket_ids=[bucket])
+    await engine.rest()
+    assert await joined(engine) == "a!! b!!"
+    [first] = [found for found in await engine.outputs("two") if await engine.text(found) == "a!!"]
+    await engine.edit(first, "mine")
+    await engine.rest()
+    await engine.delete(blob)
+    await engine.rest()
+    assert await joined(engine) == "b!!"
+    assert (await engine.http.get(f"{BASE}/blobs/{first}")).status_code == 410
+    deleted = await engine.ask("GET", "/events?type=blob.deleted")
+    assert {UUID(event["data"]["blob_id"]) for event in deleted["data"]} >= {blob, first}
+    assert (await engine.ask("GET", f"/blobs/{first}/versions/3"))["version"] == 3
+    assert await engine.restore(blob)
+    await engine.rest()
+    assert await joined(engine) == "mine b!!"
+    assert (await engine.version(first), len(await engine.runs("one"))) == (4, 2)
+
+
+async def test_an_output_that_a_person_deleted_stays_away_when_the_source_comes_back(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "out-v1", on_delete="delete")
+    blob = await engine.create("in-v1")
+    await engine.rest()
+    output = await engine.output("one")
+    await engine.delete(output)
+    await engine.rest()
+    await engine.delete(blob)
+    await engine.rest()
+    assert await engine.restore(blob)
+    await engine.rest()
+    assert await holds(engine) == {"one": "retired"}
+    assert await engine.restore(output)
+    await engine.rest()
+    assert await holds(engine) == {"one": None}
+
+
+async def test_a_join_whose_output_was_deleted_and_one_switched_off_keep_count(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "mid-v1", execution="workflow", supersede="finish")
+    await engine.provider("asleep", "mid-v1", "out-v1", origin="any")
+    await engine.join("book", "mid-v1", "book-v1")
+    bucket = await engine.bucket()
+    blob = await engine.create("in-v1", "a", bucket_ids=[bucket])
+    await engine.rest()
+    await engine.switch("asleep", active=False)
+    await engine.delete(await engine.output("book"))
+    await engine.rest()
+    await engine.plan(await engine.edit(blob, "b"))
+    late = await engine.create("in-v1", "c", bucket_ids=[bucket])
+    await engine.plan_all()
+    await engine.ask("DELETE", f"/buckets/{bucket}/blobs/{late}")
+    await engine.plan_all()
+    assert (await holds(engine))["book"] == "retired"
+    await engine.switch("asleep", active=True)
+    await engine.restore(await engine.output("book"))
+    await engine.rest()
+    assert await joined(engine) == "b!"
+    assert sorted([await engine.text(found) for found in await engine.outputs("asleep")]) == ["b!!", "c!!"]
+
+
+async def test_what_was_switched_off_while_retired_stays_off_when_restored(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "out-v1")
+    blob = await engine.create("in-v1")
+    await engine.rest()
+    await engine.delete(blob)
+    await engine.rest()
+    await engine.switch("one", active=False)
+    await engine.rest()
+    assert await engine.restore(blob)
+    await engine.rest()
+    assert await holds(engine) == {"one": "inactive"}
+    await engine.provider("one", "in-v1", "out-v1", "$.data.text + '?'")
+    await engine.switch("one", active=True)
+    await engine.rest()
+    assert await joined(engine, "one") == "a?"
+
+
+async def test_a_definition_that_changed_while_retired_holds_when_restored(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "out-v1")
+    blob = await engine.create("in-v1")
+    await engine.rest()
+    await engine.delete(blob)
+    await engine.rest()
+    await engine.provider("one", "in-v1", "out-v1", "$.data.text + '?'")
+    await engine.rest()
+    assert await engine.restore(blob)
+    await engine.rest()
+    assert await joined(engine, "one") == "a?"
+
+
+async def test_a_blob_that_is_deleted_and_not_yet_planned_is_still_read(engine: Engine) -> None:
+    """The schedule sees planned versions only: a claim in between pins what was planned (rule 1)."""
+    await engine.provider("one", "in-v1", "out-v1")
+    blob = await engine.create("in-v1")
+    cascade = await engine.plan_all()
+    await engine.delete(blob)
+    [run] = (await engine.claim(cascade)).runs
+    assert await engine.finish(run) == "settled"
+    assert await joined(engine, "one") == "a!"
+    await engine.rest()
+    assert await holds(engine) == {"one": "retired"}
