@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 API_PORT = 8010
 PORT_MAX = 65535
 PATIENCE = "STUDIO__PROVIDERS__TIMEOUT"
-LOCAL_MODEL_PATIENCE = "120s"  # it answers one question at a time, on whatever the machine has left
+LOCAL_MODEL_PATIENCE = "300s"  # it answers one question at a time, on whatever the machine has left
 MODEL_NAME = "SmolLM2-135M-Instruct-Q4_1"
 
 
