@@ -118,7 +118,7 @@ async def test_a_plan_makes_no_more_than_its_bound_however_much_matches_at_once(
 
 async def test_settings_of_a_newer_revision_are_followed_unless_somebody_has_set_others(engine: Engine) -> None:
     await engine.schemas("in-v1", "out-v1")
-    steps = [
+    steps: list[dict[str, Any]] = [
         {"id": "compute", "type": "computation", "operations": [{"text": "$.data.text + $.settings.mark"}]},
         {"id": "keep", "type": "state-update", "operation": "create-blob", "schema_id": "out-v1",
          "data_map": {"text": "$.text"}},
