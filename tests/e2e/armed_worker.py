@@ -6,30 +6,37 @@ an armed life ended is noted beside it: a test that means to kill at a failpoint
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
+from devstack.processes import LAUNCHER
+
 WORKER = [sys.executable, "-m", "worker"]
 
 
 def main() -> int:
     laid = Path(os.environ["E2E_FAILPOINT_FILE"])
     if not laid.exists():
-        os.execv(sys.executable, WORKER)
+        os.execv(sys.executable, WORKER)  # noqa: S606 - becoming the worker is the whole purpose
     taken = laid.with_suffix(".taken")
     laid.rename(taken)
     failpoint = taken.read_text()
-    libc = ctypes.CDLL(None, use_errno=True)
-    child = subprocess.Popen(
-        WORKER,
-        env={**os.environ, "STUDIO__RELAY__FAILPOINT": failpoint},
-        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
-    )
+    launch = [
+        sys.executable,
+        "-S",
+        "-E",
+        "-P",
+        str(LAUNCHER),
+        str(os.getpid()),
+        str(int(signal.SIGKILL)),
+        "-1",
+        "-1",
+        "0",
+    ]
+    child = subprocess.Popen([*launch, *WORKER], env={**os.environ, "STUDIO__RELAY__FAILPOINT": failpoint})
     signal.signal(signal.SIGTERM, lambda number, frame: child.terminate())
     status = child.wait()
     with laid.with_suffix(".ends").open("a") as ends:

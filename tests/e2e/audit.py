@@ -209,7 +209,7 @@ class Auditor:
                 assert apply(state, json.loads(delta["inverse"])) == value, "the inverse does not lead back"
             value = state
 
-    async def _content(self, row: Mapping[str, Any]) -> bytes:
+    async def _content(self, row: asyncpg.Record) -> bytes:
         body: bytes | None = row["body"]
         return body if body is not None else await self._objects.get(row["location"])
 
@@ -334,4 +334,3 @@ def apply(value: Any, patch: Sequence[Mapping[str, Any]]) -> Any:
 
 def _token(part: str) -> str:
     return part.replace("~1", "/").replace("~0", "~")
-

@@ -47,10 +47,9 @@ class Client:
         self, method: str, path: str, body: Any, *, media: str = "application/json", **headers: str
     ) -> httpx2.Response:
         """Write once, however often it has to be sent."""
-        headers = {"Idempotency-Key": str(uuid4()), **{name.replace("_", "-"): value for name, value in headers.items()}}
-        if isinstance(body, str):
-            return await self._insisting(method, path, content=body, headers={**headers, "content-type": media})
-        return await self._insisting(method, path, json=body, headers={**headers, "content-type": media})
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {"Idempotency-Key": str(uuid4()), "content-type": media, **named}
+        return await self._insisting(method, path, json=body, headers=sent)
 
     async def _insisting(self, method: str, path: str, **request: Any) -> httpx2.Response:
         deadline = time.monotonic() + INSIST_SECONDS

@@ -43,7 +43,10 @@ class Studio:
 
     def start(self) -> None:
         """Start and wait until everything answers."""
+        self.state.reset()
         self.state.create()
+        for left in self.state.path.glob("failpoint*"):
+            left.unlink()
         kept = ("STUDIO_", "DATABASE_", "AI_", "MODEL_", "NATS_", "S3_", "TEMPORAL_")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(kept)}
         environment |= SETTINGS | {
@@ -99,7 +102,7 @@ class Studio:
             known = self.endpoints["processes"].get(name)
             return None if known in (None, old) else int(known)
 
-        return await eventually(changed, f"{name} is running again")
+        return int(await eventually(changed, f"{name} is running again"))
 
     def arm(self, failpoint: str) -> None:
         """Let the next worker kill itself at a point of the relay."""

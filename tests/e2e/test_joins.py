@@ -1,4 +1,4 @@
-"""Joins while several edits are in flight: one run for each consistent set of inputs, never a mixture of generations."""
+"""Joins while several edits are in flight: one run for each consistent set of inputs, generations never mix."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ async def test_a_diamond_derives_its_sink_once_per_edit_however_edits_overtake_e
         await person.mark(root["id"], "first")
         await eventually(lambda: service.held(person.name, "left"), "the left branch is held at the first edit")
         await person.mark(root["id"], "second")
-        query = "select max(x->>'version') = '3' from runs r, jsonb_array_elements(r.inputs) x where user_id = $1" \
-                " and r.provider_id = 'right' and r.status = 'settled'"
+        query = """select max(x->>'version') = '3' from runs r, jsonb_array_elements(r.inputs) x
+          where user_id = $1 and r.provider_id = 'right' and r.status = 'settled'"""
         await eventually(lambda: auditor.value(query, person.user_id), "the right branch is at the second edit")
         assert await settled(auditor, person, "sink") == 1, "the sink ran while a branch was behind"
     await auditor.at_rest(person)

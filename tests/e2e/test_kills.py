@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of cascades over 33 derivations, while several people write. Nothing is lost, done twice, mixed."""
+"""SIGKILL in the middle of cascades over 33 derivations, while several people write: nothing is lost or done twice."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ async def written(person: Person, auditor: Auditor, service: TestService) -> Asy
     root = await person.root(await person.bucket())
     stop = asyncio.Event()
     with service.ruled(Rule(person.name, delay_seconds=0.15)):
-        writers = [
-            asyncio.create_task(person.keep_writing(root["id"], writer, stop)) for writer in ("ada", "bo", "cy")
-        ]
+        writers = [asyncio.create_task(person.keep_writing(root["id"], writer, stop)) for writer in ("ada", "bo", "cy")]
         try:
             yield
         finally:

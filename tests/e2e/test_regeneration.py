@@ -38,7 +38,7 @@ async def conflicts(auditor: Auditor, person: Person, blob_id: str) -> list[Any]
 
 async def test_the_paragraph_that_a_person_wrote_stays_and_the_others_follow(person: Person, auditor: Auditor) -> None:
     await person.register(PROSE, {TOPICS: {"type": "object", "required": ["topics"]}})
-    source = (await person.write("POST", "/blobs", {"schema_id": TOPICS, "data": {"topics": ["sea", "wind", "rain"]}}))
+    source = await person.write("POST", "/blobs", {"schema_id": TOPICS, "data": {"topics": ["sea", "wind", "rain"]}})
     source_id = source.json()["id"]
     await auditor.at_rest(person)
     prose, quote = await made_by(auditor, person, "write"), await made_by(auditor, person, "quote")

@@ -5,26 +5,22 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from collections.abc import Callable
+from typing import Any
 
 DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.05
 
-Found = TypeVar("Found")
 
-
-async def eventually(
-    condition: Callable[[], Found | None | Awaitable[Found | None]], what: str, *, within: float = DEADLINE_SECONDS
-) -> Found:
-    """The first true value of ``condition``; AssertionError that names ``what`` after ``within`` seconds."""
+async def eventually(condition: Callable[[], Any], what: str, *, within: float = DEADLINE_SECONDS) -> Any:
+    """The first true value of ``condition`` (awaited if need be); AssertionError that names ``what`` if none comes."""
     deadline = time.monotonic() + within
     while True:
         found = condition()
         if inspect.isawaitable(found):
             found = await found
         if found:
-            return cast("Found", found)
+            return found
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:.0f} s: {what}")
         await asyncio.sleep(POLL_SECONDS)
