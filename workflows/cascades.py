@@ -16,6 +16,7 @@ from temporalio.exceptions import ApplicationError, ChildWorkflowError, Terminat
 from temporalio.exceptions import CancelledError as TemporalCancelledError
 
 from activities.cascades import AdvanceResult, CascadeActivities, CascadeRef, RunToStart
+from activities.errors import INTERNAL_DETAIL
 from activities.runs import RunActivities, RunFailure
 from workflows.contracts import (
     CASCADE,
@@ -112,18 +113,20 @@ class Cascade:
         self._settled += 1
 
     async def _account_for(self, cause: CascadeInput, start: RunToStart, error: ChildWorkflowError) -> None:
-        """A child that ended from outside: ended by an operator it counts as failed, else it is run again."""
-        if isinstance(error.cause, ApplicationError):
-            return  # it failed by itself and has said so
+        """A child that did not end well: it has failed, or was ended by an operator, or else it is run again.
+
+        One that failed by itself has said so, unless saying so is what failed.
+        """
+        failed = isinstance(error.cause, ApplicationError)
         stopped = isinstance(error.cause, TerminatedError | TemporalCancelledError)
         failure = RunFailure(
             user_id=cause.user_id,
             run_id=start.run_id,
-            code="provider_failed",
-            detail="The run's workflow was stopped in Temporal.",
+            code="internal" if failed else "provider_failed",
+            detail=INTERNAL_DETAIL if failed else "The run's workflow was stopped in Temporal.",
         )
         await workflow.execute_local_activity_method(
-            RunActivities.fail if stopped else RunActivities.lose,
+            RunActivities.fail if failed or stopped else RunActivities.lose,
             failure,
             start_to_close_timeout=STORE_TIMEOUT,
             retry_policy=STORE_RETRY,

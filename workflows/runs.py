@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutType
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 from activities.errors import INTERNAL_DETAIL
@@ -45,7 +45,8 @@ class ProviderRun:
         workflow.set_current_details(request.label)
         try:
             outcome = await self._carry_out(request)
-        except ActivityError as error:
+        except (ActivityError, ApplicationError, TemporalTimeoutError) as error:
+            # A local activity's failure comes as it is, not as the cause of an ActivityError.
             outcome = await self._fail(request, error)
         workflow.upsert_search_attributes([OUTCOME.value_set(outcome.status)])
         return outcome
@@ -120,7 +121,7 @@ class ProviderRun:
             else:
                 return called
 
-    async def _fail(self, request: RunRequest, error: ActivityError) -> RunOutcome:
+    async def _fail(self, request: RunRequest, error: FailureError) -> RunOutcome:
         code, detail = reason(error)
         status: str = await workflow.execute_local_activity_method(
             RunActivities.fail,
@@ -136,21 +137,22 @@ class ProviderRun:
         raise ApplicationError(detail, type=code, non_retryable=True)
 
 
-def reason(error: ActivityError) -> tuple[str, str]:
-    """The problem code and sentence behind an activity's failure."""
-    cause = error.cause
+def reason(error: FailureError) -> tuple[str, str]:
+    """The problem code and sentence behind the failure of an activity, local or not."""
+    cause = error.cause if isinstance(error, ActivityError) else error
+    step = f"The step {error.activity_type}" if isinstance(error, ActivityError) else "A step"
     if isinstance(cause, ApplicationError):
         # A type that is no problem code is a fault of ours, and what it says is for our log.
         known = cause.type in CATALOGUE
         return (str(cause.type), str(cause.message)[:1000]) if known else ("internal", INTERNAL_DETAIL)
     if worker_died(error):
-        return "internal", f"Workers that carried out the step {error.activity_type} died again and again."
+        return "internal", f"{step} killed the workers that carried it out, again and again."
     if isinstance(cause, TemporalTimeoutError):
-        return "service_unavailable", f"The step {error.activity_type} did not answer in time."
-    return "internal", f"The step {error.activity_type} ended unexpectedly."
+        return "service_unavailable", f"{step} did not answer in time."
+    return "internal", f"{step} ended unexpectedly."
 
 
-def worker_died(error: ActivityError) -> bool:
+def worker_died(error: FailureError) -> bool:
     """Whether the last attempt ended because nobody was left to report on it."""
     return isinstance(error.cause, TemporalTimeoutError) and error.cause.type == TimeoutType.HEARTBEAT
 

@@ -19,7 +19,10 @@ from temporalio.client import Client
 import worker
 from devstack.stack import Stack
 from settings import Settings, load_settings
-from tests.conftest import Person, client_of
+from tests.conftest import Person, admin, app, client_of, contents, database, make_user
+
+# Named again here, so that they belong to this folder's database: its worker plans whatever it finds there.
+__all__ = ["admin", "app", "contents", "database", "make_user"]
 
 
 @dataclass
@@ -30,6 +33,18 @@ class TextService:
     calls: list[str] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     """Statuses to answer first; afterwards it works."""
+    bodies: list[Any] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """Answers wait while it is closed; it is open unless a test closes it."""
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def asked(self, count: int) -> None:
+        """Wait until there were so many calls."""
+        async with asyncio.timeout(20):
+            while len(self.calls) < count:  # noqa: ASYNC110 - the calls come from other tasks' sockets
+                await asyncio.sleep(0.01)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request after the other on a connection."""
@@ -39,6 +54,8 @@ class TextService:
                 headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
                 body = orjson.loads(await reader.readexactly(int(headers["content-length"])))
                 self.calls.append(headers["idempotency-key"])
+                self.bodies.append(body)
+                await self.gate.wait()
                 status = self.answers.pop(0) if self.answers else 200
                 answer = orjson.dumps({"text": f"<{body.get('text')}>", "usage": {"model": "echo", "total_tokens": 3}})
                 writer.write(
@@ -67,6 +84,12 @@ async def text_service() -> AsyncIterator[TextService]:
     service.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     yield service
     server.close()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def database_urls(make_database: Callable[..., Awaitable[Mapping[str, str]]]) -> Mapping[str, str]:
+    """The environment with a database that only this worker uses."""
+    return await make_database()
 
 
 @pytest.fixture(scope="session")
