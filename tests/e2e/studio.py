@@ -21,7 +21,6 @@ from tests.e2e.waiting import eventually
 
 START_SECONDS = 90.0
 STOP_SECONDS = 45.0
-ARMED_WORKER = Path(__file__).with_name("armed_worker.py")
 
 # What recovers by waiting for a time recovers sooner here, so that the suite stays short; nothing else differs
 # from the defaults. Content beyond 2 KB is "large", so that large content is cheap to make.
@@ -55,7 +54,7 @@ class Studio:
             "E2E_FAILPOINT_FILE": str(self.failpoint_file),
         }
         argv = [sys.executable, "-m", "devstack", "--state-dir", str(self.state.path), "--without", "model"]
-        argv += ["--without", "ai", "--command", f"worker={sys.executable} {ARMED_WORKER}"]
+        argv += ["--without", "ai", "--command", f"worker={sys.executable} -m tests.e2e.armed_worker"]
         self._supervisor = spawn(Command(argv=argv, env=environment, cwd=ROOT), self.state.log("supervisor"))
         deadline = time.monotonic() + START_SECONDS
         while not self.state.endpoints.exists():
