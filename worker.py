@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -26,6 +27,7 @@ from activities.adapters.services import HttpServices, Service
 from activities.cascades import CascadeActivities
 from activities.housekeeping import HousekeepingActivities
 from activities.runs import RunActivities
+from domain.errors import StudioError
 from settings import Settings, load_settings, required
 from storage.bus import Bus
 from storage.contents import Contents, S3Objects
@@ -124,14 +126,14 @@ def failpoint(settings: Settings) -> Callable[[str], None]:
 async def running(settings: Settings) -> AsyncIterator[None]:
     """Everything wired and running; leaving the block stops it, in reverse order."""
     metadata = settings.storage.metadata
+    # What is missing is said before anything is tried.
+    url = required(metadata.url, "storage.metadata.url").get_secret_value()
+    relay_url = required(metadata.relay_url, "storage.metadata.relay_url").get_secret_value()
+    events_url = required(settings.events.url, "events.url").get_secret_value()
     async with AsyncExitStack() as stack:
-        database = await Database.connect(
-            required(metadata.url, "storage.metadata.url").get_secret_value(), size_max=metadata.pool_size
-        )
+        database = await Database.connect(url, size_max=metadata.pool_size)
         stack.push_async_callback(database.close)
-        relay_database = await Database.connect(
-            required(metadata.relay_url, "storage.metadata.relay_url").get_secret_value(), size_max=4
-        )
+        relay_database = await Database.connect(relay_url, size_max=4)
         stack.push_async_callback(relay_database.close)
         contents = make_contents(settings, database)
         stack.push_async_callback(contents.close)
@@ -142,9 +144,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
             }
         )
         stack.push_async_callback(services.close)
-        bus = await Bus.connect(
-            required(settings.events.url, "events.url").get_secret_value(), topics=settings.events.topics.model_dump()
-        )
+        bus = await Bus.connect(events_url, topics=settings.events.topics.model_dump())
         stack.push_async_callback(bus.close)
         client = await connect_temporal(settings)
         starter = TemporalStarter(client, settings.workflow.task_queue)
@@ -228,14 +228,28 @@ async def serve_health(port: int) -> asyncio.Server:
 
 
 async def main() -> None:
-    """Run until SIGTERM or SIGINT."""
+    """Run until SIGTERM or SIGINT, which end it at any time: also while it waits for Temporal."""
     logs.configure()
     settings = load_settings()
-    stop = asyncio.Event()
+    stop, ready = asyncio.Event(), asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    work = asyncio.create_task(_work(settings, ready, stop))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not ready.is_set():
+        work.cancel()
+    try:
+        await work
+    except asyncio.CancelledError:
+        log.info("worker.stopped_before_ready")
+
+
+async def _work(settings: Settings, ready: asyncio.Event, stop: asyncio.Event) -> None:
     async with running(settings):
         server = await serve_health(settings.workflow.health_port) if settings.workflow.health_port else None
+        ready.set()
         log.info("worker.ready", task_queue=settings.workflow.task_queue)
         await stop.wait()
         if server is not None:
@@ -243,4 +257,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except StudioError as error:
+        # What is missing is said in a sentence; where we noticed is of no use to who starts us.
+        sys.exit(f"worker: {error.detail}")
