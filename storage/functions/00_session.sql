@@ -16,11 +16,26 @@ end $$;
 create or replace function studio_enter(p_user uuid) returns void language sql as
 $$ select set_config('app.user_id', p_user::text, true) $$;
 
+-- Make this session's plans again once a table of the schedule has doubled. PostgreSQL keeps a plan until the next
+-- analyze, and one that was made for ten derivations visits every row of the user for every row it looks for: with a
+-- thousand of them a move took minutes, and a minute is what autovacuum waits.
+create or replace function studio_replan() returns void language plpgsql as $$
+declare
+  v_now bigint[] := array[pg_relation_size('derivations'), pg_relation_size('runs'), pg_relation_size('blobs')];
+  v_then bigint[] := nullif(current_setting('studio.planned_for', true), '')::bigint[];
+begin
+  if exists (select from unnest(v_now, v_then) x(now, before) where x.now > 32768 + 2 * coalesce(x.before, 0)) then
+    discard plans;
+    perform set_config('studio.planned_for', v_now::text, false);
+  end if;
+end $$;
+
 -- The user lock (CASCADES rule 7): every move of one user's schedule, one after the other.
 create or replace function studio_lock(p_user uuid) returns void language plpgsql as $$
 begin
   perform set_config('app.user_id', p_user::text, true);
   perform pg_advisory_xact_lock(hashtextextended(p_user::text, 0));
+  perform studio_replan();
 end $$;
 
 -- Append events [{type, subject, key, data}] under the user's sequence. The row lock on user_state is held to the

@@ -445,6 +445,7 @@ begin
     if cardinality(v_direct) > p_nodes_max then v_problem := 'nodes'; exit; end if;
   end loop;
 
+  perform studio_replan();
   v_touched := studio_unsettle(p_user, p_cascade, v_direct);
   update cascades c set planned_at = now(), status = 'running', touched = v_touched,
       error = case when v_problem is not null then jsonb_build_object('code', 'too_many', 'bound', v_problem) end
