@@ -19,8 +19,7 @@ from domain.steps import ServiceCall
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
 CONNECT_SECONDS = 5.0
 QUOTED_CHARACTERS_MAX = 300
-QUOTED_BYTES_MAX = 16_384
-"""Of an answer that is quoted, what is searched for the token; longer ones end there."""
+"""What is repeated of a problem's own words."""
 RETRY_AFTER_SECONDS_MAX = 3600.0
 """A service that wants to be left alone for longer is asked again after this."""
 
@@ -100,12 +99,8 @@ def _denied(endpoint: str) -> str:
 
 
 def _read(call: ServiceCall, answer: _Answer, token: str | None) -> Any:
-    name = f"{call.service}{call.endpoint}"
-    if answer.status == httpx2.codes.TOO_MANY_REQUESTS or answer.status >= 500:  # noqa: PLR2004
-        raise _again(name, answer)
     if not 200 <= answer.status < 300:  # noqa: PLR2004
-        said = _quoted(answer.content, token)
-        raise ProviderFailed(f"{name} answered {answer.status}: {said}", code="service_rejected")
+        raise _refusal(f"{call.service}{call.endpoint}", answer, token)
     if len(answer.content) > ANSWER_BYTES_MAX:
         raise ProviderFailed(f"{call.service} answered more than {ANSWER_BYTES_MAX} bytes.", code="service_rejected")
     try:
@@ -114,16 +109,31 @@ def _read(call: ServiceCall, answer: _Answer, token: str | None) -> Any:
         raise ProviderFailed(f"{call.service} did not answer JSON.", code="service_rejected") from error
 
 
-def _quoted(content: bytes, token: str | None) -> str:
-    """The beginning of an answer for people, without the token that some services repeat."""
-    said = content[:QUOTED_BYTES_MAX].decode(errors="replace")
-    return (said.replace(token, "…") if token else said)[:QUOTED_CHARACTERS_MAX]
+def _refusal(name: str, answer: _Answer, token: str | None) -> StudioError:
+    """What an answer other than 2xx means.
+
+    Of its body only a problem's own words are repeated (RFC 9457), without the token that some services repeat: the
+    rest could be the content that was sent, which has no place in an error or a history.
+    """
+    problem = _problem(answer.content)
+    said = str(problem.get("detail") or problem.get("title") or "")
+    said = (said.replace(token, "…") if token else said)[:QUOTED_CHARACTERS_MAX]
+    detail = f"{name} answered {answer.status}: {said}" if said else f"{name} answered {answer.status}."
+    later = answer.status == httpx2.codes.TOO_MANY_REQUESTS or answer.status >= 500  # noqa: PLR2004
+    if later and problem.get("retryable") is not False:
+        wait = _retry_after(answer.headers.get("retry-after", ""))
+        members = {} if wait is None else {"retry_after": wait}
+        return Unavailable(detail, code="service_unavailable", members=members)
+    refused = "invalid_output" if problem.get("code") == "invalid_output" else "service_rejected"
+    return ProviderFailed(detail, code=refused)
 
 
-def _again(name: str, answer: _Answer) -> StudioError:
-    wait = _retry_after(answer.headers.get("retry-after", ""))
-    members = {} if wait is None else {"retry_after": wait}
-    return Unavailable(f"{name} answered {answer.status}.", code="service_unavailable", members=members)
+def _problem(content: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(content[:ANSWER_BYTES_MAX])
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _retry_after(value: str) -> float | None:

@@ -127,14 +127,15 @@ async def test_redirects_are_not_followed(services: HttpServices, server: Server
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
-async def test_a_rejection_is_final_and_quotes_the_answer_without_the_token(
+async def test_a_rejection_is_final_and_quotes_the_problem_without_the_token(
     services: HttpServices, server: Server, status: int
 ) -> None:
-    server.says(status, f'{{"error": "unknown token {TOKEN}", "detail": "{"x" * 1000}"}}'.encode())
+    server.says(status, f'{{"content": "a secret story", "detail": "unknown token {TOKEN} {"x" * 1000}"}}'.encode())
     error = await refused(services, call(), "service_rejected")
     assert not error.retryable
     assert f"text/go answered {status}" in error.detail
     assert "unknown token …" in error.detail
+    assert "secret" not in error.detail
     assert len(error.detail) < 400
 
 
@@ -220,3 +221,13 @@ async def test_a_service_that_is_gone_may_come_back(services: HttpServices) -> N
 
 def test_a_service_does_not_show_its_token() -> None:
     assert TOKEN not in repr(Service(url="http://x", token=TOKEN))
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+async def test_a_server_error_that_says_it_is_final_is_believed(
+    services: HttpServices, server: Server, status: int
+) -> None:
+    server.says(status, b'{"code": "invalid_output", "detail": "no usable text", "retryable": false}')
+    error = await refused(services, call(), "invalid_output")
+    assert not error.retryable
+    assert "no usable text" in error.detail
