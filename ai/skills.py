@@ -136,6 +136,8 @@ def _within(point: str, subject: str | None) -> str:
 async def outline(completions: Completions, title: str, *, style: str | None) -> tuple[list[str], Usage]:
     """Section headings for a chapter called ``title``; a second question is asked if the first gives too few.
 
+    If both answers hold nothing but the title, the title is the one heading.
+
     The book's title is not in the question: the model makes it the first heading of every chapter.
     """
     subject = topic(" ".join(title.split()))
@@ -160,8 +162,8 @@ async def outline(completions: Completions, title: str, *, style: str | None) ->
         sections = _sections([*sections, *parsed(completion, validator)["sections"]], subject=subject)
         if len(sections) >= OUTLINE_SECTIONS_MIN:
             break
-    _not_empty("".join(sections))
-    return sections, usage
+    # A small model may only say the title again; a chapter of one section is better than none.
+    return sections or [subject], usage
 
 
 def _sections(found: Sequence[str], *, subject: str) -> list[str]:

@@ -83,7 +83,7 @@ CATALOGUE: dict[str, ProblemKind] = {
     "not_found": ProblemKind("There is nothing here", "Check the id; somebody else's things are not shown."),
     "method_not_allowed": ProblemKind("This method is not allowed here", "The Allow header lists the methods."),
     "not_acceptable": ProblemKind("No acceptable representation", "Accept application/json."),
-    "deleted": ProblemKind("The blob is deleted", "Read an older version with ?version=, or restore it."),
+    "deleted": ProblemKind("The blob is deleted", "Read an older version with ?version=."),
     "version_conflict": ProblemKind("The blob has moved on", "Read what changed at deltas_url and try again."),
     "precondition_failed": ProblemKind("The blob has moved on", "Read what changed at deltas_url and try again."),
     "precondition_required": ProblemKind("If-Match is required", "Send If-Match with the ETag you read, or *."),

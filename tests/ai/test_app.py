@@ -109,6 +109,14 @@ async def test_an_outline_depends_on_its_title_and_is_of_its_schema(client: http
     assert answers[0]["sections"] != answers[1]["sections"]
 
 
+async def test_a_title_that_the_model_only_repeats_is_the_one_heading() -> None:
+    said = ["The Storm and the Calm", "1. The storm and the calm", "The Storm and the Calm.", "the storm and the calm"]
+    with answering(completion(json.dumps({"sections": said}))) as (url, _):
+        async with client_of(Options(model_url=url, model_name="m")) as client:
+            answer = await post(client, "/generate/outline", {"title": "Chapter 1: The Storm and the Calm"})
+    assert answer["sections"] == ["The Storm and the Calm"]
+
+
 async def test_headings_lose_their_numbers_repeats_and_the_chapter_s_title() -> None:
     said = ["The Sea", "1. The old harbour", "AI-2: The OLD harbour", "The storm,", "The far island", "Never used"]
     with answering(completion(json.dumps({"sections": said[:5]}))) as (url, asked):
