@@ -244,7 +244,9 @@ class Auditor:
         """The inputs of every settled run are explained by one version of each root."""
         runs = await self.rows("select id, inputs from runs where user_id = $1 and status = 'settled'", person.user_id)
         made = await self.rows(
-            "select blob_id, to_version, run_id from deltas where user_id = $1 and run_id is not null", person.user_id
+            "select blob_id, to_version, run_id from deltas where user_id = $1 and run_id is not null"
+            " and status = 'applied'",
+            person.user_id,
         )
         maker = {(str(row["blob_id"]), row["to_version"]): row["run_id"] for row in made}
         inputs = {row["id"]: [(x["blob_id"], x["version"]) for x in row["inputs"]] for row in runs}

@@ -28,7 +28,7 @@ async def conflicts(auditor: Auditor, person: Person, blob_id: str) -> list[Any]
     """What each machine delta after the first says it could not merge."""
     rows = await auditor.rows(
         "select conflicts, machine_hash, base_hash from deltas where user_id = $1 and blob_id = $2"
-        " and operation = 'transform' order by to_version",
+        " and operation = 'transform' and status = 'applied' order by to_version",
         person.user_id,
         UUID(blob_id),
     )
@@ -65,6 +65,9 @@ async def test_the_paragraph_that_a_person_wrote_stays_and_the_others_follow(per
     assert (await text(prose)).split("\n\n") == [machine[0], mine, machine[2]]
     offered = (await conflicts(auditor, person, prose))[-1]
     assert [(conflict["ours"], conflict["theirs"]) for conflict in offered] == [(mine, machine[1])]
+    query = "select patch from deltas where user_id = $1 and blob_id = $2 and status = 'proposed'"
+    proposals = await auditor.rows(query, person.user_id, UUID(prose))
+    assert ["storm" in row["patch"] for row in proposals] == [True], "the machine's paragraph is offered"
 
     await person.replace(source_id, "/data/topics", ["quay", "storm", "ice"])
     await auditor.at_rest(person)
