@@ -46,13 +46,13 @@ _PROBLEM = {
         "type": "http://localhost:8010/problems/unknown_field",
         "title": "Unknown field",
         "status": 422,
-        "detail": "The request has 1 fault(s): /colour: Extra inputs are not permitted",
+        "detail": "The request has 1 fault(s): /colour: There is no such field here: remove it or correct its spelling.",
         "instance": "/api/v1/studio/blobs",
         "code": "unknown_field",
         "request_id": "01890a5d-ac96-774b-bcce-b302099a8057",
         "retryable": False,
         "hint": "Remove the field or correct its spelling.",
-        "errors": [{"pointer": "/colour", "code": "unknown_field", "detail": "Extra inputs are not permitted"}],
+        "errors": [{"pointer": "/colour", "code": "unknown_field", "detail": "There is no such field here: remove it or correct its spelling."}],
     },
 }
 

@@ -128,7 +128,10 @@ def _fault(item: Mapping[str, Any], inside: str) -> Fault:
     context = item.get("ctx") or {}
     if "studio_code" in context:
         code = str(context["studio_code"])
-    return Fault(pointer, code, str(item["msg"]).removeprefix("Value error, "))
+    said = str(item["msg"]).removeprefix("Value error, ")
+    if code == "unknown_field":
+        said = "There is no such field here: remove it or correct its spelling."
+    return Fault(pointer, code, said)
 
 
 def invalid_of(error: ValidationFailure, *, inside: str = "") -> Invalid:

@@ -62,7 +62,23 @@ async def watch(look: Look, view: View, *, timeout_seconds: float | None = None)
 async def follow(look: Look, timeout_seconds: float | None) -> Sight:
     """Watch on stderr until it is over. Raises TimeoutError."""
     with viewing(err()) as view:
-        return await watch(look, view, timeout_seconds=timeout_seconds)
+        sight = await watch(look, view, timeout_seconds=timeout_seconds)
+    for line in advice(sight.graph):
+        err().print(line, soft_wrap=True)
+    return sight
+
+
+def advice(graph: Graph) -> list[str]:
+    """Say of each failure why, and which commands show more and try again; every id pastes."""
+    source = next((blob for blob, parents in graph.parents.items() if not parents), None)
+    return [
+        f"{node['provider_id']} failed: {node['reason']} The run says more: "
+        f"studio run list --status failed --blob {blob}\n"
+        f"  Again, once it is mended: studio provider process {node['provider_id']} "
+        f"{(graph.parents[blob] or [source])[0]}"
+        for blob, node in graph.nodes.items()
+        if node["state"] == "failed"
+    ]
 
 
 @contextlib.contextmanager
