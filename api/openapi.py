@@ -15,7 +15,7 @@ import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api.problems import PROBLEM_JSON
+from api.problems import NO_SUCH_FIELD, PROBLEM_JSON
 
 DESCRIPTION = "A reactive, versioned content platform: blobs, deltas, providers and durable cascades."
 
@@ -46,13 +46,13 @@ _PROBLEM = {
         "type": "http://localhost:8010/problems/unknown_field",
         "title": "Unknown field",
         "status": 422,
-        "detail": "The request has 1 fault(s): /colour: There is no such field here: remove it or correct its spelling.",
+        "detail": f"The request has 1 fault(s): /colour: {NO_SUCH_FIELD}",
         "instance": "/api/v1/studio/blobs",
         "code": "unknown_field",
         "request_id": "01890a5d-ac96-774b-bcce-b302099a8057",
         "retryable": False,
         "hint": "Remove the field or correct its spelling.",
-        "errors": [{"pointer": "/colour", "code": "unknown_field", "detail": "There is no such field here: remove it or correct its spelling."}],
+        "errors": [{"pointer": "/colour", "code": "unknown_field", "detail": NO_SUCH_FIELD}],
     },
 }
 

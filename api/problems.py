@@ -61,6 +61,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
 """Codes whose status is not that of their error class."""
 
 _RETRY_AFTER_SECONDS = "1"
+NO_SUCH_FIELD = "There is no such field here: remove it or correct its spelling."
 _PYDANTIC_CODES = {"extra_forbidden": "unknown_field", "missing": "missing_field"}
 
 
@@ -130,7 +131,7 @@ def _fault(item: Mapping[str, Any], inside: str) -> Fault:
         code = str(context["studio_code"])
     said = str(item["msg"]).removeprefix("Value error, ")
     if code == "unknown_field":
-        said = "There is no such field here: remove it or correct its spelling."
+        said = NO_SUCH_FIELD
     return Fault(pointer, code, said)
 
 

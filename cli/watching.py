@@ -70,12 +70,11 @@ async def follow(look: Look, timeout_seconds: float | None) -> Sight:
 
 def advice(graph: Graph) -> list[str]:
     """Say of each failure why, and which commands show more and try again; every id pastes."""
-    source = next((blob for blob, parents in graph.parents.items() if not parents), None)
     return [
         f"{node['provider_id']} failed: {node['reason']} The run says more: "
         f"studio run list --status failed --blob {blob}\n"
         f"  Again, once it is mended: studio provider process {node['provider_id']} "
-        f"{(graph.parents[blob] or [source])[0]}"
+        f"{next(iter(graph.parents[blob]), blob)}"
         for blob, node in graph.nodes.items()
         if node["state"] == "failed"
     ]
