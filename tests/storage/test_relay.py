@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -292,10 +293,10 @@ async def test_of_two_relays_one_leads_and_the_other_takes_over(world: World) ->
     outsides = [Outside(), Outside()]
     tasks = [asyncio.create_task(world.relay(outside).run()) for outside in outsides]
     try:
-        for _ in range(5):
+        for turn in range(1, 6):
             await world.emit(user)
             await world.cascade(user)
-            await until(lambda: all_seen(outsides))
+            await until(functools.partial(all_seen, outsides, turn))
         leading = [outside for outside in outsides if outside.published]
         assert len(leading) == 1
         assert [seq for _, seq in leading[0].published] == [1, 2, 3, 4, 5]
@@ -316,9 +317,9 @@ async def test_of_two_relays_one_leads_and_the_other_takes_over(world: World) ->
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def all_seen(outsides: Sequence[Outside]) -> bool:
+def all_seen(outsides: Sequence[Outside], count: int) -> bool:
     published = sum(len(outside.published) for outside in outsides)
-    return published == sum(len(outside.rung) for outside in outsides) > 0
+    return published == sum(len(outside.rung) for outside in outsides) == count
 
 
 async def test_what_is_away_is_asked_again_until_it_answers(world: World) -> None:
