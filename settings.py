@@ -79,9 +79,7 @@ Count = Annotated[int, Field(ge=1)]
 class Group(BaseModel):
     """A frozen section of the file; a key that it does not know is an error."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
 class ServiceGroup(Group):

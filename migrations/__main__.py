@@ -45,9 +45,7 @@ def alembic_config(url: str) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     parts = urlsplit(url)
-    config.set_main_option(
-        "sqlalchemy.url", urlunsplit(parts._replace(scheme="postgresql+asyncpg")).replace("%", "%%")
-    )
+    config.set_main_option("sqlalchemy.url", urlunsplit(parts._replace(scheme="postgresql+asyncpg")).replace("%", "%%"))
     return config
 
 

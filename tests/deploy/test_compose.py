@@ -38,9 +38,7 @@ def test_the_file_satisfies_the_compose_schema() -> None:
 
 
 def test_every_service_of_the_devstack_is_there() -> None:
-    named = re.findall(
-        r'^    name = "(\w+)"', "".join(p.read_text() for p in ROOT.glob("devstack/*.py")), re.MULTILINE
-    )
+    named = re.findall(r'^    name = "(\w+)"', "".join(p.read_text() for p in ROOT.glob("devstack/*.py")), re.MULTILINE)
     assert DEVSTACK_SERVICES | (set(named) - {"model"}) <= set(SERVICES)
 
 

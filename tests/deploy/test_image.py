@@ -81,9 +81,7 @@ def test_every_requirement_of_pyproject_is_locked_at_a_version_that_it_allows() 
         requirement = Requirement(text)
         version = locked.get(canonicalize_name(requirement.name))
         assert version is not None, f"{text} is not locked: make lock"
-        assert requirement.specifier.contains(version, prereleases=True), (
-            f"{text} is locked at {version}: make lock"
-        )
+        assert requirement.specifier.contains(version, prereleases=True), f"{text} is locked at {version}: make lock"
 
 
 def test_the_lock_has_the_model_and_what_installs_the_checkout() -> None:

@@ -30,12 +30,8 @@ def test_every_page_is_reached_from_the_index() -> None:
         if page in seen or page.suffix != ".md" or not page.exists():
             continue
         seen.add(page)
-        queue += [
-            (page.parent / target.partition("#")[0]).resolve() for target in links(page) if "://" not in target
-        ]
-    assert [
-        page.relative_to(ROOT).as_posix() for page in pages() if page not in seen and "docs" in page.parts
-    ] == []
+        queue += [(page.parent / target.partition("#")[0]).resolve() for target in links(page) if "://" not in target]
+    assert [page.relative_to(ROOT).as_posix() for page in pages() if page not in seen and "docs" in page.parts] == []
 
 
 def test_every_make_target_that_the_pages_name_exists() -> None:
