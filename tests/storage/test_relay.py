@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -53,7 +53,7 @@ class Outside:
 
 @dataclass
 class World:
-    """A database of this test alone: the relay sees all of its users."""
+    """The database, and what a relay reaches outside of it."""
 
     urls: Mapping[str, str]
     database: Database
@@ -89,17 +89,25 @@ class World:
         return found
 
 
-@pytest_asyncio.fixture
-async def world(make_database: Callable[..., Awaitable[Mapping[str, str]]]) -> AsyncIterator[World]:
+@pytest_asyncio.fixture(scope="module")
+async def opened(make_database: Callable[..., Awaitable[Mapping[str, str]]]) -> AsyncIterator[World]:
+    """A database of these tests alone: the relay sees all of its users."""
     urls = await make_database()
     database = await Database.connect(urls["DATABASE_URL"], size_max=4)
     relays = await Database.connect(urls["DATABASE_RELAY_URL"], size_max=8)
     admin = await asyncpg.connect(urls["DATABASE_ADMIN_URL"])
-    await admin.execute("update events set published_at = now()")
     yield World(urls, database, relays, admin)
     await admin.close()
     await relays.close()
     await database.close()
+
+
+@pytest_asyncio.fixture
+async def world(opened: World) -> World:
+    """Nothing is unpublished, nothing rung, and nobody has seen anything."""
+    await opened.admin.execute("update events set published_at = now() where published_at is null")
+    await opened.admin.execute("update cascades set sent_seq = seq where sent_seq < seq")
+    return replace(opened, outside=Outside())
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
