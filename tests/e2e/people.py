@@ -122,7 +122,7 @@ class Person(Client):
         self.workload.notes[made["id"]] = text
         return made
 
-    async def keep_writing(self, root_id: str, writer: str, stop: asyncio.Event, pause_seconds: float = 0.4) -> None:
+    async def keep_writing(self, root_id: str, writer: str, stop: asyncio.Event, pause_seconds: float = 1.0) -> None:
         """Mark the root and make notes in turn until told to stop; the pause is the pace of a hasty person."""
         count = 0
         while not stop.is_set():
