@@ -21,10 +21,11 @@ $$ select set_config('app.user_id', p_user::text, true) $$;
 -- thousand of them a move took minutes, and a minute is what autovacuum waits.
 create or replace function studio_replan() returns void language plpgsql as $$
 declare
-  v_now bigint[] := array[pg_relation_size('derivations'), pg_relation_size('runs'), pg_relation_size('blobs')];
+  v_now bigint[] := array[pg_relation_size('derivations'), pg_relation_size('runs'), pg_relation_size('blobs'),
+    pg_relation_size('instances')];
   v_then bigint[] := nullif(current_setting('studio.planned_for', true), '')::bigint[];
 begin
-  if exists (select from unnest(v_now, v_then) x(now, before) where x.now > 32768 + 2 * coalesce(x.before, 0)) then
+  if exists (select from unnest(v_now, v_then) x(now, before) where x.now > 16384 + 2 * coalesce(x.before, 0)) then
     discard plans;
     perform set_config('studio.planned_for', v_now::text, false);
   end if;

@@ -17,6 +17,9 @@ language sql immutable parallel safe as $$ select studio_derived_id('derivation:
 create or replace function studio_output_id(p_derivation uuid, p_slot text) returns uuid
 language sql immutable parallel safe as $$ select studio_derived_id('output:' || p_derivation || ':' || p_slot) $$;
 
+-- Joins here are LATERAL ... OFFSET 0, one probe by a whole key after the other: the planner may not turn them round, so
+-- what they cost does not depend on what it believes about tables that it has never seen full.
+
 -- want: digests of definition and settings + planned hashes of the inputs, as one digest. An input that does not
 -- track counts as it was used. complete: every required input is there, and at least one at all.
 create or replace function studio_want(p_user uuid, p_derivations uuid[])
@@ -40,9 +43,11 @@ $$;
 -- onCreate-only provider waits for its input once, then keeps what it has read.
 create or replace function studio_dependants(p_user uuid, p_derivations uuid[]) returns uuid[] language sql stable as $$
   select coalesce(array_agg(distinct i.derivation_id), '{}')
-  from derivation_outputs o
-  join derivation_inputs i on i.user_id = o.user_id and i.blob_id = o.blob_id and (i.tracks or i.used_hash is null)
-  where o.user_id = p_user and o.derivation_id = any(p_derivations)
+  from unnest(p_derivations) x(id)
+  cross join lateral (select blob_id from derivation_outputs
+    where user_id = p_user and derivation_id = x.id offset 0) o
+  cross join lateral (select derivation_id from derivation_inputs
+    where user_id = p_user and blob_id = o.blob_id and (tracks or used_hash is null) offset 0) i
 $$;
 
 -- These and everything below them that is awake.
@@ -51,13 +56,13 @@ create or replace function studio_below(p_user uuid, p_derivations uuid[]) retur
     select d.id from derivations d where d.user_id = p_user and d.id = any(p_derivations)
       and d.hold is distinct from 'inactive' and d.hold is distinct from 'retired'
     union
-    select x.id from down n cross join lateral (
-      select d.id from derivation_outputs o
-      join derivation_inputs i on i.user_id = o.user_id and i.blob_id = o.blob_id
-        and (i.tracks or i.used_hash is null)
-      join derivations d on d.user_id = i.user_id and d.id = i.derivation_id
-      where o.user_id = p_user and o.derivation_id = n.id
-        and d.hold is distinct from 'inactive' and d.hold is distinct from 'retired' offset 0) x
+    select d.id from down n
+    cross join lateral (select blob_id from derivation_outputs
+      where user_id = p_user and derivation_id = n.id offset 0) o
+    cross join lateral (select derivation_id from derivation_inputs
+      where user_id = p_user and blob_id = o.blob_id and (tracks or used_hash is null) offset 0) i
+    cross join lateral (select id from derivations where user_id = p_user and id = i.derivation_id
+      and hold is distinct from 'inactive' and hold is distinct from 'retired' offset 0) d
   ) select array_agg(id) from down
 $$;
 
@@ -67,16 +72,19 @@ returns void language plpgsql as $$
 declare v_owners uuid[];
 begin
   with counted as (
-    select d.id, d.pending_inputs as before, (
-        select count(*)::int from derivation_inputs i
-        join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
-        join derivations p on p.user_id = o.user_id and p.id = o.derivation_id
-        where i.user_id = d.user_id and i.derivation_id = d.id and p.unsettled
-          and (i.tracks or i.used_hash is null)) as now
-    from derivations d where d.user_id = p_user and d.id = any(p_derivations)
+    select d.id, n.now from (select distinct id from unnest(p_derivations) id) x
+    cross join lateral (select id, pending_inputs from derivations where user_id = p_user and id = x.id offset 0) d
+    cross join lateral (
+      select count(*)::int as now from (select blob_id from derivation_inputs
+        where user_id = p_user and derivation_id = d.id and (tracks or used_hash is null) offset 0) i
+      cross join lateral (select derivation_id from derivation_outputs
+        where user_id = p_user and blob_id = i.blob_id offset 0) o
+      cross join lateral (select from derivations
+        where user_id = p_user and id = o.derivation_id and unsettled offset 0) p offset 0) n
+    where n.now <> d.pending_inputs
   ), changed as (
     update derivations d set pending_inputs = c.now from counted c
-    where d.user_id = p_user and d.id = c.id and c.now <> c.before
+    where d.user_id = p_user and d.id = c.id
     returning d.id, c.now, d.owner_cascade_id, d.unsettled
   )
   select array_agg(distinct owner_cascade_id) into v_owners from changed
@@ -139,12 +147,14 @@ create or replace function studio_lineage(p_user uuid, p_blob uuid) returns seto
   with recursive up (derivation_id) as (
     select o.derivation_id from derivation_outputs o where o.user_id = p_user and o.blob_id = p_blob
     union
-    select x.derivation_id from up u cross join lateral (
-      select o.derivation_id from derivation_inputs i
-      join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
-      where i.user_id = p_user and i.derivation_id = u.derivation_id offset 0) x
+    select o.derivation_id from up u
+    cross join lateral (select blob_id from derivation_inputs
+      where user_id = p_user and derivation_id = u.derivation_id offset 0) i
+    cross join lateral (select derivation_id from derivation_outputs
+      where user_id = p_user and blob_id = i.blob_id offset 0) o
   )
-  select distinct d.instance_id from up join derivations d on d.user_id = p_user and d.id = up.derivation_id
+  select distinct d.instance_id from up
+  cross join lateral (select instance_id from derivations where user_id = p_user and id = up.derivation_id offset 0) d
 $$;
 
 -- Whether a blob is made, however indirectly, from an output of a derivation: as an input it would close a cycle.
@@ -153,10 +163,11 @@ language sql stable as $$
   with recursive up (derivation_id) as (
     select o.derivation_id from derivation_outputs o where o.user_id = p_user and o.blob_id = p_blob
     union
-    select x.derivation_id from up u cross join lateral (
-      select o.derivation_id from derivation_inputs i
-      join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
-      where i.user_id = p_user and i.derivation_id = u.derivation_id offset 0) x
+    select o.derivation_id from up u
+    cross join lateral (select blob_id from derivation_inputs
+      where user_id = p_user and derivation_id = u.derivation_id offset 0) i
+    cross join lateral (select derivation_id from derivation_outputs
+      where user_id = p_user and blob_id = i.blob_id offset 0) o
   )
   select exists (select from up where derivation_id = p_derivation)
 $$;

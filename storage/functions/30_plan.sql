@@ -5,10 +5,11 @@
 create or replace function studio_active_providers(p_user uuid)
 returns table (provider_id uuid, instance_id uuid, settings_digest text, has_row boolean) language sql stable as $$
   select p.id, coalesce(i.id, studio_instance_id(p_user, p.id)), coalesce(i.settings_digest, ''), i.id is not null
-  from providers p left join instances i on i.user_id = p_user and i.provider_id = p.id
+  from providers p left join lateral (
+    select * from instances where user_id = p_user and provider_id = p.id offset 0) i on true
   where p.active and coalesce(i.active, p.owner_id = '00000000-0000-0000-0000-000000000000')
     and (p.owner_id = p_user or not exists (
-      select from providers o where o.owner_id = p_user and o.slug = p.slug and o.active))
+      select from providers o where o.owner_id = p_user and o.slug = p.slug and o.active offset 0))
 $$;
 
 -- The output slots of a derivation that it does not have yet, as invisible version-0 blobs; returns the new blobs.
@@ -50,9 +51,10 @@ begin
     insert into derivation_inputs (user_id, derivation_id, blob_id, tracks)
       values (p_user, v_id, p_anchor, 'onEdit' = any(p_provider.events));
     update derivations d set level = 1 + coalesce((
-        select max(x.level) from derivation_outputs o
-        join derivations x on x.user_id = o.user_id and x.id = o.derivation_id
-        where o.user_id = p_user and o.blob_id = p_anchor), 0)
+        select max(x.level) from (select derivation_id from derivation_outputs
+          where user_id = p_user and blob_id = p_anchor offset 0) o
+        cross join lateral (select level from derivations
+          where user_id = p_user and id = o.derivation_id offset 0) x), 0)
       where d.user_id = p_user and d.id = v_id;
   end if;
   v_outputs := studio_add_outputs(p_user, v_id, p_provider, v_root, v_depth + 1);
@@ -74,17 +76,19 @@ returns table (derivation uuid, outputs uuid[]) language plpgsql as $$
 declare v record; v_provider providers; v_outputs uuid[];
 begin
   for v in
-    select b.id as blob, a.* from blobs b
-    join studio_active_providers(p_user) a on true
-    join providers p on p.id = a.provider_id
-    where b.user_id = p_user and b.id = any(p_blobs) and b.deleted_at is null and p.anchor = 'blob'
-      and (p.input_schemas = '{}' or b.schema_id = any(p.input_schemas))
-      and (p.content_types = '{}' or exists (select from unnest(p.content_types) t
+    with active as materialized (
+      select a.*, p.input_schemas, p.content_types, p.origin from studio_active_providers(p_user) a
+      cross join lateral (select * from providers where id = a.provider_id offset 0) p
+      where p.anchor = 'blob' and p.events && array['onCreate', 'onEdit']
+    )
+    select b.id as blob, a.* from unnest(p_blobs) x(id)
+    cross join lateral (select * from blobs where user_id = p_user and id = x.id and deleted_at is null offset 0) b
+    join active a on (a.input_schemas = '{}' or b.schema_id = any(a.input_schemas))
+      and (a.content_types = '{}' or exists (select from unnest(a.content_types) t
             where lower(btrim(split_part(b.content_type, ';', 1))) like replace(replace(t, '_', '\_'), '*', '%')))
-      and (p.origin = 'any' or b.provider_id is null)
-      and p.events && array['onCreate', 'onEdit']
-      and not exists (select from derivations d
-        where d.user_id = p_user and d.instance_id = a.instance_id and d.anchor_id = b.id)
+      and (a.origin = 'any' or b.provider_id is null)
+    where not exists (select from derivations d
+        where d.user_id = p_user and d.anchor_id = b.id and d.instance_id = a.instance_id offset 0)
       and not exists (select from studio_lineage(p_user, b.id) l where l = a.instance_id)
     order by b.id, a.provider_id limit greatest(p_room, 0)
   loop

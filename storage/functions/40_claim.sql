@@ -82,12 +82,13 @@ create or replace function studio_waiting(p_user uuid, p_cascade uuid) returns i
   ), up (root, id, hold) as (
     select id, id, hold from mine
     union
-    select u.root, x.id, x.hold from up u cross join lateral (
-      select p.id, p.hold from derivation_inputs i
-      join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
-      join derivations p on p.user_id = o.user_id and p.id = o.derivation_id
-      where i.user_id = p_user and i.derivation_id = u.id and p.unsettled and (i.tracks or i.used_hash is null)
-      offset 0) x
+    select u.root, p.id, p.hold from up u
+    cross join lateral (select blob_id from derivation_inputs
+      where user_id = p_user and derivation_id = u.id and (tracks or used_hash is null) offset 0) i
+    cross join lateral (select derivation_id from derivation_outputs
+      where user_id = p_user and blob_id = i.blob_id offset 0) o
+    cross join lateral (select id, hold from derivations
+      where user_id = p_user and id = o.derivation_id and unsettled offset 0) p
     where u.hold is null
   )
   select count(*)::int from mine m where not exists (select from up where root = m.id and up.hold is not null)

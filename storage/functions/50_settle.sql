@@ -32,13 +32,14 @@ begin
       when r.status <> 'running' or d.run_id is distinct from r.id then 'superseded'
       when exists (
         select from unnest(p_out_run, p_out_slot, p_out_expected) o(run_id, slot, expected)
-        join derivation_outputs q on q.user_id = p_user and q.derivation_id = r.derivation_id and q.slot = o.slot
-        join blobs b on b.user_id = p_user and b.id = q.blob_id
+        cross join lateral (select blob_id from derivation_outputs
+          where user_id = p_user and derivation_id = r.derivation_id and slot = o.slot offset 0) q
+        cross join lateral (select version from blobs where user_id = p_user and id = q.blob_id offset 0) b
         where o.run_id = r.id and b.version <> o.expected) then 'moved'
       else 'ok' end
     from unnest(p_runs) x(id)
-    left join runs r on r.user_id = p_user and r.id = x.id
-    left join derivations d on d.user_id = r.user_id and d.id = r.derivation_id
+    left join lateral (select * from runs where user_id = p_user and id = x.id offset 0) r on true
+    left join lateral (select run_id from derivations where user_id = p_user and id = r.derivation_id offset 0) d on true
     on conflict do nothing;
   select array_agg(s.run_id), array_agg(s.derivation_id) into v_ok, v_derivations from settling s where s.verdict = 'ok';
   if v_ok is null then

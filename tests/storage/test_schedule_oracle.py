@@ -53,8 +53,8 @@ MUTANTS = {
         "where user_id = p_user and id = any(p_derivations) and unsettled and false;",
     ),
     "what is unsettled again is not counted": (
-        "20_schedule.sql", "where i.user_id = d.user_id and i.derivation_id = d.id and p.unsettled",
-        "where i.user_id = d.user_id and i.derivation_id = d.id and p.unsettled and p.run_id is not null",
+        "20_schedule.sql", "where user_id = p_user and id = o.derivation_id and unsettled offset 0) p offset 0) n",
+        "where user_id = p_user and id = o.derivation_id and unsettled and run_id is not null offset 0) p offset 0) n",
     ),
 }  # fmt: skip
 """Rules taken out of the functions: file, what says the rule, and what stands there instead."""
