@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
@@ -78,6 +79,9 @@ def main(arguments: list[str]) -> None:
     parent, signal_number, uid, gid, access = (int(argument) for argument in arguments[:5])
     command = arguments[5:]
     libc = ctypes.CDLL(None, use_errno=True)
+    # A shell's background job ignores interrupts, and so would every child; ours are stopped, and die, by signals.
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_DFL)
     if uid >= 0:
         drop_root(libc, uid, gid, access=bool(access))
     if sys.platform == "linux":

@@ -98,6 +98,8 @@ async def test_every_command_explains_itself(studio: Studio) -> None:
 
 def test_ctrl_c_is_exit_130(tmp_path: Path) -> None:
     script = "import os, signal, cli.main as m, cli.blobs as b\n"
+    # Where the suite runs in the background of a shell, interrupts are ignored from birth.
+    script += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     script += "b.talk = lambda work: os.kill(os.getpid(), signal.SIGINT)\n"
     script += "import sys; sys.exit(m.status_of(['blob', 'get', 'x']))"
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=False)

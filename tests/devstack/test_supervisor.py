@@ -68,7 +68,7 @@ def test_the_endpoints_file_is_the_contracts_and_ours_alone(folder: Path) -> Non
     assert found["admin_key"] != found["api_key"]
     file = folder / "endpoints.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert {path.name for path in folder.iterdir() if path.name.startswith(".")} == set()
+    assert {path.name for path in folder.iterdir() if path.name.startswith(".")} == {".studio"}
 
 
 def test_every_process_lives_under_its_own_pid(folder: Path) -> None:

@@ -214,10 +214,10 @@ HOSTILE = [
 
 @pytest.mark.parametrize("source", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_hostile_expression_is_refused_within_a_second(source: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(Invalid) as refused:
         evaluate(source, BIG)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert refused.value.problem_code in ("invalid_expression", "expression_failed", "expression_budget_exceeded")
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from domain.cascades import Schedule
 from domain.derivations import Anchor, Cascade, Instance, Run
@@ -118,15 +118,20 @@ class Player:
             " content_types, events, origin, anchor, collect_bucket_type, collect_schema, outputs, execution,"
             " supersede, on_delete, debounce_ms, debounce_max_ms) values ($1, $2, $3, $3, '{}', $3, $4, $5, '{}', $6,"
             " 'any', $7, $8, $9, $10, $11, $12, $13, $14, $14)",
-            instance.id, self.user, f"p-{instance.id}", instance.definition_digest, [] if joins else schemas, events,
+            self._provider(instance.id), self.user, f"p-{instance.id}", instance.definition_digest,
+            [] if joins else schemas, events,
             instance.anchor.value, "book" if joins else None, schemas[0] if joins else None, outputs,
             instance.execution.value, instance.supersede.value, instance.on_delete.value,
             int(instance.debounce_seconds * 1000),
         )  # fmt: skip
         await self.connection.execute(
-            "insert into instances (user_id, id, provider_id, active, settings_digest) values ($1, $2, $2, false, $3)",
-            self.user, instance.id, instance.settings_digest,
+            "insert into instances (user_id, id, provider_id, active, settings_digest) values ($1, $2, $3, false, $4)",
+            self.user, instance.id, self._provider(instance.id), instance.settings_digest,
         )  # fmt: skip
+
+    def _provider(self, instance_id: UUID) -> UUID:
+        """One provider for each user's instance: the catalogue is everybody's, the scenarios' ids are not."""
+        return uuid5(self.user, str(instance_id))
 
     async def _activate(self, instance_id: UUID, cascade_id: UUID) -> str:
         return await self._switch(instance_id, cascade_id, active=True)
@@ -140,7 +145,9 @@ class Player:
 
     async def _redefine(self, instance_id: UUID, definition_digest: str, settings_digest: str, cascade_id: UUID) -> str:
         await self.connection.execute(
-            "update providers set definition_digest = $2 where id = $1", instance_id, definition_digest
+            "update providers set definition_digest = $2 where id = $1",
+            self._provider(instance_id),
+            definition_digest,
         )
         await self.connection.execute(
             "update instances set settings_digest = $2 where id = $1", instance_id, settings_digest
