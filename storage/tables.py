@@ -363,6 +363,8 @@ cascades = Table(
     Index("cascades_created_idx", "user_id", "created_at", "id"),
     Index("cascades_doorbell_idx", "rung_at", postgresql_where=text("seq > sent_seq")),
     Index("cascades_open_idx", "rung_at", postgresql_where=text("status in ('pending','running')")),
+    # What an edit of this blob joins (rule 10): otherwise each edit reads all of a user's past cascades.
+    Index("cascades_unplanned_idx", "user_id", "target_id", postgresql_where=text("planned_at is null")),
 )
 
 dead_letters = Table(

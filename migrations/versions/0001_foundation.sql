@@ -101,6 +101,8 @@ CREATE INDEX cascades_doorbell_idx ON cascades (rung_at) WHERE seq > sent_seq;
 
 CREATE INDEX cascades_open_idx ON cascades (rung_at) WHERE status in ('pending','running');
 
+CREATE INDEX cascades_unplanned_idx ON cascades (user_id, target_id) WHERE planned_at is null;
+
 CREATE TABLE contents (
   user_id UUID NOT NULL,
   hash TEXT NOT NULL,
