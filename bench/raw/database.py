@@ -20,6 +20,7 @@ create table if not exists deltas (
 create table if not exists outbox (
   seq bigint generated always as identity primary key, type text not null, data text not null);
 create table if not exists edges (parent uuid not null, child uuid not null, primary key (parent, child));
+create index if not exists edges_child on edges (child);
 """
 _MAKING = 7264611  # an advisory lock: the API and the driver make the tables at the same time
 
