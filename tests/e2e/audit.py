@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,7 @@ import asyncpg
 import nats
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import ConsumerConfig, DeliverPolicy
+from temporalio.client import Client as Temporal
 
 from storage.contents import S3Objects
 from tests.e2e.people import Person
@@ -104,6 +105,25 @@ class Auditor:
     async def value(self, query: str, *arguments: object) -> Any:
         """The only value of one read."""
         return (await self.rows(query, *arguments))[0][0]
+
+    @asynccontextmanager
+    async def locking(self, query: str) -> AsyncIterator[Callable[[UUID], Awaitable[None]]]:
+        """A way to lock the rows of a query until the end of the block."""
+        connection = await asyncpg.connect(self._endpoints["database_admin_url"])
+        try:
+            async with connection.transaction():
+
+                async def lock(user_id: UUID) -> None:
+                    assert await connection.fetch(f"{query} for update", user_id), "there is nothing to lock"
+
+                yield lock
+        finally:
+            await connection.close()
+
+    async def temporal(self) -> Temporal:
+        """A client of Temporal."""
+        address, namespace = self._endpoints["temporal_address"], self._endpoints["temporal_namespace"]
+        return await Temporal.connect(address, namespace=namespace)
 
     # -- waiting
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from temporalio.client import Client as Temporal
-
 from tests.e2e.audit import Auditor
 from tests.e2e.catalogue import DERIVATIONS, GRAPH, SOURCE, Node
 from tests.e2e.people import Person
@@ -85,16 +83,14 @@ async def test_a_service_that_fails_twice_is_asked_again_with_the_same_key(
 
 
 async def test_a_run_that_an_operator_terminates_in_temporal_has_failed_and_says_so(
-    person: Person, studio: Studio, auditor: Auditor, service: TestService
+    person: Person, auditor: Auditor, service: TestService
 ) -> None:
     await person.register(CALLED)
     with service.hold(person.name, "ask"):
         root = await person.root()
         await eventually(lambda: service.held(person.name, "ask"), "the run is in its call")
         run = (await person.get("/runs", provider_id="ask"))["data"][0]
-        temporal = await Temporal.connect(
-            studio.endpoints["temporal_address"], namespace=studio.endpoints["temporal_namespace"]
-        )
+        temporal = await auditor.temporal()
         await temporal.get_workflow_handle(run["temporal"]["workflow_id"]).terminate("an operator")
         await auditor.at_rest(person)
     run = await person.get(f"/runs/{run['id']}")

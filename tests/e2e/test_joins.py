@@ -17,6 +17,7 @@ JOIN = (
     Node("chapter", SOURCE, "e2e-chapter-v1", calls=True),
     Node("book", "e2e-chapter-v1", "e2e-book-v1", collects=True),
 )
+HASTY = (Node("dash", SOURCE, "e2e-dashed-v1", calls=True, more=(("supersede", "cancel"),)),)
 
 
 async def settled(auditor: Auditor, person: Person, provider: str) -> int:
@@ -86,4 +87,25 @@ async def test_an_edit_of_one_root_takes_the_other_as_it_is(person: Person, audi
         await auditor.at_rest(person)
     assert await settled(auditor, person, "book") == books + 2
     assert await settled(auditor, person, "chapter") == chapters + 2
+    await auditor.everything_holds(person)
+
+
+async def test_a_run_that_was_overtaken_does_not_settle_when_its_call_comes_back_late(
+    person: Person, auditor: Auditor, service: TestService
+) -> None:
+    await person.register(HASTY)
+    root = await person.root()
+    await auditor.at_rest(person)
+    with service.hold(person.name, "dash", about="#1"):
+        await person.mark(root["id"], "first")
+        await eventually(lambda: service.held(person.name, "dash"), "the first edit's call is held")
+        await person.mark(root["id"], "second")
+        await auditor.at_rest(person)
+        await auditor.lanes_equal_what_they_are_made_from(person)
+    overtaken = "select workflow_id from runs where user_id = $1 and status = 'superseded'"
+    temporal = await auditor.temporal()
+    workflow_id = await auditor.value(overtaken, person.user_id)
+    outcome = await temporal.get_workflow_handle(workflow_id).result()
+    assert outcome["status"] == "superseded"
+    assert await settled(auditor, person, "dash") == 2
     await auditor.everything_holds(person)

@@ -99,3 +99,31 @@ async def test_two_workers_do_no_harm_and_one_takes_over_when_the_other_is_kille
     finally:
         second.kill()
         second.wait()
+
+
+async def test_a_write_whose_answer_was_lost_is_found_again(person: Person, studio: Studio, auditor: Auditor) -> None:
+    """The API dies between the commit of a write and the record of its answer: row locks of ours hold it there."""
+    await person.note("before")
+    made = "select count(*) from blobs where user_id = $1"
+    async with auditor.locking(
+        "select from idempotency_keys where user_id = $1 and completed_at is null"
+    ) as hold_answer:
+        async with auditor.locking("select from user_state where user_id = $1") as hold_write:
+            await hold_write(person.user_id)
+            lost = asyncio.create_task(person.note("once"))
+            begun = "select count(*) from idempotency_keys where user_id = $1 and completed_at is null"
+            await eventually(lambda: auditor.value(begun, person.user_id), "the write has begun")
+            await hold_answer(person.user_id)
+
+        async def committed() -> bool:
+            return bool(await auditor.value(made, person.user_id) == 2)
+
+        await eventually(committed, "the write is committed, its answer is not recorded")
+        killed = studio.kill("api")
+    await studio.restarted("api", killed)
+    await lost
+    assert person.repeated > 0
+    assert await auditor.value(made, person.user_id) == 2
+    await auditor.at_rest(person)
+    await auditor.nothing_acknowledged_is_lost(person)
+    await auditor.every_event_arrived(person)
