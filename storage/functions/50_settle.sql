@@ -1,5 +1,17 @@
 -- settle: the end of runs, in the transaction that applies their deltas. Set-based: one call settles a batch.
 
+-- What settle knows of a run, and of an output, while it works: arrays of these instead of temporary tables, which
+-- PostgreSQL truncates on disk at every commit.
+drop type if exists settling_run;
+create type settling_run as (run_id uuid, derivation_id uuid, verdict text);
+drop type if exists settling_output;
+create type settling_output as (
+  run_id uuid, derivation_id uuid, slot text, blob_id uuid, expected int, effect text, changed boolean, patch text,
+  inverse text, document_hash text, content_hash text, cutoff_hash text, meta_hash text, size bigint, location text,
+  title text, preview text, tags text[], machine_hash text, base_hash text, conflicts text, delta_id uuid,
+  schema_id text, body_moved boolean, meta_moved boolean, old_size bigint, deleted boolean
+);
+
 -- One row an output and effect: 'change' stores a delta, 'head' only moves the machine head (the human side won
 -- everywhere), 'offer' proposes the machine's side of a conflict, 'hold' does so and waits for a person.
 create or replace function settle_runs(
@@ -14,19 +26,15 @@ create or replace function settle_runs(
 declare
   v_ok uuid[]; v_derivations uuid[]; v_moved_body uuid[]; v_moved_meta uuid[]; v_affected uuid[];
   v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_events jsonb; v_made int; v_bytes bigint;
+  v_runs settling_run[]; v_outputs settling_output[];
 begin
   perform studio_lock(p_user);
   -- Look at the run's own status before the fence (CASCADES rule 3): an acknowledgement may have been lost.
-  create temp table if not exists settling (
-    run_id uuid primary key, derivation_id uuid, verdict text
-  ) on commit delete rows;
-  delete from settling;
   -- A person may be editing an output at this moment: whoever has its row goes first, and we see what came of it.
   perform from runs r join derivation_outputs q on q.user_id = r.user_id and q.derivation_id = r.derivation_id
     join blobs b on b.user_id = q.user_id and b.id = q.blob_id
     where r.user_id = p_user and r.id = any(p_runs) and r.status = 'running' order by b.id for no key update of b;
-  insert into settling
-    select x.id, r.derivation_id, case
+  select array_agg((x.id, r.derivation_id, case
       when r.id is null then 'superseded'
       when r.status = 'settled' then 'settled'
       when r.status <> 'running' or d.run_id is distinct from r.id then 'superseded'
@@ -36,35 +44,28 @@ begin
           where user_id = p_user and derivation_id = r.derivation_id and slot = o.slot offset 0) q
         cross join lateral (select version from blobs where user_id = p_user and id = q.blob_id offset 0) b
         where o.run_id = r.id and b.version <> o.expected) then 'moved'
-      else 'ok' end
-    from unnest(p_runs) x(id)
+      else 'ok' end)::settling_run) into v_runs
+    from (select distinct id from unnest(p_runs) id) x
     left join lateral (select * from runs where user_id = p_user and id = x.id offset 0) r on true
-    left join lateral (select run_id from derivations where user_id = p_user and id = r.derivation_id offset 0) d on true
-    on conflict do nothing;
-  select array_agg(s.run_id), array_agg(s.derivation_id) into v_ok, v_derivations from settling s where s.verdict = 'ok';
+    left join lateral (select run_id from derivations where user_id = p_user and id = r.derivation_id offset 0) d on true;
+  select array_agg(s.run_id), array_agg(s.derivation_id) into v_ok, v_derivations
+    from unnest(v_runs) s where s.verdict = 'ok';
   if v_ok is null then
-    return query select s.run_id, s.verdict from settling s; return;
+    return query select s.run_id, s.verdict from unnest(v_runs) s; return;
   end if;
 
-  create temp table if not exists settling_outputs (
-    run_id uuid, derivation_id uuid, slot text, blob_id uuid, expected int, effect text, changed boolean, patch text, inverse text,
-    document_hash text, content_hash text, cutoff_hash text, meta_hash text, size bigint, location text, title text,
-    preview text, tags text[], machine_hash text, base_hash text, conflicts text, delta_id uuid, schema_id text,
-    body_moved boolean, meta_moved boolean, old_size bigint, deleted boolean
-  ) on commit delete rows;
-  delete from settling_outputs;
-  insert into settling_outputs
-    select o.run_id, s.derivation_id, o.slot, q.blob_id, o.expected,
+  select array_agg((o.run_id, s.derivation_id, o.slot, q.blob_id, o.expected,
       case when b.deleted_at is null then o.effect else 'head' end, o.effect = 'change' and b.deleted_at is null, o.patch,
       o.inverse, o.document_hash, o.content_hash, o.cutoff_hash, o.meta_hash, o.size, o.location, o.title, o.preview,
       array(select jsonb_array_elements_text(o.tags::jsonb)), o.machine_hash, o.base_hash, o.conflicts,
       studio_uuid7(), b.schema_id, b.planned_hash is distinct from o.cutoff_hash,
-      b.planned_meta_hash is distinct from o.meta_hash, b.size, b.deleted_at is not null
+      b.planned_meta_hash is distinct from o.meta_hash, b.size, b.deleted_at is not null)::settling_output)
+    into v_outputs
     from unnest(p_out_run, p_out_slot, p_out_expected, p_effect, p_patch, p_inverse, p_document_hash, p_content_hash,
       p_cutoff_hash, p_meta_hash, p_size, p_location, p_title, p_preview, p_tags, p_machine_hash, p_base_hash,
       p_conflicts) o(run_id, slot, expected, effect, patch, inverse, document_hash, content_hash, cutoff_hash,
         meta_hash, size, location, title, preview, tags, machine_hash, base_hash, conflicts)
-    join settling s on s.run_id = o.run_id and s.verdict = 'ok'
+    join unnest(v_runs) s on s.run_id = o.run_id and s.verdict = 'ok'
     cross join lateral (select blob_id from derivation_outputs
       where user_id = p_user and derivation_id = s.derivation_id and slot = o.slot offset 0) q
     cross join lateral (select schema_id, planned_hash, planned_meta_hash, size, deleted_at from blobs
@@ -95,9 +96,9 @@ begin
          and p.status = 'applied'),
       (select c.delta_id from causes c where c.cascade_id = r.cascade_id),
       r.cascade_id, r.id, o.machine_hash, o.base_hash, o.conflicts, r.inputs, now()
-    from settling_outputs o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed;
+    from unnest(v_outputs) o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed;
   insert into snapshots (user_id, blob_id, version, document_hash)
-    select p_user, o.blob_id, o.expected + 1, o.document_hash from settling_outputs o
+    select p_user, o.blob_id, o.expected + 1, o.document_hash from unnest(v_outputs) o
     where o.changed and (o.expected = 0 or (o.expected + 1) % p_snapshot_every = 0)
     on conflict do nothing;
   update blobs b set version = o.expected + 1, planned_version = o.expected + 1, planned_hash = o.cutoff_hash,
@@ -106,14 +107,14 @@ begin
       tags = o.tags, storage_type = case when o.location is null then 'inline' else 'url' end, updated_at = now(),
       created_at = case when o.expected = 0 then now() else b.created_at end,
       processing_meta = coalesce(p_usages->(o.run_id::text), '{}')
-    from settling_outputs o where o.changed and b.user_id = p_user and b.id = o.blob_id;
+    from unnest(v_outputs) o where o.changed and b.user_id = p_user and b.id = o.blob_id;
   update derivation_outputs q set machine_hash = o.machine_hash, machine_run_id = o.run_id
-    from settling_outputs o
+    from unnest(v_outputs) o
     where q.user_id = p_user and q.derivation_id = o.derivation_id and q.slot = o.slot
       and o.effect in ('change', 'head');
 
   -- What the machine says where a person's words stand: a proposal, which takes the place of older ones.
-  update deltas d set status = 'rejected' from settling_outputs o
+  update deltas d set status = 'rejected' from unnest(v_outputs) o
     where d.user_id = p_user and d.blob_id = o.blob_id and d.status = 'proposed';
   insert into deltas (user_id, id, blob_id, from_version, to_version, operation, patch, inverse, document_hash,
       content_hash, cutoff_hash, meta_hash, actor, provider_id, cascade_id, run_id, machine_hash, base_hash, conflicts,
@@ -121,10 +122,10 @@ begin
     select p_user, o.delta_id, o.blob_id, b.version, b.version + 1, 'transform', o.patch, o.inverse, o.document_hash,
       o.content_hash, o.cutoff_hash, o.meta_hash, 'provider:' || r.provider_id, r.provider_id, r.cascade_id, r.id,
       o.machine_hash, o.base_hash, o.conflicts, r.inputs, 'proposed'
-    from settling_outputs o join blobs b on b.user_id = p_user and b.id = o.blob_id
+    from unnest(v_outputs) o join blobs b on b.user_id = p_user and b.id = o.blob_id
     join runs r on r.user_id = p_user and r.id = o.run_id where o.effect in ('offer', 'hold');
   -- Who waits for a person has not used its inputs: when one of them moves, or the output does, it runs again.
-  select array_agg(distinct d.id) into v_held from settling_outputs o
+  select array_agg(distinct d.id) into v_held from unnest(v_outputs) o
     join runs r on r.user_id = p_user and r.id = o.run_id
     join derivations d on d.user_id = p_user and d.id = o.derivation_id
     join studio_want(p_user, v_derivations) w on w.id = d.id and w.digest = r.used_digest
@@ -145,7 +146,7 @@ begin
 
   -- Dependants whose inputs moved look again: a failure may be cured, a run of theirs may be out of date.
   select array_agg(blob_id) filter (where body_moved), array_agg(blob_id) filter (where meta_moved)
-    into v_moved_body, v_moved_meta from settling_outputs where changed;
+    into v_moved_body, v_moved_meta from unnest(v_outputs) o where changed;
   select array_agg(distinct d.id) into v_affected from derivation_inputs i
     join derivations d on d.user_id = i.user_id and d.id = i.derivation_id
     where i.user_id = p_user and (i.tracks or i.used_hash is null)
@@ -158,7 +159,7 @@ begin
     -- A dependant that a person's edit of its input settled too early is unsettled again.
     update derivations d set unsettled = true, dirty_since = coalesce(d.dirty_since, now()),
         owner_cascade_id = coalesce(x.owner_cascade_id, d.owner_cascade_id)
-      from derivation_inputs i join settling_outputs o on o.blob_id = i.blob_id and o.changed
+      from derivation_inputs i join unnest(v_outputs) o on o.blob_id = i.blob_id and o.changed
       join derivations x on x.user_id = p_user and x.id = o.derivation_id
       where i.user_id = p_user and i.derivation_id = d.id and d.user_id = p_user and d.id = any(v_affected)
         and not d.unsettled;
@@ -189,22 +190,22 @@ begin
         'parent_id', r.inputs->0->>'blob_id', 'version', o.expected + 1, 'schema_id', o.schema_id,
         'provider_id', r.provider_id, 'processor_id', r.provider_id, 'run_id', r.id, 'cascade_id', r.cascade_id,
         'delta_id', o.delta_id, 'size', o.size))
-      from settling_outputs o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed
+      from unnest(v_outputs) o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed
     union all
     select o.run_id, 2, jsonb_build_object('type', 'delta.applied', 'subject', 'deltas/' || o.delta_id, 'key',
       o.blob_id, 'data', jsonb_build_object('blob_id', o.blob_id, 'user_id', p_user, 'delta_id', o.delta_id,
         'operation', case when o.expected = 0 then 'create' else 'transform' end, 'from_version', o.expected,
         'to_version', o.expected + 1, 'run_id', o.run_id, 'cascade_id', r.cascade_id))
-      from settling_outputs o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed
+      from unnest(v_outputs) o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed
     union all
     select r.id, 3, jsonb_build_object('type', 'run.completed', 'subject', 'runs/' || r.id, 'key', r.provider_id,
       'data', jsonb_build_object('run_id', r.id, 'user_id', p_user, 'derivation_id', r.derivation_id,
         'provider_id', r.provider_id, 'cascade_id', r.cascade_id, 'attempt', r.attempt))
       from runs r where r.user_id = p_user and r.id = any(v_ok)) e(run_id, ord, item);
   select count(*) filter (where expected = 0), coalesce(sum(size - case when expected = 0 then 0 else old_size end), 0)
-    into v_made, v_bytes from settling_outputs where changed;
+    into v_made, v_bytes from unnest(v_outputs) o where changed;
   perform studio_emit(p_user, v_events, v_made, v_bytes);
-  return query select s.run_id, case s.verdict when 'ok' then 'settled' else s.verdict end from settling s;
+  return query select s.run_id, case s.verdict when 'ok' then 'settled' else s.verdict end from unnest(v_runs) s;
 end $$;
 
 -- A run that failed for good: a hold with its reason, one dead letter; descendants stay blocked, siblings go on.

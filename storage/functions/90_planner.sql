@@ -30,3 +30,13 @@ begin
     end if;
   end loop;
 end $$;
+
+-- The moves are alike for every user: planned once a session, not at each call. Planning took longer than doing.
+alter function plan_cascade set plan_cache_mode = force_generic_plan;
+alter function claim_runs set plan_cache_mode = force_generic_plan;
+alter function settle_runs set plan_cache_mode = force_generic_plan;
+alter function fail_run set plan_cache_mode = force_generic_plan;
+alter function lose_run set plan_cache_mode = force_generic_plan;
+alter function create_blob set plan_cache_mode = force_generic_plan;
+alter function append_delta set plan_cache_mode = force_generic_plan;
+alter function read_blob set plan_cache_mode = force_generic_plan;
