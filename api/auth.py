@@ -145,6 +145,7 @@ async def identified(request: Request) -> Identity:
     authenticator: Authenticator = request.app.state.authenticator
     identity = await authenticator.identify(bearer_of(request))
     request.scope["state"]["user_id"] = str(identity.user_id)
+    request.scope["state"]["principal"] = identity.key_id
     return identity
 
 

@@ -12,7 +12,10 @@ from domain.errors import Fault, Malformed, PreconditionRequired, StudioError, V
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _VERSION_TAG = re.compile(r"v([1-9][0-9]{0,9})")
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=$|[,;\s])", re.IGNORECASE)
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_KEY_BARE = re.compile(r"[\x21\x23-\x7e][\x21-\x7e]*")
+_KEY_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"')
+_ESCAPED = re.compile(r'\\(["\\])')
+KEY_CHARACTERS_MAX = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +88,17 @@ def wait_seconds(request: Request, limit: float) -> float | None:
 
 
 def idempotency_key(request: Request) -> str | None:
-    """Return the ``Idempotency-Key``, quoted or bare, 1 to 255 visible characters; None if absent."""
-    value = request.headers.get("idempotency-key")
-    if value is None:
+    """Return the ``Idempotency-Key``: a string of RFC 8941, or bare visible characters; None if absent.
+
+    Raises Malformed if it is neither, has more than 255 characters, or is sent twice.
+    """
+    values = request.headers.getlist("idempotency-key")
+    if not values:
         return None
-    value = value.strip()
-    if len(value) > 1 and value[0] == value[-1] == '"':
-        value = value[1:-1]
-    if not _KEY.fullmatch(value):
-        raise invalid_header("Idempotency-Key", "Idempotency-Key has 1 to 255 visible ASCII characters.")
-    return value
+    value = values[0].strip()
+    quoted = _KEY_QUOTED.fullmatch(value)
+    key = _ESCAPED.sub(r"\1", quoted[1]) if quoted else value
+    if len(values) > 1 or not 0 < len(key) <= KEY_CHARACTERS_MAX or not (quoted or _KEY_BARE.fullmatch(value)):
+        detail = f'Idempotency-Key is one string of 1 to {KEY_CHARACTERS_MAX} ASCII characters, such as "8e03978e".'
+        raise invalid_header("Idempotency-Key", detail)
+    return key
