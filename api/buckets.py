@@ -27,13 +27,13 @@ from api.bodies import (
     require_media,
 )
 from api.deps import Stores
-from api.idempotency import Attempt, once
+from api.idempotency import Attempt, Keep, once
 from api.middleware import PREFIX
 from api.pages import page_request, page_response
 from api.preconditions import IfMatch, if_match, moved_on, not_modified
 from domain.buckets import DEFAULT_TYPE, POSITION_MAX, Bucket, Member
 from domain.errors import VersionConflict
-from domain.ids import BlobId, BucketId, CascadeId, UserId, parse_id
+from domain.ids import BlobId, BucketId, CascadeId, UserId, new_id, parse_id
 from domain.patches import merge_patch
 
 router = APIRouter(prefix="/buckets", tags=["buckets"])
@@ -84,16 +84,18 @@ async def create(request: Request, identity: Writer, ports: Stores) -> Response:
         if body.parent_id is not None and body.parent_bucket_id is not None:
             raise fault("/parent_bucket_id", "invalid_value", "Give parent_id or parent_bucket_id, not both.")
         parent = body.parent_id or body.parent_bucket_id
-        bucket = await ports.buckets.create(
+        keep: Keep[Bucket] = attempt.keep(lambda made: _answered(made, 201))
+        await ports.buckets.create(
             UserId(identity.user_id),
-            BucketId(attempt.id("bucket")),
+            BucketId(new_id()),
             name=body.name,
             type_=body.type,
             parent_id=None if parent is None else BucketId(parse_id(parent, "/parent_id")),
             metadata=body.metadata,
+            keep=keep,
         )
         ports.bell.ring()
-        return answer(shown(bucket), 201, {"Location": _url(bucket.id), "ETag": etag(bucket.version)})
+        return keep.response
 
     return await once(request, ports, identity.user_id, work)
 
@@ -137,24 +139,25 @@ async def get(request: Request, bucket_id: str, identity: Reader, ports: Stores)
 async def update(request: Request, bucket_id: str, identity: Writer, ports: Stores) -> Response:
     """Rename a bucket, move it below another, or change its metadata (merged by RFC 7396, replaced by JSON)."""
 
-    async def work(_: Attempt) -> Response:
+    async def work(attempt: Attempt) -> Response:
         user_id, wanted = UserId(identity.user_id), _bucket_id(bucket_id)
         bucket = await ports.buckets.get(user_id, wanted)
         media = require_media(request, (JSON, MERGE_PATCH))
         body = checked(BucketChanges, parsed(await read_body(request)))
         match = if_match(request, required=media == MERGE_PATCH)
-        for _attempt in range(ATTEMPTS_MAX):
+        keep: Keep[Bucket] = attempt.keep(lambda changed: _answered(changed, 200))
+        for _ in range(ATTEMPTS_MAX):
             if match is not None and not match.allows(bucket.version):
                 break
             changes = _changes(body, bucket, merge=media == MERGE_PATCH)
             try:
                 # What was merged with the metadata of this version applies to this version alone.
-                changed = await ports.buckets.change(user_id, wanted, expected={bucket.version}, changes=changes)
+                await ports.buckets.change(user_id, wanted, expected={bucket.version}, changes=changes, keep=keep)
             except VersionConflict:
                 bucket = await ports.buckets.get(user_id, wanted)
                 continue
             ports.bell.ring()
-            return answer(shown(changed), headers={"ETag": etag(changed.version)})
+            return keep.response
         raise moved_on(bucket.version, _url(wanted), by_header=match is not None)
 
     return await once(request, ports, identity.user_id, work)
@@ -164,16 +167,16 @@ async def update(request: Request, bucket_id: str, identity: Writer, ports: Stor
 async def delete(request: Request, bucket_id: str, identity: Writer, ports: Stores) -> Response:
     """Delete a bucket: its blobs stay, its child buckets move up."""
 
-    async def work(_: Attempt) -> Response:
-        wanted = _bucket_id(bucket_id)
+    async def work(attempt: Attempt) -> Response:
+        wanted, keep = _bucket_id(bucket_id), attempt.keep(_gone)
         try:
-            cascade = await ports.buckets.delete(
-                UserId(identity.user_id), wanted, expected=_versions(if_match(request)), actor=identity.actor
+            await ports.buckets.delete(
+                UserId(identity.user_id), wanted, expected=_versions(if_match(request)), actor=identity.actor, keep=keep
             )
         except VersionConflict as error:
             raise moved_on(error.members["current_version"], _url(wanted), by_header=True) from None
         ports.bell.ring()
-        return Response(status_code=204, headers=_cascade_link(cascade))
+        return keep.response
 
     return await once(request, ports, identity.user_id, work)
 
@@ -198,11 +201,11 @@ async def list_blobs(request: Request, bucket_id: str, identity: Reader, ports: 
 async def add_blob(request: Request, bucket_id: str, identity: Writer, ports: Stores) -> Response:
     """Put a blob into a bucket; a member moves to the position given."""
 
-    async def work(_: Attempt) -> Response:
+    async def work(attempt: Attempt) -> Response:
         bucket = await ports.buckets.get(UserId(identity.user_id), _bucket_id(bucket_id))
         body = await read(request, NewMember)
         blob = BlobId(parse_id(body.blob_id, "/blob_id"))
-        return await _add(ports, identity, bucket.id, blob, position=body.position, status=201)
+        return await _add(ports, identity, attempt, bucket.id, blob, position=body.position, status=201)
 
     return await once(request, ports, identity.user_id, work)
 
@@ -214,14 +217,14 @@ async def add_blob(request: Request, bucket_id: str, identity: Writer, ports: St
 async def put_blob(request: Request, bucket_id: str, blob_id: str, identity: Writer, ports: Stores) -> Response:
     """Let a blob be in a bucket, at the position given; the body may be left out."""
 
-    async def work(_: Attempt) -> Response:
+    async def work(attempt: Attempt) -> Response:
         bucket, blob = _bucket_id(bucket_id), BlobId(path_id(blob_id, "blob_id"))
         await ports.buckets.get(UserId(identity.user_id), bucket)
         raw = await read_body(request)
         if raw:
             require_media(request)
         place = checked(Place, parsed(raw)) if raw else Place()
-        return await _add(ports, identity, bucket, blob, position=place.position, status=200)
+        return await _add(ports, identity, attempt, bucket, blob, position=place.position, status=200)
 
     return await once(request, ports, identity.user_id, work)
 
@@ -230,27 +233,43 @@ async def put_blob(request: Request, bucket_id: str, blob_id: str, identity: Wri
 async def remove_blob(request: Request, bucket_id: str, blob_id: str, identity: Writer, ports: Stores) -> Response:
     """Take a blob, and what was derived from it, out of a bucket."""
 
-    async def work(_: Attempt) -> Response:
-        cascade = await ports.members.remove(
+    async def work(attempt: Attempt) -> Response:
+        keep = attempt.keep(_gone)
+        await ports.members.remove(
             UserId(identity.user_id), _bucket_id(bucket_id), BlobId(path_id(blob_id, "blob_id")),
-            actor=identity.actor,
+            actor=identity.actor, keep=keep,
         )  # fmt: skip
         ports.bell.ring()
-        return Response(status_code=204, headers=_cascade_link(cascade))
+        return keep.response
 
     return await once(request, ports, identity.user_id, work)
 
 
 async def _add(
-    ports: Stores, identity: Writer, bucket: BucketId, blob: BlobId, *, position: int | None, status: int
-) -> Response:
-    member, cascade = await ports.members.add(
-        UserId(identity.user_id), bucket, blob, position=position, actor=identity.actor
-    )
+    ports: Stores, identity: Writer, attempt: Attempt, bucket: BucketId, blob: BlobId, *, position: int | None,
+    status: int,
+) -> Response:  # fmt: skip
+    def render(added: tuple[Member, CascadeId | None]) -> Response:
+        member, cascade = added
+        headers = {"Location": f"{_url(bucket)}/blobs/{blob}"} | _cascade_link(cascade)
+        body = {"bucket_id": str(bucket), **shown_member(member), "cascade_id": cascade and str(cascade)}
+        return answer(body, status, headers)
+
+    keep = attempt.keep(render)
+    await ports.members.add(UserId(identity.user_id), bucket, blob, position=position, actor=identity.actor, keep=keep)
     ports.bell.ring()
-    headers = {"Location": f"{_url(bucket)}/blobs/{blob}"} | _cascade_link(cascade)
-    body = {"bucket_id": str(bucket), **shown_member(member), "cascade_id": cascade and str(cascade)}
-    return answer(body, status, headers)
+    return keep.response
+
+
+def _answered(bucket: Bucket, status: int) -> Response:
+    headers = {"ETag": etag(bucket.version)}
+    if status == 201:  # noqa: PLR2004 - created
+        headers["Location"] = _url(bucket.id)
+    return answer(shown(bucket), status, headers)
+
+
+def _gone(cascade: CascadeId) -> Response:
+    return Response(status_code=204, headers=_cascade_link(cascade))
 
 
 def shown(bucket: Bucket) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -12,14 +13,14 @@ from api.auth import Executor, Identity, Reader
 from api.bodies import Wire, answer, etag, fault, read, request_body
 from api.cascades import detailed
 from api.deps import Ports, Stores
-from api.idempotency import Attempt, once
+from api.idempotency import Attempt, Keep, once
 from api.middleware import PREFIX
 from api.preconditions import if_match, moved_on
 from api.waiting import waited
 from api.wire import cascade_link
 from domain.canonical import canonical
 from domain.errors import Conflict, Fault, Invalid, StudioError, VersionConflict
-from domain.ids import SYSTEM_USER, BlobId, CascadeId, UserId, parse_id
+from domain.ids import SYSTEM_USER, BlobId, CascadeId, InstanceId, UserId, parse_id
 from domain.providers import EVENTS
 from domain.schemas import compile_validator
 
@@ -53,26 +54,39 @@ async def process(request: Request, provider_id: str, identity: Executor, ports:
     """Ask a provider to process a blob: 202, and the cascade that does; ``Prefer: wait`` until the run ends."""
 
     async def work(attempt: Attempt) -> Response:
-        user_id = UserId(identity.user_id)
-        stored = await ports.providers.find(user_id, provider_id)
-        body = await read(request, Processing)
-        blob_id = _blob_of(body)
-        if stored.provider.anchor != "blob":
-            raise fault("/blob_id", "invalid_value", "This provider collects a bucket: put the blob into one.")
-        if not stored.activated:
-            raise Conflict("The provider is switched off for you.", code="provider_inactive")
-        instance, cascade = await ports.instances.process(
-            user_id, stored.key, blob_id, name=stored.provider.name, actor=identity.actor,
-            cascade_id=CascadeId(attempt.id("cascade")),
-        )  # fmt: skip
-        ports.bell.ring()
-        headers = await waited(request, ports, user_id, cascade, instance_id=instance)
-        shown_cascade = await detailed(ports, user_id, cascade)
-        asked = {"cascade_id": cascade, "provider_id": stored.provider.id, "blob_id": blob_id, "event": body.event}
+        # Waiting comes after the effect: who takes over then finds what was asked, and waits in its turn.
+        asked = dict(attempt.outcome or await _ask(request, ports, identity, attempt, provider_id))
+        user_id, cascade = UserId(identity.user_id), CascadeId(UUID(asked["cascade_id"]))
+        headers = await waited(request, ports, user_id, cascade, instance_id=UUID(asked.pop("instance_id")))
         headers |= {"Location": f"{PREFIX}/cascades/{cascade}", "Link": cascade_link(cascade)}
-        return answer({**shown_cascade, **asked}, 202, headers)
+        return answer({**await detailed(ports, user_id, cascade), **asked}, 202, headers)
 
     return await once(request, ports, identity.user_id, work)
+
+
+async def _ask(
+    request: Request, ports: Ports, identity: Identity, attempt: Attempt, provider_id: str
+) -> dict[str, str]:
+    """Ask for the processing; returns what the answer says of it, and the instance that does it."""
+    user_id = UserId(identity.user_id)
+    stored = await ports.providers.find(user_id, provider_id)
+    body = await read(request, Processing)
+    blob_id = _blob_of(body)
+    if stored.provider.anchor != "blob":
+        raise fault("/blob_id", "invalid_value", "This provider collects a bucket: put the blob into one.")
+    if not stored.activated:
+        raise Conflict("The provider is switched off for you.", code="provider_inactive")
+
+    def described(done: tuple[InstanceId, CascadeId]) -> dict[str, str]:
+        instance, cascade = done
+        asked = {"cascade_id": str(cascade), "provider_id": stored.provider.id, "blob_id": str(blob_id)}
+        return {**asked, "event": body.event, "instance_id": str(instance)}
+
+    done = await ports.instances.process(
+        user_id, stored.key, blob_id, name=stored.provider.name, actor=identity.actor, keep=attempt.record(described)
+    )
+    ports.bell.ring()
+    return described(done)
 
 
 @router.get("/{provider_id}/instance", operation_id="providers_get_instance")
@@ -90,7 +104,7 @@ async def get_instance(provider_id: str, identity: Reader, ports: Stores) -> Res
 async def put_instance(request: Request, provider_id: str, identity: Executor, ports: Stores) -> Response:
     """Switch a provider on or off for yourself, or change its settings. Needs ``If-Match``."""
 
-    async def work(_: Attempt) -> Response:
+    async def work(attempt: Attempt) -> Response:
         user_id = UserId(identity.user_id)
         stored = await ports.providers.find(user_id, provider_id)
         body = await read(request, InstanceState)
@@ -98,8 +112,9 @@ async def put_instance(request: Request, provider_id: str, identity: Executor, p
         settings = before.settings if body.settings is None else {**stored.provider.settings, **body.settings}
         _check_settings(stored.provider.settings_schema, settings)
         match = if_match(request, required=True)
+        keep: Keep[tuple[Any, CascadeId | None]] = attempt.keep(lambda done: _put(stored, *done))
         try:
-            after, cascade = await ports.instances.put(
+            await ports.instances.put(
                 user_id,
                 stored.key,
                 slug=stored.provider.id,
@@ -109,15 +124,13 @@ async def put_instance(request: Request, provider_id: str, identity: Executor, p
                 settings=settings,
                 expected=None if match is None or match.any else match.versions,
                 actor=identity.actor,
+                keep=keep,
             )
         except VersionConflict as error:
             where = f"{PREFIX}/providers/{provider_id}/instance"
             raise moved_on(error.members["current_version"], where, by_header=True) from None
-        headers = {"ETag": etag(after.version)}
-        if cascade is not None:
-            ports.bell.ring()
-            headers["Link"] = cascade_link(cascade)
-        return answer(_shown_instance(stored, after) | {"cascade_id": cascade}, headers=headers)
+        ports.bell.ring()
+        return keep.response
 
     return await once(request, ports, identity.user_id, work)
 
@@ -129,6 +142,13 @@ async def _instance(ports: Ports, identity: Identity, stored: Any) -> Any:
         default_active=stored.owner_id == SYSTEM_USER,
         defaults=stored.provider.settings,
     )
+
+
+def _put(stored: Any, after: Any, cascade: CascadeId | None) -> Response:
+    headers = {"ETag": etag(after.version)}
+    if cascade is not None:
+        headers["Link"] = cascade_link(cascade)
+    return answer(_shown_instance(stored, after) | {"cascade_id": cascade}, headers=headers)
 
 
 def _shown_instance(stored: Any, instance: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from api.schemas import shown as shown_schema
 from api.wire import cascade_link
 from domain.definitions import Definition
 from domain.errors import Forbidden, Invalid, NotFound
-from domain.ids import SYSTEM_USER, UserId
+from domain.ids import SYSTEM_USER, CascadeId, UserId
 from domain.providers import EVENTS, parse_provider
 
 router = APIRouter(prefix="/providers", tags=["providers"])
@@ -66,17 +66,15 @@ async def register(request: Request, identity: Registrar, ports: Stores) -> Resp
     Registering it with other content makes the next revision.
     """
 
-    async def work(_: Attempt) -> Response:
+    async def work(attempt: Attempt) -> Response:
         user_id = UserId(identity.user_id)
         raw, _text = await read_registration(request)
         schemas = await schemas_named(ports, user_id, raw)
         provider = parse_provider(raw, workflows=await _workflows_named(ports, user_id, raw), schemas=schemas)
-        stored, cascade = await ports.providers.register(user_id, provider, actor=identity.actor)
-        headers = {"Location": f"{PREFIX}/providers/{provider.id}", "ETag": etag(stored.revision)}
-        if cascade is not None:
-            ports.bell.ring()
-            headers["Link"] = cascade_link(cascade)
-        return answer(shown(stored), 200 if cascade is None else 201, headers)
+        keep = attempt.keep(_registered)
+        await ports.providers.register(user_id, provider, actor=identity.actor, keep=keep)
+        ports.bell.ring()
+        return keep.response
 
     return await once(request, ports, identity.user_id, work)
 
@@ -121,7 +119,7 @@ async def get(request: Request, provider_id: str, identity: Reader, ports: Store
 async def delete(request: Request, provider_id: str, identity: Registrar, ports: Stores) -> Response:
     """Delete a provider of your own: it reacts no more, what it made stays."""
 
-    async def work(_: Attempt) -> Response:
+    async def work(attempt: Attempt) -> Response:
         user_id = UserId(identity.user_id)
         stored = await ports.providers.find(user_id, provider_id)
         if stored.owner_id != user_id:
@@ -130,9 +128,10 @@ async def delete(request: Request, provider_id: str, identity: Registrar, ports:
         match = if_match(request)
         if match is not None and not match.allows(stored.revision):
             raise moved_on(stored.revision, f"{PREFIX}/providers/{provider_id}", by_header=True)
-        cascade = await ports.providers.delete(user_id, stored, actor=identity.actor)
+        keep = attempt.keep(_deleted)
+        await ports.providers.delete(user_id, stored, actor=identity.actor, keep=keep)
         ports.bell.ring()
-        return Response(status_code=204, headers={"Link": cascade_link(cascade)})
+        return keep.response
 
     return await once(request, ports, identity.user_id, work)
 
@@ -164,6 +163,18 @@ async def health(provider_id: str, identity: Reader, ports: Stores) -> Response:
     else:
         status = "failing" if last == "failed" else "healthy"
     return answer({"provider_id": stored.provider.id, "status": status, "window_hours": 24, **counts})
+
+
+def _registered(done: tuple[Any, CascadeId | None]) -> Response:
+    stored, cascade = done
+    headers = {"Location": f"{PREFIX}/providers/{stored.provider.id}", "ETag": etag(stored.revision)}
+    if cascade is not None:
+        headers["Link"] = cascade_link(cascade)
+    return answer(shown(stored), 200 if cascade is None else 201, headers)
+
+
+def _deleted(cascade: CascadeId) -> Response:
+    return Response(status_code=204, headers={"Link": cascade_link(cascade)})
 
 
 def shown(stored: Any) -> dict[str, Any]:

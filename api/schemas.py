@@ -58,12 +58,13 @@ class Candidate(Wire):
 async def register(request: Request, identity: Registrar, ports: Stores) -> Response:
     """Register a version of a schema: 201; the same again: 200. Versions are immutable."""
 
-    async def work(_: Attempt) -> Response:
+    async def work(attempt: Attempt) -> Response:
         schema = parse_schema(await read_json(request))
-        stored, is_new = await ports.schemas.register(UserId(identity.user_id), schema)
+        keep = attempt.keep(_registered)
+        await ports.schemas.register(UserId(identity.user_id), schema, keep=keep)
         ports.schema_lookup.forget(identity.user_id, schema.slug)
         ports.bell.ring()
-        return answer(shown(stored), 201 if is_new else 200, {"Location": f"{PREFIX}/schemas/{schema.slug}"})
+        return keep.response
 
     return await once(request, ports, identity.user_id, work)
 
@@ -109,6 +110,12 @@ async def validate(request: Request, schema_id: str, identity: Reader, ports: St
     faults = stored.schema.validator.faults(body.data)
     errors = [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in faults]
     return answer({"valid": not errors, "errors": errors, "schema_id": stored.schema.slug})
+
+
+def _registered(done: tuple[Any, bool]) -> Response:
+    stored, is_new = done
+    headers = {"Location": f"{PREFIX}/schemas/{stored.schema.slug}"}
+    return answer(shown(stored), 201 if is_new else 200, headers)
 
 
 def shown(stored: Any) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from starlette.responses import Response
 from api.auth import Admin, Caller, Identity, bearer_of
 from api.bodies import Wire, answer, fault, path_id, read, request_body
 from api.deps import Stores
-from api.idempotency import Attempt, once
+from api.idempotency import Attempt, Keep, once
 from api.middleware import PREFIX
 from api.pages import page_request, page_response
 from domain.errors import Forbidden
-from domain.ids import ApiKeyId, UserId
+from domain.ids import ApiKeyId, UserId, new_id
 from domain.keys import KEY_SECRET_BYTES, SCOPES, USER_SCOPES, key_prefix, mint_key
 
 router = APIRouter(tags=["users"])
@@ -91,13 +91,16 @@ async def create_key(request: Request, identity: Caller, ports: Stores) -> Respo
         if body.name:
             _check_name(body.name)
         scopes = _scopes(body.scopes, identity)
-        key_id = ApiKeyId(attempt.id("key"))
+        key_id = ApiKeyId(new_id())
         key = _key(request, attempt, key_id)
-        made = await ports.api_keys.create(
+        keep: Keep[Any] = attempt.keep(
+            lambda made: _kept(_shown_key(made), key, f"{PREFIX}/api-keys/{key_id}", request)
+        )
+        await ports.api_keys.create(
             UserId(identity.user_id), key_id, key, name=body.name, scopes=scopes,
-            expires_at=_expiry(body.expires_at, identity),
+            expires_at=_expiry(body.expires_at, identity), keep=keep,
         )  # fmt: skip
-        return _kept(_shown_key(made), key, f"{PREFIX}/api-keys/{key_id}", request)
+        return keep.response
 
     return _revealed(request, await once(request, ports, identity.user_id, work), "id")
 
@@ -116,9 +119,14 @@ async def list_keys(request: Request, identity: Caller, ports: Stores) -> Respon
 @router.delete("/api-keys/{key_id}", operation_id="api_keys_revoke", status_code=204)
 async def revoke_key(request: Request, key_id: str, identity: Caller, ports: Stores) -> Response:
     """Revoke a key of yours: it stops working at once here, within seconds in other processes."""
-    await ports.api_keys.revoke(UserId(identity.user_id), ApiKeyId(path_id(key_id, "key_id")))
-    request.app.state.authenticator.forget()
-    return Response(status_code=204)
+
+    async def work(attempt: Attempt) -> Response:
+        keep: Keep[None] = attempt.keep(lambda _: Response(status_code=204))
+        await ports.api_keys.revoke(UserId(identity.user_id), ApiKeyId(path_id(key_id, "key_id")), keep=keep)
+        request.app.state.authenticator.forget()
+        return keep.response
+
+    return await once(request, ports, identity.user_id, work)
 
 
 def _shown_identity(identity: Identity) -> dict[str, Any]:

@@ -54,14 +54,14 @@ class NewWorkflow(Wire):
 async def register(request: Request, identity: Registrar, ports: Stores) -> Response:
     """Register a version of a workflow: 201; the same again: 200. Every fault is answered, each with its place."""
 
-    async def work(_: Attempt) -> Response:
+    async def work(attempt: Attempt) -> Response:
         user_id = UserId(identity.user_id)
         raw, text = await read_registration(request)
         definition = await checked_definition(ports, user_id, raw)
-        stored, is_new = await ports.definitions.register(user_id, definition, text)
+        keep = attempt.keep(_registered)
+        await ports.definitions.register(user_id, definition, text, keep=keep)
         ports.bell.ring()
-        headers = {"Location": f"{PREFIX}/workflows/{definition.id}", "ETag": f'"{stored.digest}"'}
-        return answer(shown(stored), 201 if is_new else 200, headers)
+        return keep.response
 
     return await once(request, ports, identity.user_id, work)
 
@@ -101,6 +101,12 @@ async def get(request: Request, workflow_id: str, identity: Reader, ports: Store
     if not_modified(request, tag):
         return Response(status_code=304, headers={"ETag": tag})
     return answer(shown(stored) | {"source": stored.source}, headers={"ETag": tag})
+
+
+def _registered(done: tuple[Any, bool]) -> Response:
+    stored, is_new = done
+    headers = {"Location": f"{PREFIX}/workflows/{stored.definition.id}", "ETag": f'"{stored.digest}"'}
+    return answer(shown(stored), 201 if is_new else 200, headers)
 
 
 def shown(stored: Any) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from domain.errors import Conflict, NotFound
 from domain.ids import ApiKeyId, UserId
 from domain.keys import key_hash, key_prefix
 from storage.database import Database
+from storage.idempotency import Keep, unkept
 
 KEYS_MAX = 100
 """Keys of one user that are not revoked."""
 
 _INSERT = """
 insert into api_keys (user_id, id, key_hash, prefix, name, scopes, expires_at) values ($1, $2, $3, $4, $5, $6, $7)
-on conflict (user_id, id) do update set name = excluded.name
 returning id, name, prefix, scopes, expires_at, revoked_at, created_at
 """
 
@@ -56,11 +56,9 @@ class ApiKeys:
         name: str,
         scopes: Sequence[str],
         expires_at: datetime | None,
+        keep: Keep[ApiKey] = unkept,
     ) -> ApiKey:
-        """Store the hash of ``key``; again with the same id (a retry) changes nothing.
-
-        Raises Conflict when the user has ``KEYS_MAX`` keys in use.
-        """
+        """Store the hash of ``key``. Raises Conflict when the user has ``KEYS_MAX`` keys in use."""
         async with self._database.locked(user_id) as connection:
             count = await connection.fetchval(
                 "select count(*) from api_keys where user_id = $1 and revoked_at is null", user_id
@@ -71,14 +69,16 @@ class ApiKeys:
                 _INSERT,
                 user_id, identity, key_hash(key), key_prefix(key), name, list(scopes), expires_at,
             )  # fmt: skip
-        return _read(row)
+            made = _read(row)
+            await keep(connection, made)
+        return made
 
     async def page(self, user_id: UserId, *, limit: int, after: tuple[datetime, UUID] | None) -> list[ApiKey]:
         """Return up to ``limit`` keys in the order they were made, revoked ones too."""
         rows = await self._database.rows(user_id, _PAGE, user_id, *(after or (None, None)), limit)
         return [_read(row) for row in rows]
 
-    async def revoke(self, user_id: UserId, key_id: ApiKeyId) -> None:
+    async def revoke(self, user_id: UserId, key_id: ApiKeyId, *, keep: Keep[None] = unkept) -> None:
         """Make a key stop working; doing it again changes nothing. Raises NotFound."""
         async with self._database.transaction(user_id) as connection:
             row = await connection.fetchrow(
@@ -86,11 +86,11 @@ class ApiKeys:
             )
             if row is None:
                 raise NotFound("There is no such API key.")
-            if row["revoked_at"] is not None:
-                return
-            await connection.execute(
-                "update api_keys set revoked_at = now() where user_id = $1 and id = $2", user_id, key_id
-            )
+            if row["revoked_at"] is None:
+                await connection.execute(
+                    "update api_keys set revoked_at = now() where user_id = $1 and id = $2", user_id, key_id
+                )
+            await keep(connection, None)
 
 
 def _read(row: object) -> ApiKey:

@@ -16,6 +16,7 @@ from domain.errors import Fault, Invalid, NotFound, VersionConflict
 from domain.ids import BucketId, CascadeId, UserId
 from storage.causes import add_cause, emit, event
 from storage.database import Database
+from storage.idempotency import Keep, unkept
 
 _BUCKET = """
 select b.id, b.name, b.type, b.parent_id, b.metadata, b.version, b.created_at, b.updated_at,
@@ -60,16 +61,14 @@ class Buckets:
         type_: str,
         parent_id: BucketId | None,
         metadata: Mapping[str, Any],
+        keep: Keep[Bucket] = unkept,
     ) -> Bucket:
-        """Make an empty bucket with this id; if the user has it already (a retry), return it as it is.
+        """Make an empty bucket with this id.
 
         Raises Invalid for its fields, an unknown parent, or too deep a nesting.
         """
         check_bucket(name=name, type_=type_, metadata=metadata)
         async with self._database.locked(user_id) as connection:
-            known = "select true from buckets where user_id = $1 and id = $2"
-            if await connection.fetchval(known, user_id, bucket):
-                return await _bucket(connection, user_id, bucket)
             await self._check_parent(connection, user_id, bucket, parent_id, height=0)
             await connection.execute(
                 "insert into buckets (user_id, id, name, type, parent_id, metadata)"
@@ -83,7 +82,9 @@ class Buckets:
                 "parent_id": parent_id,
             }
             await emit(connection, user_id, event("bucket.created", f"buckets/{bucket}", bucket, data))
-            return await _bucket(connection, user_id, bucket)
+            made = await _bucket(connection, user_id, bucket)
+            await keep(connection, made)
+            return made
 
     async def get(self, user_id: UserId, bucket_id: BucketId) -> Bucket:
         """Return one bucket. Raises NotFound."""
@@ -116,6 +117,7 @@ class Buckets:
         *,
         expected: Collection[int] | None,
         changes: Mapping[str, Any],
+        keep: Keep[Bucket] = unkept,
     ) -> Bucket:
         """Change ``name``, ``metadata`` or ``parent_id`` (None: to the top level).
 
@@ -127,6 +129,7 @@ class Buckets:
             before = await _bucket(connection, user_id, bucket_id, expected=expected)
             changed = {name for name, value in changes.items() if getattr(before, name) != value}
             if not changed:
+                await keep(connection, before)
                 return before
             if "parent_id" in changed:
                 height = await connection.fetchval(_HEIGHT, user_id, bucket_id)
@@ -142,10 +145,17 @@ class Buckets:
             )
             after = await _bucket(connection, user_id, bucket_id)
             await emit(connection, user_id, *_changed(user_id, after, changed))
+            await keep(connection, after)
             return after
 
     async def delete(
-        self, user_id: UserId, bucket_id: BucketId, *, expected: Collection[int] | None, actor: str
+        self,
+        user_id: UserId,
+        bucket_id: BucketId,
+        *,
+        expected: Collection[int] | None,
+        actor: str,
+        keep: Keep[CascadeId] = unkept,
     ) -> CascadeId:
         """Delete a bucket. Its blobs stay, its child buckets move up to its parent.
 
@@ -171,6 +181,7 @@ class Buckets:
             )
             data: dict[str, object] = {"bucket_id": bucket_id, "user_id": user_id, "cascade_id": cascade}
             await emit(connection, user_id, event("bucket.deleted", f"buckets/{bucket_id}", bucket_id, data))
+            await keep(connection, cascade)
             return cascade
 
     async def _check_parent(

@@ -27,18 +27,16 @@ async def add_cause(
     instance_id: UUID | None = None,
     actor: str,
     label: str,
-    cascade: CascadeId | None = None,
 ) -> CascadeId:
     """Record that something happened to ``target_id`` or an instance; returns the cascade that follows it up.
 
     Runs inside the caller's transaction. An unplanned cascade of the same cause is rung and returned instead.
-    ``cascade`` is the id of a new one, if it must have a certain id.
     """
     found = await connection.fetchval(_UNPLANNED, user_id, cause, target_id, instance_id)
     if found is not None:
         await connection.execute("select studio_ring($1, array[$2::uuid])", user_id, found)
         return CascadeId(found)
-    cascade = cascade or CascadeId(new_id())
+    cascade = CascadeId(new_id())
     await connection.execute(
         "insert into cascades (user_id, id, cause, target_id, instance_id, actor, label)"
         " values ($1, $2, $3, $4, $5, $6, $7)",

@@ -15,6 +15,7 @@ from domain.ids import UserId
 from domain.provider_ir import canonical_workflow
 from storage.causes import emit, event
 from storage.database import Database
+from storage.idempotency import Keep, unkept
 
 OWN_MAX = 5_000
 """Versions of definitions that one user may register."""
@@ -58,7 +59,14 @@ class Definitions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def register(self, user_id: UserId, definition: Definition, source: str) -> tuple[StoredDefinition, bool]:
+    async def register(
+        self,
+        user_id: UserId,
+        definition: Definition,
+        source: str,
+        *,
+        keep: Keep[tuple[StoredDefinition, bool]] = unkept,
+    ) -> tuple[StoredDefinition, bool]:
         """Store a version; what has a version already is found, not stored. Returns whether it is new."""
         async with self._database.locked(user_id) as connection:
             count = await connection.fetchval("select count(*) from definitions where owner_id = $1", user_id)
@@ -74,6 +82,7 @@ class Definitions:
                 }
                 subject = f"workflows/{definition.id}"
                 await emit(connection, user_id, event("workflow.registered", subject, definition.id, data))
+            await keep(connection, (stored, is_new))
         return stored, is_new
 
     async def find(self, user_id: UserId, slug: str, *, version: int | None = None) -> StoredDefinition:

@@ -11,8 +11,8 @@ A row left incomplete by a crash is taken over once its lease is over; a living 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 from uuid import UUID
 
 from domain.errors import Conflict
@@ -63,6 +63,15 @@ _LET_GO = f"update idempotency_keys set leased_at = '-infinity' {_OURS}"  # noqa
 _RENEW = f"""
 update idempotency_keys set leased_at = now() {_OURS} and leased_at > now() - interval '{LEASE_SECONDS} seconds'
 """  # noqa: S608
+
+
+T = TypeVar("T")
+Keep = Callable[[Any, T], Awaitable[None]]
+"""What a store calls with its connection and with what it did, as the last thing of its transaction."""
+
+
+async def unkept(_connection: Any, _result: object) -> None:
+    """Record nothing: the write has no key."""
 
 
 class IdempotencyKeys:

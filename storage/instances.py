@@ -15,6 +15,7 @@ from domain.errors import Fault, Gone, Invalid, NotFound, VersionConflict
 from domain.ids import BlobId, CascadeId, InstanceId, ProviderKey, UserId, instance_id
 from storage.causes import add_cause, emit, event
 from storage.database import Database
+from storage.idempotency import Keep, unkept
 
 _PUT = """
 insert into instances (user_id, id, provider_id, active, settings, settings_digest, version)
@@ -60,6 +61,7 @@ class Instances:
         settings: Mapping[str, Any],
         expected: Collection[int] | None,
         actor: str,
+        keep: Keep[tuple[Instance, CascadeId | None]] = unkept,
     ) -> tuple[Instance, CascadeId | None]:
         """Switch a provider on or off, or change its settings; nothing different: nothing is written.
 
@@ -72,6 +74,7 @@ class Instances:
                 members = {"current_version": now.version}
                 raise VersionConflict(f"The instance is at version {now.version}.", members=members)
             if now.active == active and same(dict(now.settings), dict(settings)):
+                await keep(connection, (now, None))
                 return now, None
             await put_instance(connection, user_id, key, active=active, settings=settings)
             cascade = await add_cause(
@@ -89,21 +92,25 @@ class Instances:
                 kind = "provider.activated" if active else "provider.paused"
             await emit(connection, user_id, event(kind, f"providers/{slug}", slug, data))
             after = await _instance(connection, user_id, key, default_active=active, defaults=settings)
+            await keep(connection, (after, cascade))
         return after, cascade
 
     async def process(
-        self, user_id: UserId, key: ProviderKey, blob_id: BlobId, *, name: str, actor: str, cascade_id: CascadeId
+        self,
+        user_id: UserId,
+        key: ProviderKey,
+        blob_id: BlobId,
+        *,
+        name: str,
+        actor: str,
+        keep: Keep[tuple[InstanceId, CascadeId]] = unkept,
     ) -> tuple[InstanceId, CascadeId]:
         """Ask an active instance to process one blob now, whether or not it would have matched.
 
-        ``cascade_id`` is the new cascade's; where it is there already, a retry asks for nothing again.
         Raises NotFound, Gone for the blob, Invalid ``cycle`` if the provider made it, directly or not.
         """
         instance = instance_id(user_id, key)
         async with self._database.locked(user_id) as connection:
-            known = "select true from cascades where user_id = $1 and id = $2"
-            if await connection.fetchval(known, user_id, cascade_id):
-                return instance, cascade_id
             blob = await connection.fetchrow(
                 "select title, version, deleted_at from blobs where user_id = $1 and id = $2 and version > 0",
                 user_id, blob_id,
@@ -119,8 +126,9 @@ class Instances:
                 raise Invalid(detail, code="cycle", faults=[Fault("/blob_id", "cycle", detail)])
             cascade = await add_cause(
                 connection, user_id, cause="process", target_id=blob_id, instance_id=instance, actor=actor,
-                label=f"{name} '{blob['title']}'" if blob["title"] else name, cascade=cascade_id,
+                label=f"{name} '{blob['title']}'" if blob["title"] else name,
             )  # fmt: skip
+            await keep(connection, (instance, cascade))
         return instance, cascade
 
 

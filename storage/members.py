@@ -12,6 +12,7 @@ from domain.errors import Conflict, Fault, NotFound
 from domain.ids import BlobId, BucketId, CascadeId, UserId
 from storage.causes import add_cause, emit, event
 from storage.database import Database
+from storage.idempotency import Keep, unkept
 
 # Outputs follow the member they were made from, so they leave with it (plan does the same: studio_inherit).
 _REMOVE = """
@@ -51,7 +52,14 @@ class Members:
         return [_member(row) for row in rows]
 
     async def add(
-        self, user_id: UserId, bucket_id: BucketId, blob_id: BlobId, *, position: int | None, actor: str
+        self,
+        user_id: UserId,
+        bucket_id: BucketId,
+        blob_id: BlobId,
+        *,
+        position: int | None,
+        actor: str,
+        keep: Keep[tuple[Member, CascadeId | None]] = unkept,
     ) -> tuple[Member, CascadeId | None]:
         """Put a blob into a bucket, last unless ``position`` says otherwise; a member is moved.
 
@@ -69,7 +77,9 @@ class Members:
             await _check_blob(connection, user_id, blob_id)
             unchanged = before is not None and before["inherited_from"] is None
             if unchanged and position in (None, before["position"]):
-                return await _one_member(connection, user_id, bucket_id, blob_id), None
+                same = await _one_member(connection, user_id, bucket_id, blob_id), None
+                await keep(connection, same)
+                return same
             if before is None:
                 await _check_room(connection, user_id, bucket_id)
             await connection.execute(
@@ -82,9 +92,19 @@ class Members:
             )  # fmt: skip
             kind = "bucket.blob_added" if before is None else "bucket.structure_changed"
             cascade = await _follow_up(connection, user_id, bucket, kind, blob_id=blob_id, actor=actor)
-            return await _one_member(connection, user_id, bucket_id, blob_id), cascade
+            added = await _one_member(connection, user_id, bucket_id, blob_id), cascade
+            await keep(connection, added)
+            return added
 
-    async def remove(self, user_id: UserId, bucket_id: BucketId, blob_id: BlobId, *, actor: str) -> CascadeId:
+    async def remove(
+        self,
+        user_id: UserId,
+        bucket_id: BucketId,
+        blob_id: BlobId,
+        *,
+        actor: str,
+        keep: Keep[CascadeId] = unkept,
+    ) -> CascadeId:
         """Take a blob, and the outputs that follow it, out of a bucket.
 
         Raises NotFound unless a person put it there: an output stays as long as what it was made from.
@@ -94,7 +114,10 @@ class Members:
             bucket = await _exists(connection, user_id, bucket_id)
             if not await connection.fetchval(_REMOVE, user_id, bucket_id, blob_id):
                 raise NotFound("Nobody put this blob into this bucket.")
-            return await _follow_up(connection, user_id, bucket, "bucket.blob_removed", blob_id=blob_id, actor=actor)
+            kind = "bucket.blob_removed"
+            cascade = await _follow_up(connection, user_id, bucket, kind, blob_id=blob_id, actor=actor)
+            await keep(connection, cascade)
+            return cascade
 
 
 async def _exists(connection: Any, user_id: UserId, bucket_id: BucketId) -> asyncpg.Record:

@@ -16,6 +16,7 @@ from domain.ids import SYSTEM_USER, CascadeId, ProviderKey, UserId, instance_id,
 from domain.providers import Provider, canonical_provider
 from storage.causes import add_cause, emit, event
 from storage.database import Database
+from storage.idempotency import Keep, unkept
 from storage.instances import put_instance
 
 OWN_MAX = 1_000
@@ -82,7 +83,12 @@ class Providers:
         self._database = database
 
     async def register(
-        self, user_id: UserId, provider: Provider, *, actor: str
+        self,
+        user_id: UserId,
+        provider: Provider,
+        *,
+        actor: str,
+        keep: Keep[tuple[StoredProvider, CascadeId | None]] = unkept,
     ) -> tuple[StoredProvider, CascadeId | None]:
         """Store a provider, or a new revision of it; the same again changes nothing.
 
@@ -97,7 +103,9 @@ class Providers:
             if before is None:
                 await _check_room(connection, user_id)
             if not await add_provider(connection, user_id, provider):
-                return await _stored(connection, user_id, key), None
+                known = await _stored(connection, user_id, key), None
+                await keep(connection, known)
+                return known
             if before is None or not before["active"]:
                 await put_instance(connection, user_id, key, active=provider.activate, settings=dict(provider.settings))
                 await _replace_published(connection, user_id, provider, actor)
@@ -119,6 +127,7 @@ class Providers:
             }
             subject = f"providers/{provider.id}"
             await emit(connection, user_id, event("provider.registered", subject, provider.id, data))
+            await keep(connection, (stored, cascade))
         return stored, cascade
 
     async def find(self, user_id: UserId, reference: str) -> StoredProvider:
@@ -146,7 +155,9 @@ class Providers:
         rows = await self._database.rows(user_id, _PAGE, user_id, SYSTEM_USER, *(after or (None, None)), limit)
         return [_read(row) for row in rows]
 
-    async def delete(self, user_id: UserId, stored: StoredProvider, *, actor: str) -> CascadeId:
+    async def delete(
+        self, user_id: UserId, stored: StoredProvider, *, actor: str, keep: Keep[CascadeId] = unkept
+    ) -> CascadeId:
         """Let a provider of one's own react no more; what it made stays. Raises NotFound if it is gone."""
         slug = stored.provider.id
         async with self._database.locked(user_id) as connection:
@@ -164,6 +175,7 @@ class Providers:
             )  # fmt: skip
             data: dict[str, object] = {"provider_id": slug, "user_id": user_id, "cascade_id": cascade}
             await emit(connection, user_id, event("provider.deleted", f"providers/{slug}", slug, data))
+            await keep(connection, cascade)
         return cascade
 
     async def health(self, user_id: UserId, key: ProviderKey) -> Any:

@@ -17,6 +17,7 @@ from domain.ids import SchemaKey, UserId, schema_key
 from domain.schemas import Schema, canonical_slug
 from storage.causes import emit, event
 from storage.database import Database
+from storage.idempotency import Keep, unkept
 
 OWN_MAX = 5_000
 """Schema versions that one user may register."""
@@ -61,7 +62,9 @@ class Schemas:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def register(self, user_id: UserId, schema: Schema) -> tuple[StoredSchema, bool]:
+    async def register(
+        self, user_id: UserId, schema: Schema, *, keep: Keep[tuple[StoredSchema, bool]] = unkept
+    ) -> tuple[StoredSchema, bool]:
         """Store a version; the same again is found, not stored. Returns whether it is new.
 
         Raises Conflict ``already_exists`` if the version exists with another content, ``too_many`` at the bound.
@@ -80,6 +83,7 @@ class Schemas:
                 }
                 happened = event("schema.registered", f"schemas/{schema.slug}", schema.slug, data)
                 await emit(connection, user_id, happened)
+            await keep(connection, (stored, is_new))
         return stored, is_new
 
     async def find(self, user_id: UserId, reference: str) -> StoredSchema:
