@@ -204,7 +204,6 @@ def make_schedule(settings: Settings, database: Database, contents: Contents) ->
         lease=timedelta(seconds=settings.cascades.lease_seconds),
         depth_max=settings.cascades.depth_max,
         nodes_max=settings.cascades.nodes_max,
-        snapshot_every=settings.storage.snapshot_every,
     )
 
 

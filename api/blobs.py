@@ -42,6 +42,7 @@ from api.writing import (
     respond,
     schema_of,
     state_of,
+    unknown_content,
 )
 from domain.blobs import BlobView, Made, NewBlob
 from domain.deltas import DeltaDraft, delete, update
@@ -65,6 +66,7 @@ class NewBlobBody(Wire):
 
     content: Any = None
     data: Any = Field(default=None, validation_alias=AliasChoices("data", "inline_data"))
+    binary: Any = Field(default=None, description="Bytes that were sent before (POST /uploads), by hash and size.")
     content_type: str | None = Field(default=None, validation_alias=AliasChoices("content_type", "type"))
     schema_id: str | None = Field(default=None, max_length=100)
     title: Any = ""
@@ -87,7 +89,7 @@ class NewBlobBody(Wire):
     @property
     def document(self) -> dict[str, Any]:
         """The document as ``domain.documents`` parses it: only what was given."""
-        given = self.model_fields_set & {"content", "data", "content_type", "title", "tags", "metadata"}
+        given = self.model_fields_set & {"content", "data", "binary", "content_type", "title", "tags", "metadata"}
         values = {name: getattr(self, name) for name in given}
         if values.get("content_type", "") is None:
             del values["content_type"]
@@ -148,6 +150,8 @@ def _bucket_ids(given: list[str]) -> list[UUID]:
 
 
 def _unknown(made: Made, new: NewBlob) -> StudioError:
+    if made.problem == "unknown_content":
+        return unknown_content(new.document)
     if made.problem == "unknown_parent":
         pointer, detail = "/parent_id", f"There is no blob {new.parent_id}."
     else:
@@ -172,6 +176,8 @@ def _fresh(new: NewBlob, made: Made) -> BlobView:
         depth=made.depth,
         parent_ids=[] if new.parent_id is None else [new.parent_id],
         external=made.external,
+        kept_version=1,
+        patch_bytes=0,
         processing_meta={},
         content_hash=new.content_hash,
         size=content_size(new.document),

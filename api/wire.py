@@ -12,7 +12,6 @@ from fastapi import Request
 
 from api.middleware import PREFIX
 from domain.blobs import BlobView
-from domain.documents import Document
 
 CONTENT_SHOWN_MAX = 100 * 1024
 """Bytes of content that a JSON answer carries; beyond, it is only at ``content_url``."""
@@ -43,8 +42,8 @@ def blob_json(blob: BlobView, *, alias: bool = False) -> dict[str, Any]:
         "content_type": document.content_type,
         "schema_id": blob.schema_id,
     }
-    if blob.size <= CONTENT_SHOWN_MAX:
-        shown[body_field(document)] = document.body
+    if document.binary or blob.size <= CONTENT_SHOWN_MAX:
+        shown[document.kind] = document.body
     shown.update(
         content_url=url if blob.version == blob.current_version else f"{url}?version={blob.version}",
         content_hash=blob.content_hash,
@@ -67,11 +66,6 @@ def blob_json(blob: BlobView, *, alias: bool = False) -> dict[str, Any]:
     if alias:
         shown["blob_id"] = blob.id
     return shown
-
-
-def body_field(document: Document) -> str:
-    """Return the name of a document's body: ``content`` of a text, else ``data``."""
-    return "content" if document.is_text else "data"
 
 
 def delta_json(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 from uuid import UUID
 
 from fastapi import Request
@@ -17,8 +16,8 @@ from api.deps import Ports
 from api.idempotency import Attempt
 from api.preconditions import IfMatch, moved_on
 from api.waiting import waited
-from api.wire import blob_json, blob_url, body_field, cascade_link, is_alias
-from domain.blobs import BlobSchema, BlobView, NewDelta
+from api.wire import blob_json, blob_url, cascade_link, is_alias
+from domain.blobs import Appended, BlobSchema, BlobView, NewDelta
 from domain.deltas import DeltaDraft, State
 from domain.documents import Document, content_size, cutoff_hash, preview, visible
 from domain.errors import Fault, Gone, Invalid, NotFound
@@ -48,7 +47,7 @@ def require_schema(schema: BlobSchema, document: Document, *, relocate: Callable
     faults = schema.faults(visible(document))
     if not faults:
         return
-    inside = "" if document.is_text else f"/{body_field(document)}"
+    inside = f"/{document.kind}" if document.kind == "data" else ""
     moved = [replace(fault, pointer=inside + fault.pointer) for fault in faults]
     words = f"{moved[0].pointer or '/'}: {moved[0].detail}"
     error = Invalid(f"The content does not satisfy {schema.slug}: {words}", code="schema_violation", faults=moved)
@@ -98,15 +97,20 @@ async def change(
             draft=draft,
             cutoff_hash=cutoff_of(schema, draft.document),
             actor=identity.actor,
+            kept_version=blob.kept_version,
+            patch_bytes=blob.patch_bytes,
+            external=blob.external,
             idempotency_key=attempt.key,
         )
         done = await ports.deltas.append(new)
         if done.status == "applied":
             ports.bell.ring()
-            after = advanced(blob, draft, done.version, done.cascade_id, done.updated_at, external=done.external)
+            after = advanced(blob, draft, done)
             return respond(request, after, status, cascade_id=done.cascade_id)
         if done.status == "not_found":
             raise NotFound("There is no such blob.")
+        if done.status == "unknown_content":
+            raise unknown_content(draft.document)
         # The one that came first may be this very request, taken over from an attempt that was still under way.
         if attempt.keyed and (own := await ports.deltas.outcome(identity.user_id, new.delta_id)):
             return await changed(request, ports, identity, own.blob_id, own.version, status=status)
@@ -132,21 +136,27 @@ def changes_url(blob: BlobView, match: IfMatch | None) -> str:
     return f"{blob_url(blob.id)}/deltas?from_version={known}"
 
 
-def advanced(
-    blob: BlobView, draft: DeltaDraft, version: int, cascade_id: UUID | None, at: Any, *, external: bool
-) -> BlobView:
+def unknown_content(document: Document) -> Invalid:
+    """Return the error about a binary document that names bytes which the user has not."""
+    detail = f"There is no content {document.body['hash']} of yours; send it first: POST /uploads."
+    return Invalid(detail, code="unknown_content", faults=[Fault("/binary/hash", "unknown_content", detail)])
+
+
+def advanced(blob: BlobView, draft: DeltaDraft, done: Appended) -> BlobView:
     """Return the blob after a delta, without reading it again."""
     return replace(
         blob,
-        version=version,
-        current_version=version,
+        version=done.version,
+        current_version=done.version,
         document=draft.document,
         content_hash=draft.content_hash,
         size=content_size(draft.document),
         preview=preview(draft.document),
-        cascade_id=cascade_id,
-        updated_at=at,
-        external=external,
+        cascade_id=done.cascade_id,
+        updated_at=done.updated_at,
+        kept_version=done.kept_version,
+        patch_bytes=done.patch_bytes,
+        external=done.external,
     )
 
 

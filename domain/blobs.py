@@ -49,6 +49,9 @@ class BlobView:
     parent_ids: Sequence[UUID]
     external: bool
     """Whether the document is kept outside of PostgreSQL."""
+    kept_version: int
+    """The newest version whose document is kept whole; the patches since have ``patch_bytes``."""
+    patch_bytes: int
     processing_meta: Mapping[str, Any]
     content_hash: str
     size: int
@@ -81,17 +84,24 @@ class NewDelta:
     draft: DeltaDraft
     cutoff_hash: str
     actor: str
+    kept_version: int
+    """Of the blob as ``draft`` found it, as is ``patch_bytes``: they decide whether the new version is kept whole."""
+    patch_bytes: int
+    external: bool
     idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of it: ``applied``, or ``conflict``, ``deleted``, ``not_found`` with the current version."""
+    """What became of it: ``applied``, or ``conflict``, ``deleted``, ``not_found``, ``unknown_content`` with the
+    current version."""
 
     status: str
     version: int
     cascade_id: UUID | None
     updated_at: datetime
+    kept_version: int
+    patch_bytes: int
     external: bool
 
 

@@ -32,8 +32,10 @@ __all__ = [
     "create",
     "delete",
     "expect_version",
+    "rebuilt",
     "replay",
     "restore",
+    "revert",
     "rewrite",
     "update",
     "verified",
@@ -200,6 +202,14 @@ def restore(current: State) -> DeltaDraft | None:
     return _draft(current, current.document, DeltaOperation.RESTORE)
 
 
+def revert(current: State, earlier: Document) -> DeltaDraft | None:
+    """Return the delta that makes the document of an earlier version the current one, None if it is already.
+
+    History is not undone but continued: a new version, with everything in between still readable.
+    """
+    return rewrite(current, earlier, operation=DeltaOperation.REVERT)
+
+
 def expect_version(current: State, version: int) -> None:
     """Raise VersionConflict (members ``current_version``, ``current_etag``) unless the blob is at this version."""
     if current.version != version:
@@ -230,6 +240,21 @@ def replay(snapshot: State, deltas: Iterable[Change]) -> State:
     if document_hash(document.to_bytes()) != last.document_hash:
         raise StudioError(f"Replay differs from what version {version} recorded.", code="integrity")
     return State(document=document, version=version, deleted=deleted)
+
+
+def rebuilt(kept: Any, patches: Iterable[Sequence[Operation]], document_hash_expected: str) -> Document:
+    """Return the document that ``patches`` make of ``kept``, the patch root of an earlier version.
+
+    Raises StudioError ``integrity`` unless it is, byte for byte, the one that its delta recorded.
+    """
+    editing = Editing(kept)
+    for patch in patches:
+        for index, operation in enumerate(patch):
+            editing.apply(operation, f"/{index}")
+    document = Document.stored(editing.value)
+    if document_hash(document.to_bytes()) != document_hash_expected:
+        raise StudioError(f"Patches do not lead to {document_hash_expected}.", code="integrity")
+    return document
 
 
 def _draft(current: State, after: Document, operation: DeltaOperation) -> DeltaDraft:

@@ -1,8 +1,9 @@
 """A blob's document: what people and programs write, what deltas change, what schemas and expressions see.
 
-The patch root is ``{content_type, content | data, title, tags, metadata}`` (CONTRACT, Documents): ``content``
-is the text of a ``text/*`` document, ``data`` the JSON value of an ``application/json`` or ``+json`` one.
-Which of the two a document has follows from its content type alone, so there is nothing that could disagree.
+The patch root is ``{content_type, content | data | binary, title, tags, metadata}`` (CONTRACT, Documents):
+``content`` is the text of a ``text/*`` document, ``data`` the JSON value of an ``application/json`` or ``+json``
+one, ``binary`` (``{"hash", "size"}``) names the bytes of any other type, or of a text or JSON too large to be patched;
+they are stored beside the document and never within it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ __all__ = [
     "TAG_CHARACTERS_MAX",
     "TITLE_CHARACTERS_MAX",
     "Document",
+    "binary_hash",
     "body_bytes",
     "canonical",
     "content_hash",
@@ -62,16 +64,21 @@ TEXT_DEFAULT = "text/plain"
 JSON_DEFAULT = "application/json"
 READABLE = ("content", "expanded", "text", "summary", "chapter", "outline", "body", "description", "title")
 """Members of ``data`` that say best, in this order, what a document is about: they become its preview."""
-FIELDS = ("content_type", "content", "data", "title", "tags", "metadata")
+FIELDS = ("content_type", "content", "data", "binary", "title", "tags", "metadata")
+BODIES = ("content", "data", "binary")
+BINARY_SIZE_MAX = 2**53 - 1
 
 _NAME = r"[A-Za-z0-9!#$&^_.+-]{1,127}"
 _CONTENT_TYPE = re.compile(rf"({_NAME})/({_NAME})[ \t]*(;[ -~]*)?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Document:
-    """One state of a blob's content. ``body`` is the text of a text document, the JSON value of any other.
+    """One state of a blob's content. ``body`` is a text, a JSON value, or the reference ``{"hash", "size"}`` of bytes.
+
+    ``kind`` says which: the name of the field of the patch root that holds the body.
 
     Build it with ``parse``, which checks it. Values are shared, never copied: nobody changes ``body`` or
     ``metadata`` in place.
@@ -82,11 +89,20 @@ class Document:
     title: str = ""
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    binary: bool = False
+    """Whether the body only names bytes."""
+
+    @property
+    def kind(self) -> str:
+        """``content``, ``data`` or ``binary``."""
+        if self.binary:
+            return "binary"
+        return "content" if _is_text(self.content_type) else "data"
 
     @property
     def is_text(self) -> bool:
-        """Whether the body is text (``content``) and not a JSON value (``data``)."""
-        return _is_text(self.content_type)
+        """Whether the body is text (``content``)."""
+        return not self.binary and _is_text(self.content_type)
 
     @classmethod
     def parse(cls, value: Any) -> Document:
@@ -108,9 +124,11 @@ class Document:
     def stored(cls, root: Mapping[str, Any]) -> Document:
         """Return the document of a patch root that was checked before it was stored."""
         content_type = _content_type_of(root)
+        binary = "binary" in root
         return cls(
             content_type=content_type,
-            body=root["content"] if _is_text(content_type) else root["data"],
+            body=root["binary" if binary else "content" if _is_text(content_type) else "data"],
+            binary=binary,
             title=root.get("title", ""),
             tags=tuple(root.get("tags", ())),
             metadata=root.get("metadata", {}),
@@ -120,7 +138,7 @@ class Document:
         """Return the patch root, every field present; its values are shared with the document."""
         return {
             "content_type": self.content_type,
-            "content" if self.is_text else "data": self.body,
+            self.kind: self.body,
             "title": self.title,
             "tags": list(self.tags),
             "metadata": self.metadata,
@@ -144,18 +162,32 @@ def document_hash(data: bytes) -> str:
 
 
 def body_bytes(document: Document) -> bytes:
-    """Return the body as it is served: the text in UTF-8, or the canonical JSON of the data."""
+    """Return the body as it is served: the text in UTF-8, or the canonical JSON of the data.
+
+    Not of a binary document, whose bytes are elsewhere.
+    """
+    if document.binary:
+        raise StudioError("The bytes of a binary document are not within it.")
     body = document.body
     return body.encode() if document.is_text else canonical(body)
 
 
 def content_hash(document: Document) -> str:
     """Return the hash of the body's bytes, title, tags and metadata left out."""
+    if document.binary:
+        return str(document.body["hash"])
     return document_hash(body_bytes(document))
+
+
+def binary_hash(document: Document) -> str | None:
+    """Return the hash of the bytes that a binary document names, None for others."""
+    return str(document.body["hash"]) if document.binary else None
 
 
 def content_size(document: Document) -> int:
     """Return the size of the body in bytes."""
+    if document.binary:
+        return int(document.body["size"])
     return len(body_bytes(document))
 
 
@@ -180,7 +212,12 @@ def meta_hash(document: Document) -> str:
 
 
 def visible(document: Document) -> Any:
-    """Return what schemas and expressions see: ``{"content", "metadata"}`` of a text, else the data itself."""
+    """Return what schemas and expressions see: ``{"content", "metadata"}`` of a text, else the data itself.
+
+    Of a binary document ``{"binary", "content_type", "metadata"}``.
+    """
+    if document.binary:
+        return {"binary": document.body, "content_type": document.content_type, "metadata": document.metadata}
     if document.is_text:
         return {"content": document.body, "metadata": document.metadata}
     return document.body
@@ -191,6 +228,8 @@ def preview(document: Document) -> str:
 
     PostgreSQL text holds no NUL; it is shown as U+FFFD.
     """
+    if document.binary:
+        return ""
     readable = document.body if document.is_text else _readable(document.body)
     return readable[:PREVIEW_CHARACTERS].replace("\0", "\ufffd")
 
@@ -217,7 +256,9 @@ def _faults(value: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _body_faults(value: Mapping[str, Any]) -> Iterator[Fault]:
     content_type = value.get("content_type", "")
-    if "content_type" in value and (not isinstance(content_type, str) or not _family(content_type)):
+    if "binary" in value:
+        yield from _binary_faults(value)
+    elif "content_type" in value and (not isinstance(content_type, str) or not _family(content_type)):
         detail = "text/* for content, application/json or +json for data."
         kind = "invalid_value" if isinstance(content_type, str) else "wrong_type"
         yield Fault("/content_type", kind, detail)
@@ -230,6 +271,21 @@ def _body_faults(value: Mapping[str, Any]) -> Iterator[Fault]:
     elif "content_type" in value and _is_text(content_type) != ("content" in value):
         given, wanted = ("data", "content") if _is_text(content_type) else ("content", "data")
         yield Fault(f"/{given}", "invalid_value", f"A document of type {content_type} has {wanted}.")
+
+
+def _binary_faults(value: Mapping[str, Any]) -> Iterator[Fault]:
+    content_type, binary = value.get("content_type"), value["binary"]
+    if not isinstance(content_type, str) or not _matched(content_type):
+        yield Fault("/content_type", "invalid_value", "A media type, such as image/png.")
+    if "content" in value or "data" in value:
+        yield Fault("/binary", "invalid_value", "Give content (text), data (JSON) or binary, only one of them.")
+    if not isinstance(binary, dict) or binary.keys() != {"hash", "size"}:
+        yield Fault("/binary", "wrong_type", 'binary is {"hash", "size"}; bytes come by POST /uploads.')
+        return
+    if not isinstance(binary["hash"], str) or not _HASH.fullmatch(binary["hash"]):
+        yield Fault("/binary/hash", "invalid_value", "sha256: and 64 hexadecimal digits.")
+    if type(binary["size"]) is not int or not 0 <= binary["size"] <= BINARY_SIZE_MAX:
+        yield Fault("/binary/size", "wrong_type", "A size is a whole number of bytes.")
 
 
 def _title_faults(title: Any) -> Iterator[Fault]:
@@ -279,8 +335,8 @@ def _content_type_of(value: Mapping[str, Any]) -> str:
 
 def _family(content_type: str) -> str | None:
     """Return ``text`` or ``json``, None for a content type that has no document form."""
-    match = _CONTENT_TYPE.fullmatch(content_type)
-    if match is None or len(content_type) > CONTENT_TYPE_CHARACTERS_MAX:
+    match = _matched(content_type)
+    if match is None:
         return None
     kind, subtype = match[1].lower(), match[2].lower()
     if kind == "text":
@@ -288,6 +344,10 @@ def _family(content_type: str) -> str | None:
     if (kind, subtype) == ("application", "json") or subtype.endswith("+json"):
         return "json"
     return None
+
+
+def _matched(content_type: str) -> re.Match[str] | None:
+    return None if len(content_type) > CONTENT_TYPE_CHARACTERS_MAX else _CONTENT_TYPE.fullmatch(content_type)
 
 
 def _is_text(content_type: str) -> bool:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 import asyncpg
-import orjson
 
 from domain.blobs import BlobView, Made, NewBlob
-from domain.documents import Document, content_size, meta_hash, preview
+from domain.documents import Document, binary_hash, content_size, meta_hash, preview
 from domain.errors import Gone, NotFound
 from storage.contents import Contents
 from storage.database import Database
+from storage.states import States
 
 PAGE_BYTES_MAX = 8 * 2**20
 """Content of one page; a page ends early (never empty) rather than exceed it."""
 
 _CREATE = """
 select created_at, root_id, depth, problem from create_blob($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-  $14, $15, $16, $17, $18, $19, $20, $21)
+  $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)
 """
-_READ = "select * from read_blob($1, $2, $3)"
+_READ = "select * from read_blob($1, $2, $3, $4)"
 
 _PARENTS = """
 array(select p from (
@@ -37,6 +36,7 @@ array(select p from (
 _COLUMNS = f"""
 b.id, b.version, b.version as current_version, b.content_type, b.schema_id, b.created_by, b.provider_id, b.root_id,
 b.depth, b.processing_meta, b.created_at, b.updated_at, b.deleted_at, b.document_hash, b.content_hash, b.size,
+b.storage_type, b.kept_version, b.patch_bytes,
 (select d.cascade_id from deltas d where d.user_id = b.user_id and d.blob_id = b.id and d.to_version = b.version
   and d.status = 'applied') as cascade_id, {_PARENTS}
 """  # noqa: S608 - constants of this module
@@ -52,7 +52,6 @@ where b.user_id = $1 and b.version > 0 and b.deleted_at is null
 order by b.created_at desc, b.id desc limit $8
 """  # noqa: S608 - constants of this module
 _BY_ID = f"select {_COLUMNS} from blobs b where b.user_id = $1 and b.version > 0 and b.id = any($2)"  # noqa: S608
-_BODIES = "select hash, body, location from contents where user_id = $1 and hash = any($2)"
 
 
 class Blobs:
@@ -61,12 +60,13 @@ class Blobs:
     def __init__(self, database: Database, contents: Contents) -> None:
         self._database = database
         self._contents = contents
+        self._states = States(database, contents)
 
     async def create(self, new: NewBlob) -> Made | None:
         """Write a blob, its delta, its events and its cascade in one statement.
 
-        None means that an earlier attempt with the same ids did it. ``problem`` is ``unknown_parent`` or
-        ``unknown_bucket`` (then ``root_id`` is the bucket), and nothing was written.
+        None means that an earlier attempt with the same ids did it. ``problem`` is ``unknown_parent``,
+        ``unknown_bucket`` (then ``root_id`` is the bucket) or ``unknown_content``, and nothing was written.
         """
         document = new.document
         placed = await self._contents.put(new.user_id, document.to_bytes())
@@ -74,9 +74,9 @@ class Blobs:
             row = await self._database.call(
                 _CREATE, new.user_id, new.blob_id, new.delta_id, new.cascade_id, document.content_type,
                 new.schema_id, placed.hash, new.content_hash, new.cutoff_hash, meta_hash(document),
-                content_size(document), placed.body, placed.location, document.title, preview(document),
-                list(document.tags), new.actor, new.parent_id, list(new.bucket_ids),
-                [None] * len(new.bucket_ids), new.idempotency_key,
+                binary_hash(document), content_size(document), placed.size, placed.stored_size, placed.codec,
+                placed.body, placed.location, document.title, preview(document), list(document.tags), 
+                new.actor, new.parent_id, list(new.bucket_ids), [None] * len(new.bucket_ids), new.idempotency_key,
             )  # fmt: skip
         except asyncpg.UniqueViolationError:
             return None
@@ -84,15 +84,19 @@ class Blobs:
             raise NotFound("The blob was not made.")
         return Made(row["created_at"], row["root_id"], row["depth"], row["problem"], placed.location is not None)
 
-    async def get(self, user_id: UUID, blob_id: UUID, version: int | None = None) -> BlobView:
-        """Return a blob, deleted ones included. Raises NotFound for an unknown blob or version."""
-        row = await self._database.call(_READ, user_id, blob_id, version)
+    async def get(
+        self, user_id: UUID, blob_id: UUID, version: int | None = None, *, at: datetime | None = None
+    ) -> BlobView:
+        """Return a blob, deleted ones included, as it is, at a version, or as it was at an instant.
+
+        Raises NotFound for an unknown blob or version.
+        """
+        row = await self._database.call(_READ, user_id, blob_id, version, at)
         if row is None:
-            what = "blob" if version is None else "blob, or it has no such version"
+            what = "blob" if version is None and at is None else "blob, or it had no such version"
             raise NotFound(f"There is no such {what}.")
-        data = await self._contents.read(row["document_hash"], row["body"], row["location"])
-        document = Document.stored(orjson.loads(data))
-        return _view(row, document, content_size(document), external=row["location"] is not None)
+        document = await self._states.document(user_id, row)
+        return _view(row, document, content_size(document))
 
     async def living(self, user_id: UUID, blob_id: UUID) -> BlobView:
         """Return a blob as it is. Raises NotFound, Gone ``deleted``."""
@@ -138,16 +142,8 @@ class Blobs:
         return await self._views(user_id, shown), len(shown) < len(rows)
 
     async def _views(self, user_id: UUID, rows: Sequence[asyncpg.Record]) -> list[BlobView]:
-        hashes = list({row["document_hash"] for row in rows})
-        placed = {row["hash"]: row for row in await self._database.rows(user_id, _BODIES, user_id, hashes)}
-
-        async def view(row: asyncpg.Record) -> BlobView:
-            content = placed[row["document_hash"]]
-            data = await self._contents.read(row["document_hash"], content["body"], content["location"])
-            document = Document.stored(orjson.loads(data))
-            return _view(row, document, row["size"], external=content["location"] is not None)
-
-        return list(await asyncio.gather(*(view(row) for row in rows)))
+        documents = await self._states.documents(user_id, [(row["id"], row["version"]) for row in rows])
+        return [_view(row, documents[row["id"], row["version"]], row["size"]) for row in rows]
 
 
 def within_bytes(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
@@ -160,7 +156,7 @@ def within_bytes(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
     return rows
 
 
-def _view(row: asyncpg.Record, document: Document, size: int, *, external: bool) -> BlobView:
+def _view(row: asyncpg.Record, document: Document, size: int) -> BlobView:
     return BlobView(
         id=row["id"],
         version=row["version"],
@@ -172,7 +168,9 @@ def _view(row: asyncpg.Record, document: Document, size: int, *, external: bool)
         root_id=row["root_id"],
         depth=row["depth"],
         parent_ids=row["parent_ids"],
-        external=external,
+        external=row["storage_type"] == "url",
+        kept_version=row["kept_version"],
+        patch_bytes=row["patch_bytes"],
         processing_meta=row["processing_meta"],
         content_hash=row["content_hash"],
         size=size,

@@ -1,7 +1,7 @@
 """Documents addressed by the hash of their bytes: in PostgreSQL up to a threshold, else in S3 (seed 004).
 
-An object is put into S3 *before* the transaction that names it: a crash leaves an object without a row, never a
-row without its object. The row of ``contents`` is written by the SQL functions, with the blob it belongs to.
+An object is put into the store *before* the transaction that names it: a crash leaves an object without a row, never
+a row without its object. The row of ``contents`` is written by the SQL functions, with the blob it belongs to.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import aioboto3
 from botocore.config import Config
@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from domain.documents import document_hash
 from domain.errors import NotFound, StudioError, Unavailable
+from storage.codecs import decoded, encoded
 from storage.database import Database
 
 _CONNECT_SECONDS = 5
@@ -26,12 +27,25 @@ _ATTEMPTS_MAX = 3
 _CONNECTIONS_MAX = 32
 
 
+STORED = "hash, size, codec, body, location"
+"""The columns of ``contents`` that ``Contents.read`` needs."""
+_TOUCH = """
+update contents set touched_at = now() where user_id = $1 and hash = $2
+returning size, stored_size, codec, location
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where bytes went: ``body`` if they stay in PostgreSQL, else ``location`` in S3."""
+    """Where bytes went: ``body`` if they stay in PostgreSQL, else ``location`` in the object store.
+
+    ``size`` is what a reader gets, ``stored_size`` what is kept, both in bytes; ``codec`` leads from one to the other.
+    """
 
     hash: str
     size: int
+    stored_size: int
+    codec: str
     body: bytes | None
     location: str | None
 
@@ -147,26 +161,41 @@ class Contents:
         await self._objects.check()
 
     async def put(self, user_id: UUID, data: bytes) -> Placed:
-        """Place bytes: up to ``inline_max`` they go along into the transaction, larger ones to S3 now."""
+        """Place bytes: up to ``inline_max`` they go along into the transaction, larger ones to the object store now.
+
+        What is there already is not stored again.
+        """
         digest = document_hash(data)
-        if len(data) <= self._inline_max:
-            return Placed(digest, len(data), data, None)
-        location = f"{user_id}/{digest}"
-        await self._objects.put(location, data)
-        return Placed(digest, len(data), None, location)
+        external = len(data) > self._inline_max
+        if external and (known := await self._touched(user_id, digest)) is not None:
+            return known
+        codec, stored = await encoded(data)
+        if not external:
+            return Placed(digest, len(data), len(stored), codec, stored, None)
+        # Unguessable: a listing of the object store tells nothing about what is in it.
+        location = f"{user_id}/{uuid4()}"
+        await self._objects.put(location, stored)
+        return Placed(digest, len(data), len(stored), codec, None, location)
 
     async def get(self, user_id: UUID, digest: str) -> bytes:
         """Return the bytes of a hash. Raises NotFound, StudioError ``integrity`` if they do not fit their hash."""
         row = await self._database.row(
-            user_id, "select body, location from contents where user_id = $1 and hash = $2", user_id, digest
+            user_id,
+            f"select {STORED} from contents where user_id = $1 and hash = $2",
+            user_id,
+            digest,  # noqa: S608
         )
         if row is None:
             raise NotFound(f"There is no content {digest}.")
-        return await self.read(digest, row["body"], row["location"])
+        return await self.read(user_id, row)
 
-    async def read(self, digest: str, body: bytes | None, location: str | None) -> bytes:
-        """Return the bytes of a row of ``contents`` that was read already: fetched if elsewhere, verified."""
-        data = body if body is not None else await self._objects.get(str(location))
+    async def read(self, user_id: UUID, row: Any) -> bytes:
+        """Return the bytes of a row of ``contents`` that has been read (``STORED``): fetched, unpacked, verified."""
+        digest, body = row["hash"], row["body"]
+        if digest is None:
+            raise StudioError("A version's content is gone.", code="integrity")
+        stored = body if body is not None else await self._objects.get(str(row["location"]))
+        data = await decoded(row["codec"], stored, size=row["size"])
         if document_hash(data) != digest:
             raise StudioError(f"Stored content does not match its hash {digest}.", code="integrity")
         return data
@@ -174,3 +203,11 @@ class Contents:
     async def close(self) -> None:
         """Let go of the object store."""
         await self._objects.close()
+
+    async def _touched(self, user_id: UUID, digest: str) -> Placed | None:
+        """Return where content is already; housekeeping then leaves it alone for a while."""
+        async with self._database.transaction(user_id) as connection:
+            row = await connection.fetchrow(_TOUCH, user_id, digest)
+        if row is None or row["location"] is None:
+            return None
+        return Placed(digest, row["size"], row["stored_size"], row["codec"], None, row["location"])

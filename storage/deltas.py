@@ -11,9 +11,11 @@ import orjson
 
 from domain.blobs import Appended, NewDelta, Outcome
 from domain.deltas import Change, DeltaOperation, State, replay
-from domain.documents import Document, content_size, meta_hash, preview
+from domain.documents import Document, binary_hash, content_size, meta_hash, preview
 from domain.errors import NotFound
-from storage.contents import Contents
+from domain.snapshots import keep
+from storage.codecs import decoded
+from storage.contents import Contents, Placed
 from storage.database import Database
 
 SNAPSHOT_EVERY = 50
@@ -22,14 +24,14 @@ SHOWN_BYTES_MAX = 100 * 1024
 
 _APPEND = """
 select status, version, cascade_id, updated_at from append_delta($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-  $13, $14, $15, $16, $17, $18, $19, $20, $21)
+  $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)
 """
 _COLUMNS = f"""
 d.id, d.blob_id, d.from_version, d.to_version, d.operation, d.patch, d.inverse, d.document_hash, d.content_hash,
 d.actor, d.provider_id, d.previous_delta, d.caused_by, d.cascade_id, d.status, d.run_id, d.machine_hash,
 d.base_hash, d.conflicts, d.inputs, d.error, d.created_at, d.applied_at,
-case when d.operation = 'create' then (select c.body from contents c
-  where c.user_id = d.user_id and c.hash = d.document_hash and octet_length(c.body) <= {SHOWN_BYTES_MAX})
+case when d.operation = 'create' then (select row(c.codec, c.size, c.body) from contents c
+  where c.user_id = d.user_id and c.hash = d.document_hash and c.size <= {SHOWN_BYTES_MAX} and c.body is not null)
 end as created
 """  # noqa: S608 - constants of this module
 _PAGE = f"""
@@ -44,7 +46,7 @@ where d.user_id = $1 and d.id = $2
 """  # noqa: S608
 _OUTCOME = "select blob_id, to_version, cascade_id from deltas where user_id = $1 and id = $2 and status = 'applied'"
 _SNAPSHOT = """
-select s.version, c.body, c.location, c.hash from snapshots s
+select s.version, c.hash, c.size, c.codec, c.body, c.location from snapshots s
 join contents c on c.user_id = s.user_id and c.hash = s.document_hash
 where s.user_id = $1 and s.blob_id = $2 and s.version <= $3 order by s.version desc limit 1
 """
@@ -58,7 +60,7 @@ order by to_version
 class Deltas:
     """The deltas of a user's blobs.
 
-    Every ``snapshot_every`` versions the whole document is kept, so replay never applies more patches than that.
+    At least every ``snapshot_every`` versions the whole document is kept: reading one never applies more patches.
     """
 
     def __init__(self, database: Database, contents: Contents, *, snapshot_every: int = SNAPSHOT_EVERY) -> None:
@@ -67,20 +69,30 @@ class Deltas:
         self._snapshot_every = snapshot_every
 
     async def append(self, new: NewDelta) -> Appended:
-        """Apply a delta under the row lock of its blob; nothing is written unless the status is ``applied``."""
-        document = new.draft.document
-        placed = await self._contents.put(new.user_id, document.to_bytes())
+        """Apply a delta under the row lock of its blob; nothing is written unless the status is ``applied``.
+
+        The document goes along only if this version is to be kept whole (``domain/snapshots.py``).
+        """
+        draft, document = new.draft, new.draft.document
+        data, patch = document.to_bytes(), draft.patch_bytes
+        kept = keep(
+            len(data),
+            patch_bytes=new.patch_bytes + len(patch),
+            versions=draft.to_version - new.kept_version,
+            every=self._snapshot_every,
+        )
+        placed = await self._contents.put(new.user_id, data) if kept else None
+        external = new.external if placed is None else placed.location is not None
         row = await self._database.call(
-            _APPEND, new.user_id, new.blob_id, new.draft.from_version, new.delta_id, new.cascade_id,
-            str(new.draft.operation), new.draft.patch_bytes.decode(), new.draft.inverse_bytes.decode(),
-            placed.hash, new.draft.content_hash, new.cutoff_hash, meta_hash(document), content_size(document),
-            placed.body, placed.location, document.title, preview(document), list(document.tags), new.actor,
-            self._snapshot_every, new.idempotency_key,
+            _APPEND, new.user_id, new.blob_id, draft.from_version, new.delta_id, new.cascade_id, str(draft.operation),
+            patch.decode(), draft.inverse_bytes.decode(), draft.document_hash, draft.content_hash, new.cutoff_hash,
+            meta_hash(document), binary_hash(document), content_size(document), *_columns(placed), external,
+            document.title, preview(document), list(document.tags), new.actor, new.idempotency_key,
         )  # fmt: skip
         if row is None:  # pragma: no cover - the function always returns one row
             raise NotFound("There is no such blob.")
-        external = placed.location is not None
-        return Appended(row["status"], row["version"], row["cascade_id"], row["updated_at"], external)
+        since = (draft.to_version, 0) if kept else (new.kept_version, new.patch_bytes + len(patch))
+        return Appended(row["status"], row["version"], row["cascade_id"], row["updated_at"], *since, external)
 
     async def outcome(self, user_id: UUID, delta_id: UUID) -> Outcome | None:
         """Return what a delta with this very id did, None if there is none: the check of a keyed retry."""
@@ -96,18 +108,19 @@ class Deltas:
         after: tuple[int, UUID] | None = None,
         from_version: int = 0,
         status: str | None = "applied",
-    ) -> list[asyncpg.Record]:
+    ) -> list[dict[str, Any]]:
         """Return up to ``limit`` deltas in the order of versions; ``status`` None shows proposed ones too."""
-        return await self._database.rows(
+        rows = await self._database.rows(
             user_id, _PAGE, user_id, blob_id, from_version, *(after or (None, None)), status, limit
         )
+        return [await _shown(row) for row in rows]
 
-    async def get(self, user_id: UUID, delta_id: UUID) -> asyncpg.Record:
+    async def get(self, user_id: UUID, delta_id: UUID) -> dict[str, Any]:
         """Return one delta. Raises NotFound."""
         row = await self._database.row(user_id, _ONE, user_id, delta_id)
         if row is None:
             raise NotFound("There is no such delta.")
-        return row
+        return await _shown(row)
 
     async def replayed(self, user_id: UUID, blob_id: UUID, version: int, *, from_start: bool = False) -> State:
         """Fold the deltas up to ``version``, from the nearest snapshot below it (or from the first one).
@@ -120,9 +133,25 @@ class Deltas:
             if snapshot is None:
                 raise NotFound("There is no such blob, or it has no such version.")
             rows = await connection.fetch(_STEPS, user_id, blob_id, snapshot["version"], version)
-        data = await self._contents.read(snapshot["hash"], snapshot["body"], snapshot["location"])
+        data = await self._contents.read(user_id, snapshot)
         start = State(document=Document.stored(orjson.loads(data)), version=snapshot["version"])
         return replay(start, _steps(rows))
+
+
+async def _shown(row: asyncpg.Record) -> dict[str, Any]:
+    """Return a delta with the document that it created, where that is to be shown."""
+    shown = dict(row)
+    if row["created"] is not None:
+        codec, size, body = row["created"]
+        shown["created"] = await decoded(codec, body, size=size)
+    return shown
+
+
+def _columns(placed: Placed | None) -> tuple[object, ...]:
+    """Document size, stored size, codec, body, location, as ``append_delta`` takes them; all null: not kept."""
+    if placed is None:
+        return (None,) * 5
+    return placed.size, placed.stored_size, placed.codec, placed.body, placed.location
 
 
 def _steps(rows: Sequence[Any]) -> list[Change]:

@@ -38,14 +38,12 @@ class PostgresSchedule:
         lease: timedelta,
         depth_max: int,
         nodes_max: int,
-        snapshot_every: int,
     ) -> None:
         self._database = database
         self._contents = contents
         self._works = Works(database, contents)
         self._lease = lease
         self._bounds = (depth_max, nodes_max)
-        self._snapshot_every = snapshot_every
         self._bell = Bell(database)
         self._gates: dict[UUID, asyncio.Lock] = {}
 
@@ -92,7 +90,6 @@ class PostgresSchedule:
                 usages,
                 caller,
                 *arrays,
-                self._snapshot_every,
             )
         return {row["run_id"]: row["status"] for row in rows}
 
@@ -168,7 +165,7 @@ class PostgresSchedule:
         """The finished steps of a run, in order."""
         rows = await self._database.rows(
             user_id,
-            "select s.step_id, s.usage, c.hash, c.body, c.location from run_steps s "
+            "select s.step_id, s.usage, c.hash, c.size, c.codec, c.body, c.location from run_steps s "
             "join contents c on c.user_id = s.user_id and c.hash = s.output_hash "
             "where s.user_id = $1 and s.run_id = $2 and s.status = 'done' order by s.position",
             user_id,
@@ -177,7 +174,7 @@ class PostgresSchedule:
         return [
             StepRecord(
                 step_id=row["step_id"],
-                entries=orjson.loads(await self._contents.read(row["hash"], row["body"], row["location"])),
+                entries=orjson.loads(await self._contents.read(user_id, row)),
                 usage=row["usage"],
             )
             for row in rows
@@ -200,15 +197,12 @@ class PostgresSchedule:
             output.cutoff_hash,
             meta_hash(document),
             content_size(document),
-            placed.body,
-            placed.location,
+            *_columns_of(placed),
             document.title,
             preview(document),
             orjson.dumps(document.tags).decode(),
             head.hash,
-            head.size,
-            head.body,
-            head.location,
+            *_columns_of(head),
             output.base_hash,
             orjson.dumps(output.conflicts).decode() if output.conflicts else None,
         )
@@ -227,25 +221,26 @@ class PostgresSchedule:
 
 
 _OUTPUT_COLUMNS = (
-    "uuid", "text", "int", "text", "text", "text", "text", "text", "text", "text", "bigint", "bytea", "text",
-    "text", "text", "text", "text", "bigint", "bytea", "text", "text", "text",
+    "uuid", "text", "int", "text", "text", "text", "text", "text", "text", "text", "bigint",
+    "bigint", "bigint", "text", "bytea", "text", "text", "text", "text",
+    "text", "bigint", "bigint", "text", "bytea", "text", "text", "text",
 )  # fmt: skip
 _SETTLE = (  # the types are this module's own
     "select * from settle_runs($1, $2, $3, $4, "  # noqa: S608
     + ", ".join(f"${index + 5}::{kind}[]" for index, kind in enumerate(_OUTPUT_COLUMNS))
-    + f", ${len(_OUTPUT_COLUMNS) + 5})"
+    + ")"
 )
 
 
 async def _store(connection: Any, user_id: UUID, placed: Placed) -> None:
     await connection.execute(
-        "select studio_store($1, $2, $3, $4, $5)",
-        user_id,
-        placed.hash,
-        placed.size,
-        placed.body,
-        placed.location,
+        "select studio_store($1, $2, $3, $4, $5, $6, $7)", user_id, placed.hash, *_columns_of(placed)
     )
+
+
+def _columns_of(placed: Placed) -> tuple[object, ...]:
+    """Size, stored size, codec, body and location, as the functions take them."""
+    return placed.size, placed.stored_size, placed.codec, placed.body, placed.location
 
 
 def _shown(detail: str) -> str:

@@ -103,7 +103,7 @@ users = Table(
 user_state = Table(
     "user_state", metadata,
     _id("user_id"), _big("event_seq", 0), _big("blob_count", 0), _big("bytes_used", 0),
-    Column("bytes_quota", BigInteger), _time("updated_at"),
+    Column("bytes_quota", BigInteger), _time("updated_at"), _big("bytes_reserved", 0),
     PrimaryKeyConstraint("user_id"),
 )
 
@@ -124,26 +124,33 @@ installation = Table(
     PrimaryKeyConstraint("id"),
 )
 
+# The answer of a keyed request for a day. holder is the attempt that works on it until leased_at is too long ago;
+# outcome is what its effect recorded, in its own transaction, for whoever takes over.
 idempotency_keys = Table(
     "idempotency_keys", metadata,
     _id("user_id"), _text("route"), _text("key"), _text("fingerprint"), Column("status", Integer),
     Column("headers", JSONB), Column("body", LargeBinary), _time("created_at"), _maybe_time("completed_at"),
-    PrimaryKeyConstraint("user_id", "route", "key"),
+    _id("principal"), _id("holder"), _time("leased_at"), Column("outcome", JSONB),
+    PrimaryKeyConstraint("user_id", "principal", "route", "key"),
 )
 
 # --- blobs and deltas -------------------------------------------------------------------------------------
 
-# Whole documents, addressed by content; bytes inline below the threshold, else at a key in S3.
+# Whole documents and binaries, addressed by content; bytes inline below the threshold, else an object. size is what
+# a reader gets, stored_size what is kept; chunks are SHA-256 of each MiB, so that a part can be verified alone.
 contents = Table(
     "contents", metadata,
     _id("user_id"), _text("hash"), _big("size"), _text("codec", "identity"), _text("tier", "warm"),
     Column("body", LargeBinary), _maybe_text("location"), _time("created_at"),
+    _big("stored_size", 0), Column("chunks", LargeBinary), _time("touched_at"), _time("accessed_at"),
+    _maybe_time("verified_at"),
     PrimaryKeyConstraint("user_id", "hash"),
     CheckConstraint("(body is null) <> (location is null)", name="placed"),
 )
 
 # version is what readers see, planned_version what the schedule sees (CASCADES rule 1). Version 0 is an output
-# that has been planned and not yet made: invisible to readers.
+# that has been planned and not yet made: invisible to readers. kept_version is the newest version whose document is
+# kept whole, patch_bytes what the patches since weigh (domain/snapshots.py).
 blobs = Table(
     "blobs", metadata,
     _id("user_id"), _id("id"), _text("content_type"), _text("schema_id"), _int("version", 0),
@@ -153,6 +160,7 @@ blobs = Table(
     _text("title", ""), _text("preview", ""), _texts("tags"), _text("created_by"), _maybe_text("provider_id"),
     _id("root_id"), _int("depth", 0), _text("storage_type", "inline"), _json("processing_meta"),
     _time("created_at"), _time("updated_at"), _maybe_time("deleted_at"),
+    _int("kept_version", 0), _big("patch_bytes", 0),
     PrimaryKeyConstraint("user_id", "id"),
     CheckConstraint("planned_version <= version", name="planned"),
     Index("blobs_created_idx", "user_id", "created_at", "id"),
@@ -171,6 +179,8 @@ deltas = Table(
     _maybe_text("idempotency_key"), _maybe_id("run_id"), _maybe_text("machine_hash"), _maybe_text("base_hash"),
     _maybe_text("conflicts"),
     Column("inputs", JSONB), _maybe_text("error"), _time("created_at"), _maybe_time("applied_at"),
+    _maybe_text("binary_hash"), Column("base_version", Integer), _maybe_time("resolved_at"),
+    _maybe_text("resolved_by"),
     PrimaryKeyConstraint("user_id", "id"),
     ForeignKeyConstraint(["user_id", "blob_id"], ["blobs.user_id", "blobs.id"]),
     CheckConstraint("to_version = from_version + 1", name="contiguous"),
@@ -184,12 +194,13 @@ deltas = Table(
     ),
     Index(
         "deltas_run_key", "user_id", "run_id", "blob_id", unique=True,
-        postgresql_where=text("run_id is not null and status = 'applied'"),
+        postgresql_where=text("run_id is not null and status = 'applied' and operation in ('create','transform')"),
     ),
     Index(
         "deltas_idempotency_key", "user_id", "idempotency_key", unique=True,
         postgresql_where=text("idempotency_key is not null"),
     ),
+    Index("deltas_open_idx", "user_id", "blob_id", postgresql_where=text("status in ('pending','proposed')")),
     Index("deltas_cascade_idx", "user_id", "cascade_id", postgresql_where=text("cascade_id is not null")),
 )
 
@@ -199,6 +210,25 @@ snapshots = Table(
     _id("user_id"), _id("blob_id"), _int("version"), _text("document_hash"), _time("created_at"),
     PrimaryKeyConstraint("user_id", "blob_id", "version"),
     ForeignKeyConstraint(["user_id", "blob_id"], ["blobs.user_id", "blobs.id"]),
+)
+
+# A large content on its way in; reserved counts against the quota until it is completed, aborted or expired.
+uploads = Table(
+    "uploads", metadata,
+    _id("user_id"), _id("id"), _maybe_id("blob_id"), _text("content_type"), Column("size", BigInteger),
+    _maybe_text("digest"), _int("part_size"), _text("location"), _maybe_text("multipart"), _text("fields", "{}"),
+    _big("reserved", 0), _text("status", "open"), _maybe_text("content_hash"), _time("created_at"),
+    Column("expires_at", DateTime(timezone=True), nullable=False), _maybe_time("ended_at"),
+    PrimaryKeyConstraint("user_id", "id"),
+    CheckConstraint("status in ('open','completed','aborted')", name="status"),
+    Index("uploads_open_idx", "user_id", "expires_at", postgresql_where=text("status = 'open'")),
+)
+
+upload_parts = Table(
+    "upload_parts", metadata,
+    _id("user_id"), _id("upload_id"), _int("number"), _big("size"), _text("etag"), _time("created_at"),
+    PrimaryKeyConstraint("user_id", "upload_id", "number"),
+    ForeignKeyConstraint(["user_id", "upload_id"], ["uploads.user_id", "uploads.id"], ondelete="CASCADE"),
 )
 
 # Lineage that a client states (parent_id); never scheduled.
@@ -388,7 +418,7 @@ events = Table(
 )
 
 USER_TABLES = (
-    users, user_state, api_keys, idempotency_keys, contents, blobs, deltas, snapshots, manual_edges, buckets,
+    users, user_state, api_keys, idempotency_keys, contents, blobs, deltas, snapshots, uploads, upload_parts, manual_edges, buckets,
     bucket_blobs, instances, derivations, derivation_inputs, derivation_outputs, runs, run_steps, cascades,
     dead_letters, events,
 )

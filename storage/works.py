@@ -6,7 +6,7 @@ Definitions and schema versions never change, so each process keeps them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -17,9 +17,10 @@ from domain.documents import Document
 from domain.errors import StudioError
 from domain.schemas import Schema
 from domain.works import RunInput, RunOutput, RunWork
-from storage.contents import Contents
+from storage.contents import STORED, Contents
 from storage.database import Database
 from storage.schemas import schema_of
+from storage.states import States
 
 DEFINITIONS_CACHED = 500
 SCHEMAS_CACHED = 1000
@@ -47,12 +48,14 @@ select distinct on (s.slug, s.version) s.* from schemas s
 where s.slug = any($1) and (s.owner_id = $2 or s.published)
 order by s.slug, s.version, (s.owner_id = $2) desc
 """
-_CONTENTS = "select hash, body, location from contents where user_id = $1 and hash = any($2)"
+_CONTENTS = f"select {STORED} from contents where user_id = $1 and hash = any($2)"  # noqa: S608 - a constant
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 SchemaKey: TypeAlias = tuple[UUID, str, str]
 """Owner, slug, version."""
+Documents: TypeAlias = Mapping[tuple[UUID, int], Document]
+"""By blob and version."""
 
 
 class Kept(Generic[Key, Value]):
@@ -82,6 +85,7 @@ class Works:
     def __init__(self, database: Database, contents: Contents) -> None:
         self._database = database
         self._contents = contents
+        self._states = States(database, contents)
         self._definitions: Kept[str, Definition] = Kept(DEFINITIONS_CACHED)
         self._schemas: Kept[SchemaKey, Schema] = Kept(SCHEMAS_CACHED)
 
@@ -92,8 +96,9 @@ class Works:
             outputs = await connection.fetch(_OUTPUTS, user_id, [run["derivation_id"] for run in runs])
             definitions = await self._read_definitions(connection, runs)
             schemas = await self._read_schemas(connection, runs, definitions)
-            bodies = await connection.fetch(_CONTENTS, user_id, list(_hashes(runs, outputs)))
-        documents = {row["hash"]: await self._document(row) for row in bodies}
+            heads = await connection.fetch(_CONTENTS, user_id, list(_heads(outputs)))
+        machine = {row["hash"]: await self._document(user_id, row) for row in heads}
+        documents = await self._states.documents(user_id, _versions(runs, outputs))
         slots: dict[UUID, list[Any]] = {}
         for output in outputs:
             slots.setdefault(output["derivation_id"], []).append(output)
@@ -104,7 +109,8 @@ class Works:
                 slots.get(run["derivation_id"], []),
                 definition=definitions[run["definition_digest"]],
                 schemas=schemas,
-                document=documents.get,
+                documents=documents,
+                machine=machine,
             )
             for run in runs
         }
@@ -138,9 +144,8 @@ class Works:
                 self._schemas.put(key, found[key])
         return found
 
-    async def _document(self, row: Mapping[str, Any]) -> Document:
-        stored = await self._contents.read(row["hash"], row["body"], row["location"])
-        return Document.stored(orjson.loads(stored))
+    async def _document(self, user_id: UUID, row: Mapping[str, Any]) -> Document:
+        return Document.stored(orjson.loads(await self._contents.read(user_id, row)))
 
 
 def _work(
@@ -150,7 +155,8 @@ def _work(
     *,
     definition: Definition,
     schemas: Mapping[SchemaKey, Schema],
-    document: Callable[[str | None], Document | None],
+    documents: Documents,
+    machine: Mapping[str, Document],
 ) -> RunWork:
     pinned = {slug: schemas[run["owner_id"], slug, version] for slug, version in _references(definition)}
     spec = orjson.loads(run["spec"])
@@ -169,15 +175,15 @@ def _work(
         max_attempts=spec.get("max_attempts"),
         reads=frozenset(spec.get("reads", ())),
         settings={**spec.get("settings", {}), **orjson.loads(run["settings"])},
-        inputs=tuple(_input(source, document) for source in run["inputs"]),
+        inputs=tuple(_input(source, documents) for source in run["inputs"]),
         outputs=tuple(
             RunOutput(
                 slot=slot["slot"],
                 blob_id=slot["blob_id"],
                 version=slot["version"],
                 deleted=slot["deleted"],
-                current=document(slot["document_hash"]),
-                machine=document(slot["machine_hash"]),
+                current=documents.get((slot["blob_id"], slot["version"])),
+                machine=machine.get(slot["machine_hash"]),
                 schema=pinned[definition.output(slot["slot"]).schema.slug],
                 on_conflict=run["on_conflict"],
             )
@@ -194,16 +200,19 @@ def _references(definition: Definition) -> list[tuple[str, str]]:
     return list(dict.fromkeys((ref.slug, ref.version) for ref in pinned))
 
 
-def _hashes(runs: Sequence[Any], outputs: Sequence[Any]) -> set[str]:
-    pinned = {source["document_hash"] for run in runs for source in run["inputs"]}
-    standing = {output[name] for output in outputs for name in ("document_hash", "machine_hash") if output[name]}
-    return pinned | standing
+def _heads(outputs: Sequence[Any]) -> set[str]:
+    return {output["machine_hash"] for output in outputs if output["machine_hash"]}
 
 
-def _input(source: Mapping[str, Any], document: Callable[[str | None], Document | None]) -> RunInput:
-    found = document(source["document_hash"])
+def _versions(runs: Sequence[Any], outputs: Sequence[Any]) -> list[tuple[UUID, int]]:
+    """Pinned inputs at their versions, and outputs as they stand."""
+    pinned = [(UUID(source["blob_id"]), int(source["version"])) for run in runs for source in run["inputs"]]
+    return pinned + [(output["blob_id"], output["version"]) for output in outputs if output["version"] > 0]
+
+
+def _input(source: Mapping[str, Any], documents: Documents) -> RunInput:
+    blob_id, version = UUID(source["blob_id"]), int(source["version"])
+    found = documents.get((blob_id, version))
     if found is None:
-        raise StudioError(f"The content of blob {source['blob_id']} v{source['version']} is gone.", code="integrity")
-    return RunInput(
-        blob_id=UUID(source["blob_id"]), version=source["version"], document=found, position=source["position"]
-    )
+        raise StudioError(f"The content of blob {blob_id} v{version} is gone.", code="integrity")
+    return RunInput(blob_id=blob_id, version=version, document=found, position=source["position"])

@@ -202,8 +202,9 @@ def count_rows(admin: Any) -> Callable[[UUID], Awaitable[dict[str, int]]]:
 
     async def count(user_id: UUID) -> dict[str, int]:
         tables = await admin.fetch(
-            "select table_name from information_schema.columns where table_schema = 'public'"
-            " and column_name = 'user_id' and table_name not in ('idempotency_keys') order by 1"
+            "select c.table_name from information_schema.columns c join information_schema.tables t"
+            " using (table_schema, table_name) where c.table_schema = 'public' and t.table_type = 'BASE TABLE'"
+            " and c.column_name = 'user_id' and c.table_name not in ('idempotency_keys') order by 1"
         )
         names = [row["table_name"] for row in tables]
         sums = ", ".join(f"(select count(*) from {name} where user_id = $1) as {name}" for name in names)  # noqa: S608

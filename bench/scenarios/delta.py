@@ -72,6 +72,8 @@ class Edited:
     raw_id: UUID
     version: int = 1
     raw_version: int = 1
+    kept_version: int = 1
+    patch_bytes: int = 0
 
     def patch(self) -> bytes:
         """A request that gives it another content."""
@@ -94,6 +96,9 @@ class Edited:
             draft=draft,
             cutoff_hash=cutoff_hash(draft.document),
             actor=f"user:{self.person.user_id}",
+            kept_version=self.kept_version,
+            patch_bytes=self.patch_bytes,
+            external=False,
         )
 
 
@@ -151,6 +156,7 @@ def _appending(stage: Stage, blobs: list[Edited]) -> Turn:
     async def append(number: int) -> None:
         done = await deltas.append(blobs[number].decided())
         assert done.status == "applied", done.status
+        blobs[number].kept_version, blobs[number].patch_bytes = done.kept_version, done.patch_bytes
 
     return append
 

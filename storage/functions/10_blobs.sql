@@ -1,19 +1,28 @@
 -- Blobs and deltas: each function is one transaction and one round trip.
 
 create or replace function studio_store(
-  p_user uuid, p_hash text, p_size bigint, p_body bytea, p_location text
+  p_user uuid, p_hash text, p_size bigint, p_stored_size bigint, p_codec text, p_body bytea, p_location text,
+  p_chunks bytea default null
 ) returns void language sql as $$
-  insert into contents (user_id, hash, size, tier, body, location)
-  values (p_user, p_hash, coalesce(octet_length(p_body), p_size), case when p_location is null then 'warm' else 'cold' end, p_body, p_location)
-  on conflict do nothing
+  insert into contents as c (user_id, hash, size, stored_size, codec, tier, body, location, chunks)
+  values (p_user, p_hash, p_size, p_stored_size, p_codec, case when p_location is null then 'warm' else 'cold' end,
+    p_body, p_location, p_chunks)
+  on conflict (user_id, hash) do update set touched_at = now() where c.touched_at < now() - interval '1 minute'
 $$;
+
+-- Whether the user has this content; from now on it is needed by whoever asks.
+create or replace function studio_touch(p_user uuid, p_hash text) returns boolean language plpgsql as $$
+begin
+  update contents set touched_at = now() where user_id = p_user and hash = p_hash;
+  return found;
+end $$;
 
 -- A blob, its first delta, its events and its cascade (seed 001, CreateBlob; DESIGN section 2). The hottest write of
 -- all: calling studio_enter and studio_emit instead of saying what they do would nearly double its time.
 create or replace function create_blob(
   p_user uuid, p_blob uuid, p_delta uuid, p_cascade uuid, p_content_type text, p_schema text,
-  p_document_hash text, p_content_hash text, p_cutoff_hash text, p_meta_hash text,
-  p_size bigint, p_body bytea, p_location text, p_title text, p_preview text, p_tags text[], p_actor text,
+  p_document_hash text, p_content_hash text, p_cutoff_hash text, p_meta_hash text, p_binary_hash text,
+  p_size bigint, p_document_size bigint, p_stored_size bigint, p_codec text, p_body bytea, p_location text, p_title text, p_preview text, p_tags text[], p_actor text,
   p_parent uuid, p_buckets uuid[], p_positions int[], p_idempotency_key text
 ) returns table (created_at timestamptz, root_id uuid, depth int, problem text) language plpgsql as $$
 #variable_conflict use_column
@@ -31,21 +40,25 @@ begin
     if v_bucket is not null then return query select v_now, v_bucket, 0, 'unknown_bucket'; return; end if;
   end if;
 
-  insert into contents (user_id, hash, size, tier, body, location)
-    values (p_user, p_document_hash, coalesce(octet_length(p_body), p_size),
+  if p_binary_hash is not null and not studio_touch(p_user, p_binary_hash) then
+    return query select v_now, p_blob, 0, 'unknown_content'; return;
+  end if;
+  insert into contents as c (user_id, hash, size, stored_size, codec, tier, body, location)
+    values (p_user, p_document_hash, p_document_size, p_stored_size, p_codec,
       case when p_location is null then 'warm' else 'cold' end, p_body, p_location)
-    on conflict do nothing;
+    on conflict (user_id, hash) do update set touched_at = now() where c.touched_at < now() - interval '1 minute';
   insert into blobs (user_id, id, content_type, schema_id, version, document_hash, content_hash, cutoff_hash,
-      meta_hash, size, title, preview, tags, created_by, root_id, depth, storage_type, created_at, updated_at)
+      meta_hash, size, title, preview, tags, created_by, root_id, depth, storage_type, created_at, updated_at,
+      kept_version)
     values (p_user, p_blob, p_content_type, p_schema, 1, p_document_hash, p_content_hash, p_cutoff_hash,
       p_meta_hash, p_size, p_title, p_preview, p_tags, 'user', v_root, v_depth,
-      case when p_location is null then 'inline' else 'url' end, v_now, v_now);
+      case when p_location is null then 'inline' else 'url' end, v_now, v_now, 1);
   insert into cascades (user_id, id, cause, target_id, actor, label)
     values (p_user, p_cascade, 'create', p_blob, p_actor, p_title);
   insert into deltas (user_id, id, blob_id, from_version, to_version, operation, document_hash, content_hash,
-      cutoff_hash, meta_hash, actor, cascade_id, idempotency_key, created_at, applied_at)
+      cutoff_hash, meta_hash, binary_hash, actor, cascade_id, idempotency_key, created_at, applied_at)
     values (p_user, p_delta, p_blob, 0, 1, 'create', p_document_hash, p_content_hash, p_cutoff_hash, p_meta_hash,
-      p_actor, p_cascade, p_idempotency_key, v_now, v_now);
+      p_binary_hash, p_actor, p_cascade, p_idempotency_key, v_now, v_now);
   insert into snapshots (user_id, blob_id, version, document_hash) values (p_user, p_blob, 1, p_document_hash);
   if p_parent is not null then
     insert into manual_edges (user_id, parent_id, child_id) values (p_user, p_parent, p_blob);
@@ -95,11 +108,13 @@ begin
 end $$;
 
 -- One person's delta on one blob: update, delete, revert or restore. status is 'applied', or names why not.
+--
+-- p_codec null: the document is not kept whole, its patch leads to it from the newest version that is.
 create or replace function append_delta(
   p_user uuid, p_blob uuid, p_expected int, p_delta uuid, p_cascade uuid, p_operation text, p_patch text,
-  p_inverse text, p_document_hash text, p_content_hash text, p_cutoff_hash text, p_meta_hash text, p_size bigint,
-  p_body bytea, p_location text, p_title text, p_preview text, p_tags text[], p_actor text, p_snapshot_every int,
-  p_idempotency_key text
+  p_inverse text, p_document_hash text, p_content_hash text, p_cutoff_hash text, p_meta_hash text, p_binary_hash text,
+  p_size bigint, p_document_size bigint, p_stored_size bigint, p_codec text, p_body bytea, p_location text,
+  p_external boolean, p_title text, p_preview text, p_tags text[], p_actor text, p_idempotency_key text
 ) returns table (status text, version int, cascade_id uuid, updated_at timestamptz) language plpgsql as $$
 #variable_conflict use_column
 declare v_blob blobs%rowtype; v_cascade uuid; v_now timestamptz := now(); v_cause text; v_event text; v_seq bigint;
@@ -113,31 +128,35 @@ begin
   if v_blob.version <> p_expected then
     return query select 'conflict', v_blob.version, null::uuid, v_blob.updated_at; return;
   end if;
+  if p_binary_hash is not null and not studio_touch(p_user, p_binary_hash) then
+    return query select 'unknown_content', v_blob.version, null::uuid, v_blob.updated_at; return;
+  end if;
+  -- Later than the version before, whichever transaction began first: ?at= relies on it.
+  v_now := greatest(clock_timestamp(), v_blob.updated_at + interval '1 microsecond');
   v_cause := case p_operation when 'delete' then 'delete' when 'restore' then 'restore' else 'edit' end;
   v_event := case p_operation when 'delete' then 'blob.deleted' else 'blob.updated' end;
 
-  insert into contents (user_id, hash, size, tier, body, location)
-    values (p_user, p_document_hash, coalesce(octet_length(p_body), p_size),
-      case when p_location is null then 'warm' else 'cold' end, p_body, p_location)
-    on conflict do nothing;
+  if p_codec is not null then
+    perform studio_store(p_user, p_document_hash, p_document_size, p_stored_size, p_codec, p_body, p_location);
+    insert into snapshots (user_id, blob_id, version, document_hash)
+      values (p_user, p_blob, v_blob.version + 1, p_document_hash);
+  end if;
   update blobs b set version = b.version + 1, document_hash = p_document_hash, content_hash = p_content_hash,
       cutoff_hash = p_cutoff_hash, meta_hash = p_meta_hash, size = p_size, title = p_title, preview = p_preview,
-      tags = p_tags, storage_type = case when p_location is null then 'inline' else 'url' end, updated_at = v_now,
+      tags = p_tags, storage_type = case when p_external then 'url' else 'inline' end, updated_at = v_now,
+      kept_version = case when p_codec is null then b.kept_version else b.version + 1 end,
+      patch_bytes = case when p_codec is null then b.patch_bytes + octet_length(p_patch) else 0 end,
       deleted_at = case p_operation when 'delete' then v_now when 'restore' then null else b.deleted_at end
     where b.user_id = p_user and b.id = p_blob;
   v_cascade := studio_fold(p_user, p_blob, p_cascade, v_cause, p_actor, p_title);
   insert into deltas (user_id, id, blob_id, from_version, to_version, operation, patch, inverse, document_hash,
-      content_hash, cutoff_hash, meta_hash, actor, previous_delta, cascade_id, idempotency_key, created_at,
+      content_hash, cutoff_hash, meta_hash, binary_hash, actor, previous_delta, cascade_id, idempotency_key, created_at,
       applied_at)
     select p_user, p_delta, p_blob, v_blob.version, v_blob.version + 1, p_operation, p_patch, p_inverse,
-      p_document_hash, p_content_hash, p_cutoff_hash, p_meta_hash, p_actor,
+      p_document_hash, p_content_hash, p_cutoff_hash, p_meta_hash, p_binary_hash, p_actor,
       (select d.id from deltas d where d.user_id = p_user and d.blob_id = p_blob
          and d.to_version = v_blob.version and d.status = 'applied'),
       v_cascade, p_idempotency_key, v_now, v_now;
-  if (v_blob.version + 1) % p_snapshot_every = 0 then
-    insert into snapshots (user_id, blob_id, version, document_hash)
-      values (p_user, p_blob, v_blob.version + 1, p_document_hash);
-  end if;
   update user_state set event_seq = event_seq + 2, bytes_used = bytes_used + p_size - v_blob.size, updated_at = v_now,
       blob_count = blob_count + case p_operation when 'delete' then -1 when 'restore' then 1 else 0 end
     where user_id = p_user returning event_seq into v_seq;

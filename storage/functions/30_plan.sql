@@ -193,18 +193,21 @@ $$;
 -- A provider's outputs go with their source, or come back with it: a delta each, which the schedule sees at once.
 create or replace function studio_take_along(p_user uuid, p_cascade uuid, p_blobs uuid[], p_operation text)
 returns void language plpgsql as $$
+declare v_now timestamptz;
 begin
   perform from blobs where user_id = p_user and id = any(p_blobs) order by id for no key update;
+  v_now := clock_timestamp();
   insert into deltas (user_id, id, blob_id, from_version, to_version, operation, patch, inverse, document_hash,
       content_hash, cutoff_hash, meta_hash, actor, provider_id, previous_delta, cascade_id, applied_at)
     select p_user, studio_uuid7(), b.id, b.version, b.version + 1, p_operation, '[]', '[]', b.document_hash,
       b.content_hash, b.cutoff_hash, b.meta_hash, 'provider:' || b.provider_id, b.provider_id,
       (select d.id from deltas d where d.user_id = p_user and d.blob_id = b.id and d.to_version = b.version
          and d.status = 'applied'),
-      p_cascade, now()
+      p_cascade, greatest(v_now, b.updated_at + interval '1 microsecond')
     from blobs b where b.user_id = p_user and b.id = any(p_blobs);
   update blobs set version = version + 1, planned_version = version + 1, planned_hash = cutoff_hash,
-      planned_meta_hash = meta_hash, deleted_at = case p_operation when 'delete' then now() end, updated_at = now()
+      planned_meta_hash = meta_hash, deleted_at = case p_operation when 'delete' then v_now end,
+      updated_at = greatest(v_now, updated_at + interval '1 microsecond')
     where user_id = p_user and id = any(p_blobs);
 end $$;
 

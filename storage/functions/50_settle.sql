@@ -18,15 +18,15 @@ create or replace function settle_runs(
   p_user uuid, p_runs uuid[], p_usages jsonb, p_caller uuid,
   p_out_run uuid[], p_out_slot text[], p_out_expected int[], p_effect text[], p_patch text[], p_inverse text[],
   p_document_hash text[], p_content_hash text[], p_cutoff_hash text[], p_meta_hash text[], p_size bigint[],
-  p_body bytea[], p_location text[], p_title text[], p_preview text[], p_tags text[], p_machine_hash text[],
-  p_machine_size bigint[], p_machine_body bytea[], p_machine_location text[], p_base_hash text[], p_conflicts text[],
-  p_snapshot_every int
+  p_document_size bigint[], p_stored_size bigint[], p_codec text[], p_body bytea[], p_location text[], p_title text[],
+  p_preview text[], p_tags text[], p_machine_hash text[], p_machine_size bigint[], p_machine_stored_size bigint[],
+  p_machine_codec text[], p_machine_body bytea[], p_machine_location text[], p_base_hash text[], p_conflicts text[]
 ) returns table (run_id uuid, status text) language plpgsql as $$
 #variable_conflict use_column
 declare
   v_ok uuid[]; v_derivations uuid[]; v_moved_body uuid[]; v_moved_meta uuid[]; v_affected uuid[];
   v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_events jsonb; v_made int; v_bytes bigint;
-  v_runs settling_run[]; v_outputs settling_output[];
+  v_runs settling_run[]; v_outputs settling_output[]; v_now timestamptz;
 begin
   perform studio_lock(p_user);
   -- Look at the run's own status before the fence (CASCADES rule 3): an acknowledgement may have been lost.
@@ -34,6 +34,7 @@ begin
   perform from runs r join derivation_outputs q on q.user_id = r.user_id and q.derivation_id = r.derivation_id
     join blobs b on b.user_id = q.user_id and b.id = q.blob_id
     where r.user_id = p_user and r.id = any(p_runs) and r.status = 'running' order by b.id for no key update of b;
+  v_now := clock_timestamp();
   select array_agg((x.id, r.derivation_id, case
       when r.id is null then 'superseded'
       when r.status = 'settled' then 'settled'
@@ -71,14 +72,17 @@ begin
     cross join lateral (select schema_id, planned_hash, planned_meta_hash, size, deleted_at from blobs
       where user_id = p_user and id = q.blob_id offset 0) b;
 
-  insert into contents (user_id, hash, size, tier, body, location)
-    select p_user, c.hash, coalesce(octet_length(c.body), c.size), case when c.location is null then 'warm' else 'cold' end, c.body, c.location from (
-      select * from unnest(p_document_hash, p_size, p_body, p_location) x(hash, size, body, location)
-      union
-      select * from unnest(p_machine_hash, p_machine_size, p_machine_body, p_machine_location)
-        y(hash, size, body, location)) c
-    where c.hash is not null and (c.body is null) <> (c.location is null)
-    on conflict do nothing;
+  insert into contents as c (user_id, hash, size, stored_size, codec, tier, body, location)
+    select distinct on (n.hash) p_user, n.hash, n.size, n.stored_size, n.codec,
+      case when n.location is null then 'warm' else 'cold' end, n.body, n.location
+    from (
+      select * from unnest(p_document_hash, p_document_size, p_stored_size, p_codec, p_body, p_location)
+        x(hash, size, stored_size, codec, body, location)
+      union all
+      select * from unnest(p_machine_hash, p_machine_size, p_machine_stored_size, p_machine_codec, p_machine_body,
+        p_machine_location) y(hash, size, stored_size, codec, body, location)) n
+    where n.hash is not null order by n.hash
+    on conflict (user_id, hash) do update set touched_at = now() where c.touched_at < now() - interval '1 minute';
   with causes as materialized (  -- once a cascade, not once a delta: a cascade has as many deltas as it has nodes
     select x.cascade_id, (select c.id from deltas c
         where c.user_id = p_user and c.cascade_id = x.cascade_id and c.run_id is null
@@ -95,16 +99,20 @@ begin
       (select p.id from deltas p where p.user_id = p_user and p.blob_id = o.blob_id and p.to_version = o.expected
          and p.status = 'applied'),
       (select c.delta_id from causes c where c.cascade_id = r.cascade_id),
-      r.cascade_id, r.id, o.machine_hash, o.base_hash, o.conflicts, r.inputs, now()
-    from unnest(v_outputs) o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed;
+      r.cascade_id, r.id, o.machine_hash, o.base_hash, o.conflicts, r.inputs,
+      -- Later than the version before, whichever transaction began first: ?at= relies on it.
+      greatest(v_now, b.updated_at + interval '1 microsecond')
+    from unnest(v_outputs) o join runs r on r.user_id = p_user and r.id = o.run_id
+    join blobs b on b.user_id = p_user and b.id = o.blob_id where o.changed;
+  -- What a machine made is kept whole: it rewrites most of a text, and merges need it.
   insert into snapshots (user_id, blob_id, version, document_hash)
-    select p_user, o.blob_id, o.expected + 1, o.document_hash from unnest(v_outputs) o
-    where o.changed and (o.expected = 0 or (o.expected + 1) % p_snapshot_every = 0)
-    on conflict do nothing;
+    select p_user, o.blob_id, o.expected + 1, o.document_hash from unnest(v_outputs) o where o.changed;
   update blobs b set version = o.expected + 1, planned_version = o.expected + 1, planned_hash = o.cutoff_hash,
       planned_meta_hash = o.meta_hash, document_hash = o.document_hash, content_hash = o.content_hash,
       cutoff_hash = o.cutoff_hash, meta_hash = o.meta_hash, size = o.size, title = o.title, preview = o.preview,
-      tags = o.tags, storage_type = case when o.location is null then 'inline' else 'url' end, updated_at = now(),
+      tags = o.tags, storage_type = case when o.location is null then 'inline' else 'url' end,
+      updated_at = greatest(v_now, b.updated_at + interval '1 microsecond'),
+      kept_version = o.expected + 1, patch_bytes = 0,
       created_at = case when o.expected = 0 then now() else b.created_at end,
       processing_meta = coalesce(p_usages->(o.run_id::text), '{}')
     from unnest(v_outputs) o where o.changed and b.user_id = p_user and b.id = o.blob_id;

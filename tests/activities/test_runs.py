@@ -257,8 +257,7 @@ async def test_settle_merges_again_while_people_edit_its_output(
     output = await engine.output("one")
     [blob] = [row["id"] for row in await engine.rows("select id from blobs where user_id = $1 and provider_id is null")]
     again = await engine.take(await engine.edit(blob, "b"))
-    meddled = Meddled(engine.database, engine.contents, lease=timedelta(minutes=1), depth_max=9, nodes_max=9,
-                      snapshot_every=20)  # fmt: skip
+    meddled = Meddled(engine.database, engine.contents, lease=timedelta(minutes=1), depth_max=9, nodes_max=9)
     activities = activities_of(meddled, Answers({"text": "newer"}))
     await step(environment, activities, engine, again)
     texts = iter(f"mine {turn}" for turn in range(20))

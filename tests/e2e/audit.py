@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import zstandard
 import nats
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import ConsumerConfig, DeliverPolicy
@@ -73,6 +74,12 @@ _DELTA_OF_ITS_RUN = """
 select d.id from deltas d join runs r on r.user_id = d.user_id and r.id = d.run_id
 where d.user_id = $1 and (d.inputs <> r.inputs or r.status <> 'settled')
 """
+
+
+def named(value: Any) -> str:
+    """The name of a document's canonical bytes."""
+    data = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 class Auditor:
@@ -203,8 +210,8 @@ class Auditor:
         """Versions are contiguous, and folding the patches gives every stored state, and back again."""
         blobs = await self.rows("select id, version, document_hash from blobs where user_id = $1", person.user_id)
         deltas = await self.rows(
-            "select d.blob_id, d.from_version, d.to_version, d.patch, d.inverse, d.document_hash, c.body, c.location"
-            " from deltas d left join contents c on c.user_id = d.user_id and c.hash = d.document_hash"
+            "select d.blob_id, d.from_version, d.to_version, d.patch, d.inverse, d.document_hash, c.body, c.location,"
+            " c.codec from deltas d left join contents c on c.user_id = d.user_id and c.hash = d.document_hash"
             " where d.user_id = $1 and d.status = 'applied' order by d.blob_id, d.to_version",
             person.user_id,
         )
@@ -218,30 +225,36 @@ class Auditor:
                 assert life[-1]["document_hash"] == blob["document_hash"]
                 await self._replayed(life)
 
-    async def _replayed(self, life: Sequence[asyncpg.Record]) -> None:
+    async def _replayed(self, life: Sequence[asyncpg.Record]) -> Any:
+        """The document after the last delta; whatever is kept on the way is held against the replay."""
         value: Any = None
         for delta in life:
-            stored = await self._content(delta)
-            assert hashlib.sha256(stored).hexdigest() == delta["document_hash"].removeprefix("sha256:")
-            state = json.loads(stored)
+            before, kept = value, await self._content(delta)
+            value = json.loads(kept or b"") if delta["patch"] is None else apply(before, json.loads(delta["patch"]))
+            assert named(value) == delta["document_hash"], "replay differs from what the delta recorded"
+            assert kept is None or json.loads(kept) == value, "a kept version differs from the replay"
             if delta["patch"] is not None:
-                assert apply(value, json.loads(delta["patch"])) == state, "replay differs from the stored state"
-                assert apply(state, json.loads(delta["inverse"])) == value, "the inverse does not lead back"
-            value = state
+                assert apply(value, json.loads(delta["inverse"])) == before, "the inverse does not lead back"
+        return value
 
-    async def _content(self, row: asyncpg.Record) -> bytes:
-        body: bytes | None = row["body"]
-        return body if body is not None else await self._objects.get(row["location"])
+    async def _content(self, row: asyncpg.Record) -> bytes | None:
+        stored = row["body"] or (row["location"] and await self._objects.get(row["location"]))
+        return zstandard.decompress(stored) if stored and row["codec"] == "zstd" else stored or None
 
     async def texts(self, person: Person) -> dict[UUID, str]:
         """The current text of every made blob of JSON, by id."""
         rows = await self.rows(
-            "select b.id, c.body, c.location from blobs b join contents c on c.user_id = b.user_id"
-            " and c.hash = b.document_hash where b.user_id = $1 and b.content_type = 'application/json'"
-            " and b.version > 0 and b.deleted_at is null",
+            "select d.blob_id, d.patch, d.inverse, d.document_hash, c.body, c.location, c.codec from deltas d"
+            " join blobs b on b.user_id = d.user_id and b.id = d.blob_id and b.content_type = 'application/json'"
+            "   and b.deleted_at is null"
+            " left join contents c on c.user_id = d.user_id and c.hash = d.document_hash"
+            " where d.user_id = $1 and d.status = 'applied' order by d.blob_id, d.to_version",
             person.user_id,
         )
-        return {row["id"]: json.loads(await self._content(row))["data"]["text"] for row in rows}
+        lives: dict[UUID, list[asyncpg.Record]] = {}
+        for row in rows:
+            lives.setdefault(row["blob_id"], []).append(row)
+        return {blob: (await self._replayed(life))["data"]["text"] for blob, life in lives.items()}
 
     async def lanes_equal_what_they_are_made_from(self, person: Person) -> None:
         """Every output says exactly what its provider makes of its inputs as they are now."""

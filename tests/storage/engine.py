@@ -33,7 +33,7 @@ ROUNDS_MAX = 60
 
 def schedule_of(database: Database, contents: Contents, **more: Any) -> PostgresSchedule:
     """A schedule of its own, as another process would have one."""
-    bounds = {"lease": timedelta(minutes=5), "depth_max": 64, "nodes_max": 1000, "snapshot_every": 20}
+    bounds = {"lease": timedelta(minutes=5), "depth_max": 64, "nodes_max": 1000}
     return PostgresSchedule(database, contents, **{**bounds, **more})
 
 
@@ -125,14 +125,17 @@ class Engine:
     async def restore(self, blob_id: UUID) -> bool:
         """Restore a deleted blob; False if somebody changed it meanwhile."""
         deltas = Deltas(self.database, self.contents)
-        row = await self.database.row(self.user.user_id, "select version from blobs where id = $1", blob_id)
+        row = await self.database.row(
+            self.user.user_id, "select version, kept_version, patch_bytes from blobs where id = $1", blob_id
+        )
         assert row is not None
         draft = restore(await deltas.replayed(self.user.user_id, blob_id, row["version"]))
         if draft is None:
             return False
         done = await deltas.append(
             NewDelta(user_id=self.user.user_id, blob_id=blob_id, delta_id=new_id(), cascade_id=new_id(), draft=draft,
-                     cutoff_hash=cutoff_hash(draft.document), actor=f"user:{self.user.user_id}")
+                     cutoff_hash=cutoff_hash(draft.document), actor=f"user:{self.user.user_id}", kept_version=row["kept_version"], patch_bytes=row["patch_bytes"],
+                     external=False)
         )  # fmt: skip
         return done.status == "applied"
 

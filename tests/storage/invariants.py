@@ -66,14 +66,17 @@ ALWAYS: dict[str, str] = {
           or b.document_hash is distinct from x.document_hash)""",
     "every hash that is named is stored": """
         select x.hash from (
-          select document_hash as hash from blobs where user_id = $1
-          union select document_hash from deltas where user_id = $1
-          union select machine_hash from derivation_outputs where user_id = $1
-          union select machine_hash from deltas where user_id = $1
-          union select base_hash from deltas where user_id = $1
-          union select document_hash from snapshots where user_id = $1) x
-        where x.hash is not null and not exists (
+          select hash from content_references where user_id = $1) x
+        where not exists (
           select from contents c where c.user_id = $1 and c.hash = x.hash)""",
+    "kept versions are what blobs say": """
+        select b.id, b.kept_version, x.version, b.patch_bytes, y.weight from blobs b
+        cross join lateral (select max(version) as version from snapshots s
+          where s.user_id = b.user_id and s.blob_id = b.id) x
+        cross join lateral (select coalesce(sum(octet_length(d.patch)), 0) as weight from deltas d
+          where d.user_id = b.user_id and d.blob_id = b.id and d.status = 'applied' and d.to_version > x.version
+            and d.provider_id is null) y
+        where b.user_id = $1 and b.version > 0 and (b.kept_version <> x.version or b.patch_bytes <> y.weight)""",
     "(13) event sequences have no gaps": """
         select s.event_seq, x.* from user_state s cross join lateral (
           select count(*) as n, coalesce(max(seq), 0) as last from events e where e.user_id = s.user_id) x

@@ -44,10 +44,8 @@ async def test_of_two_changes_of_one_version_one_wins(buckets: Buckets, user: Pe
     assert (await buckets.get(user.user_id, bucket)).version == 2
 
 
-async def test_making_the_same_bucket_again_finds_it(buckets: Buckets, user: Person, other: Person) -> None:
+async def test_a_bucket_is_its_users_alone(buckets: Buckets, user: Person, other: Person) -> None:
     bucket = await make(buckets, user.user_id)
-    again = await buckets.create(user.user_id, bucket, name="another", type_="book", parent_id=None, metadata={"a": 1})
-    assert (again.name, again.type, again.version) == ("x", "collection", 1)
     with pytest.raises(NotFound):
         await buckets.get(other.user_id, bucket)
 

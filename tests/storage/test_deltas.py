@@ -48,6 +48,9 @@ def delta_of(user: Any, blob_id: Any, draft: DeltaDraft, **more: Any) -> NewDelt
         "draft": draft,
         "cutoff_hash": cutoff_hash(draft.document),
         "actor": f"user:{user.user_id}",
+        "kept_version": draft.from_version - draft.from_version % SNAPSHOT_EVERY,
+        "patch_bytes": 0,
+        "external": False,
     }
     return NewDelta(**(values | more))
 

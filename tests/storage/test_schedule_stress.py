@@ -29,6 +29,7 @@ from domain.errors import Invalid
 from settings import load_settings
 from storage.contents import Contents
 from storage.database import Database
+from storage.states import States
 from storage.relay import Doorbell, Relay
 from storage.schedule import PostgresSchedule
 from tests.conftest import BASE, Person, client_of, new_person, objects_of
@@ -302,23 +303,25 @@ async def deadlocks(engine: Engine) -> int:
 async def check_heads(engine: Engine) -> None:
     """(6): the machine lane of whatever is settled is what its provider makes of its inputs."""
     rows = await engine.rows(
-        "select d.id, p.slug, p.spec, n.settings, c.hash, c.body, c.location, w.complete, array_agg(array[i.hash,"
-        " i.body::text] order by i.position, i.blob_id) as inputs from derivations d"
+        "select d.id, p.slug, p.spec, n.settings, c.hash, c.size, c.codec, c.body, c.location, w.complete,"
+        " array_agg(i.blob_id || ' ' || i.version order by i.position, i.blob_id) as inputs from derivations d"
         " join providers p on p.id = d.provider_id join instances n on n.user_id = d.user_id and n.id = d.instance_id"
         " join derivation_outputs o on o.user_id = d.user_id and o.derivation_id = d.id"
         " join contents c on c.user_id = o.user_id and c.hash = o.machine_hash"
         " join studio_want($1, (select array_agg(id) from derivations)) w on w.id = d.id"
-        " join lateral (select i.position, i.blob_id, k.hash, convert_from(k.body, 'UTF8') as body"
+        " join lateral (select i.position, i.blob_id, b.version"
         "   from derivation_inputs i join blobs b on b.user_id = i.user_id and b.id = i.blob_id and b.version > 0"
-        "   join contents k on k.user_id = b.user_id and k.hash = b.document_hash"
         "   where i.user_id = d.user_id and i.derivation_id = d.id) i on true"
         " where d.user_id = $1 and not d.unsettled and d.hold is null and w.complete and p.slug <> 'once'"
-        " group by d.id, p.slug, p.spec, n.settings, c.hash, c.body, c.location, w.complete"
+        " group by d.id, p.slug, p.spec, n.settings, c.hash, c.size, c.codec, c.body, c.location, w.complete"
     )
     assert rows
+    states = States(engine.database, engine.contents)
     for row in rows:
-        texts = [orjson.loads(body)["data"]["text"] for _, body in row["inputs"]]
-        made = Document.stored(orjson.loads(row["body"])).body["text"]
+        inputs = [(UUID(blob), int(version)) for blob, version in map(str.split, row["inputs"])]
+        documents = await states.documents(engine.user.user_id, inputs)
+        texts = [documents[key].body["text"] for key in inputs]
+        made = Document.stored(orjson.loads(await engine.contents.read(engine.user.user_id, row))).body["text"]
         assert made in expected(row["slug"], texts, orjson.loads(row["settings"])), (row["slug"], texts, made)
 
 
