@@ -57,6 +57,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "not_acceptable": 406,
     "invalid_header": 400,
     "invalid_cursor": 400,
+    "range_not_satisfiable": 416,
 }
 """Codes whose status is not that of their error class."""
 
