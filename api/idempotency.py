@@ -187,6 +187,7 @@ async def _alive(ports: Ports, use: KeyUse) -> AsyncIterator[None]:
         yield
     finally:
         renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
 
 
 async def _quietly(storing: Awaitable[object]) -> None:

@@ -85,15 +85,19 @@ async def register(request: Request, identity: Registrar, ports: Stores) -> Resp
 )  # fmt: skip
 async def validate(request: Request, identity: Reader, ports: Stores) -> Response:
     """Check a provider without registering it: ``valid``, and every fault with its place."""
-    user_id = UserId(identity.user_id)
-    raw, _text = await read_registration(request)
-    schemas = await schemas_named(ports, user_id, raw)
-    try:
-        parse_provider(raw, workflows=await _workflows_named(ports, user_id, raw), schemas=schemas)
-    except Invalid as error:
-        errors = [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in error.faults]
-        return answer({"valid": False, "errors": errors})
-    return answer({"valid": True, "errors": []})
+
+    async def work(_: Attempt) -> Response:
+        user_id = UserId(identity.user_id)
+        raw, _text = await read_registration(request)
+        schemas = await schemas_named(ports, user_id, raw)
+        try:
+            parse_provider(raw, workflows=await _workflows_named(ports, user_id, raw), schemas=schemas)
+        except Invalid as error:
+            errors = [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in error.faults]
+            return answer({"valid": False, "errors": errors})
+        return answer({"valid": True, "errors": []})
+
+    return await once(request, ports, identity.user_id, work)
 
 
 @router.get("", operation_id="providers_list")

@@ -105,11 +105,15 @@ async def list_versions(schema_id: str, identity: Reader, ports: Stores) -> Resp
 )  # fmt: skip
 async def validate(request: Request, schema_id: str, identity: Reader, ports: Stores) -> Response:
     """Hold a value against a schema: ``valid``, and every fault with its pointer. Nothing is stored."""
-    stored = await ports.schemas.find(UserId(identity.user_id), schema_id)
-    body = await read(request, Candidate)
-    faults = stored.schema.validator.faults(body.data)
-    errors = [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in faults]
-    return answer({"valid": not errors, "errors": errors, "schema_id": stored.schema.slug})
+
+    async def work(_: Attempt) -> Response:
+        stored = await ports.schemas.find(UserId(identity.user_id), schema_id)
+        body = await read(request, Candidate)
+        faults = stored.schema.validator.faults(body.data)
+        errors = [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in faults]
+        return answer({"valid": not errors, "errors": errors, "schema_id": stored.schema.slug})
+
+    return await once(request, ports, identity.user_id, work)
 
 
 def _registered(done: tuple[Any, bool]) -> Response:

@@ -204,6 +204,5 @@ def _revealed(request: Request, response: Response, id_name: str) -> Response:
     """Put the key into an answer: the one just made, or for a repeated request the one derived again."""
     body = orjson.loads(bytes(response.body))
     key = getattr(request.state, "new_key", None) or _derived_key(request, UUID(body[id_name]))
-    shown = {**body, "api_key": key if key_prefix(key) == body["prefix"] else None}
     headers = {name: value for name, value in response.headers.items() if name != "content-length"}
-    return answer(shown, response.status_code, headers)
+    return answer({**body, "api_key": key}, response.status_code, headers)

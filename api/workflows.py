@@ -72,13 +72,17 @@ async def register(request: Request, identity: Registrar, ports: Stores) -> Resp
 )  # fmt: skip
 async def validate(request: Request, identity: Reader, ports: Stores) -> Response:
     """Check a workflow without registering it: ``valid``, and every fault with its place."""
-    raw, _ = await read_registration(request)
-    try:
-        definition = await checked_definition(ports, UserId(identity.user_id), raw)
-    except Invalid as error:
-        errors = [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in error.faults]
-        return answer({"valid": False, "errors": errors, "digest": None})
-    return answer({"valid": True, "errors": [], "digest": definition.digest})
+
+    async def work(_: Attempt) -> Response:
+        raw, _text = await read_registration(request)
+        try:
+            definition = await checked_definition(ports, UserId(identity.user_id), raw)
+        except Invalid as error:
+            errors = [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in error.faults]
+            return answer({"valid": False, "errors": errors, "digest": None})
+        return answer({"valid": True, "errors": [], "digest": definition.digest})
+
+    return await once(request, ports, identity.user_id, work)
 
 
 @router.get("", operation_id="workflows_list")
