@@ -96,10 +96,12 @@ class ServiceGroup(Group):
 class BlobsGroup(Group):
     """Where large content lives."""
 
-    backend: Literal["s3"] = "s3"
-    """Kind of content store."""
+    backend: Literal["s3", "filesystem"] = "s3"
+    """Kind of content store: an S3 server, or a folder (one machine, or a file system that all processes share)."""
+    path: Path | None = None
+    """Folder of the kind filesystem; made at the first start if absent."""
     bucket: str = "memmie-studio-blobs"
-    """Bucket; made at the first start if absent."""
+    """Bucket of the kind s3; made at the first start if absent."""
     endpoint: str | None = None
     """Address of the S3 server; unset means AWS itself."""
     access_key: SecretStr | None = None

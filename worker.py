@@ -30,8 +30,9 @@ from activities.runs import RunActivities
 from domain.errors import StudioError
 from settings import Settings, load_settings, required
 from storage.bus import Bus
-from storage.contents import Contents, S3Objects
+from storage.contents import Contents
 from storage.database import Database
+from storage.object_stores import object_store
 from storage.registry import Registry
 from storage.relay import Relay
 from storage.schedule import PostgresSchedule
@@ -187,8 +188,9 @@ async def running(settings: Settings) -> AsyncIterator[None]:
 def make_contents(settings: Settings, database: Database) -> Contents:
     """The content store of the settings."""
     blobs = settings.storage.blobs
-    objects = S3Objects(
-        blobs.bucket,
+    objects = object_store(
+        folder=required(blobs.path, "storage.blobs.path") if blobs.backend == "filesystem" else None,
+        bucket=blobs.bucket,
         endpoint=blobs.endpoint,
         access_key=blobs.access_key.get_secret_value() if blobs.access_key else None,
         secret_key=blobs.secret_key.get_secret_value() if blobs.secret_key else None,

@@ -19,7 +19,7 @@ from storage.bell import Bell
 from storage.blobs import Blobs
 from storage.buckets import Buckets
 from storage.cascade_views import CascadeViews
-from storage.contents import Contents, S3Objects
+from storage.contents import Contents
 from storage.dag import Dags
 from storage.database import Database
 from storage.definitions import Definitions
@@ -28,6 +28,7 @@ from storage.events import Events
 from storage.idempotency import IdempotencyKeys
 from storage.instances import Instances
 from storage.members import Members
+from storage.object_stores import object_store
 from storage.providers import Providers
 from storage.runs import Runs
 from storage.schema_lookup import SchemaLookup
@@ -74,8 +75,9 @@ async def open_ports(settings: Settings) -> Ports:
     url = required(metadata.url, "storage.metadata.url").get_secret_value()
     database = await Database.connect(url, size_max=metadata.pool_size)
     blobs = settings.storage.blobs
-    objects = S3Objects(
-        blobs.bucket,
+    objects = object_store(
+        folder=required(blobs.path, "storage.blobs.path") if blobs.backend == "filesystem" else None,
+        bucket=blobs.bucket,
         endpoint=blobs.endpoint,
         access_key=blobs.access_key.get_secret_value() if blobs.access_key else None,
         secret_key=blobs.secret_key.get_secret_value() if blobs.secret_key else None,

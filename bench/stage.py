@@ -25,8 +25,9 @@ from devstack.stack import DEFAULT_SERVERS, Stack
 from devstack.state import StateFolder
 from domain.ids import ApiKeyId, UserId, new_id
 from domain.keys import KEY_SECRET_BYTES, USER_SCOPES, mint_key
-from storage.contents import Contents, S3Objects
+from storage.contents import Contents
 from storage.database import Database
+from storage.objects import S3Objects
 from storage.users import Users
 
 PREFIX = "/api/v1/studio"

@@ -98,7 +98,7 @@ def _kind(annotation: Any) -> str:
         return " or ".join(f"`{choice}`" for choice in get_args(annotation))
     options = [option for option in get_args(annotation) if option is not NoneType] or [annotation]
     names = {str: "text", int: "integer", float: "number", bool: "`true` or `false`"}
-    return names.get(options[0]) or {timedelta: "duration", SecretStr: "secret"}[options[0]]
+    return names.get(options[0]) or {timedelta: "duration", SecretStr: "secret", Path: "folder"}[options[0]]
 
 
 def _value(value: Any) -> str:

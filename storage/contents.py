@@ -6,26 +6,15 @@ a row without its object. The row of ``contents`` is written by the SQL function
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID, uuid4
 
-import aioboto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
 from domain.documents import document_hash
-from domain.errors import NotFound, StudioError, Unavailable
+from domain.errors import NotFound, StudioError
 from storage.codecs import decoded, encoded
 from storage.database import Database
-
-_CONNECT_SECONDS = 5
-_READ_SECONDS = 30
-_ATTEMPTS_MAX = 3
-_CONNECTIONS_MAX = 32
-
+from storage.objects import Objects
 
 STORED = "hash, size, codec, body, location"
 """The columns of ``contents`` that ``Contents.read`` needs."""
@@ -48,104 +37,6 @@ class Placed:
     codec: str
     body: bytes | None
     location: str | None
-
-
-class Objects(Protocol):
-    """A store of large objects by key."""
-
-    async def put(self, key: str, data: bytes) -> None:
-        """Store an object; the same key always gets the same bytes."""
-        ...
-
-    async def get(self, key: str) -> bytes:
-        """Return an object; raises StudioError ``integrity`` if it is not there."""
-        ...
-
-    async def check(self) -> None:
-        """Raise Unavailable if the store does not answer."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of connections."""
-        ...
-
-
-class S3Objects:
-    """Objects in one bucket of an S3 server. The client is made at first use; the bucket as well, if absent."""
-
-    def __init__(self, bucket: str, *, endpoint: str | None, access_key: str | None, secret_key: str | None) -> None:
-        self._bucket = bucket
-        self._endpoint = endpoint
-        self._session = aioboto3.Session(
-            aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name="us-east-1"
-        )
-        self._stack = AsyncExitStack()
-        self._opening = asyncio.Lock()  # one client, however many first requests there are
-        self._client: Any = None
-
-    async def put(self, key: str, data: bytes) -> None:
-        """Store an object. Raises Unavailable if S3 does not take it."""
-        client = await self._opened()
-        try:
-            await client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType="application/json")
-        except (ClientError, BotoCoreError, OSError) as error:
-            raise Unavailable("The content store does not answer.") from error
-
-    async def get(self, key: str) -> bytes:
-        """Return an object. Raises Unavailable, or StudioError ``integrity`` if it is gone."""
-        client = await self._opened()
-        try:
-            found = await client.get_object(Bucket=self._bucket, Key=key)
-            async with found["Body"] as stream:
-                data: bytes = await stream.read()
-                return data
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
-                raise StudioError("The content store has lost an object.", code="integrity") from error
-            raise Unavailable("The content store does not answer.") from error
-        except (BotoCoreError, OSError) as error:
-            raise Unavailable("The content store does not answer.") from error
-
-    async def check(self) -> None:
-        """Ask for the bucket. Raises Unavailable."""
-        client = await self._opened()
-        try:
-            await client.head_bucket(Bucket=self._bucket)
-        except (ClientError, BotoCoreError, OSError) as error:
-            raise Unavailable("The content store does not answer.") from error
-
-    async def close(self) -> None:
-        """Close the client."""
-        await self._stack.aclose()
-        self._client = None
-
-    async def _opened(self) -> Any:
-        async with self._opening:
-            if self._client is None:
-                client = await self._stack.enter_async_context(self._session.client("s3", **self._options()))
-                await self._make_bucket(client)
-                self._client = client
-        return self._client
-
-    def _options(self) -> dict[str, Any]:
-        config = Config(
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_READ_SECONDS,
-            retries={"max_attempts": _ATTEMPTS_MAX, "mode": "standard"},
-            max_pool_connections=_CONNECTIONS_MAX,
-            s3={"addressing_style": "path"},
-        )
-        return {"endpoint_url": self._endpoint, "config": config}
-
-    async def _make_bucket(self, client: Any) -> None:
-        try:
-            await client.head_bucket(Bucket=self._bucket)
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") not in {"404", "NoSuchBucket"}:
-                raise Unavailable("The content store refuses the bucket.") from error
-            await client.create_bucket(Bucket=self._bucket)
-        except (BotoCoreError, OSError) as error:
-            raise Unavailable("The content store does not answer.") from error
 
 
 class Contents:
@@ -181,9 +72,9 @@ class Contents:
         """Return the bytes of a hash. Raises NotFound, StudioError ``integrity`` if they do not fit their hash."""
         row = await self._database.row(
             user_id,
-            f"select {STORED} from contents where user_id = $1 and hash = $2",
+            f"select {STORED} from contents where user_id = $1 and hash = $2",  # noqa: S608 - a constant
             user_id,
-            digest,  # noqa: S608
+            digest,
         )
         if row is None:
             raise NotFound(f"There is no content {digest}.")

@@ -27,8 +27,9 @@ from domain.ids import ApiKeyId, UserId, new_id
 from domain.keys import KEY_SECRET_BYTES, SCOPES, USER_SCOPES, mint_key
 from migrations.__main__ import migrate
 from settings import Settings, load_settings
-from storage.contents import Contents, S3Objects
+from storage.contents import Contents
 from storage.database import Database
+from storage.objects import S3Objects
 from storage.users import Users
 
 BASE = "/api/v1/studio"

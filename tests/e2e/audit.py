@@ -15,13 +15,13 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import zstandard
 import nats
+import zstandard
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from temporalio.client import Client as Temporal
 
-from storage.contents import S3Objects
+from storage.objects import S3Objects
 from tests.e2e.people import Person
 from tests.e2e.studio import Studio
 from tests.e2e.waiting import eventually

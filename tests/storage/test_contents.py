@@ -10,7 +10,8 @@ import pytest
 
 from domain.documents import document_hash
 from domain.errors import NotFound, StudioError, Unavailable
-from storage.contents import Contents, Placed, S3Objects
+from storage.contents import Contents, Placed
+from storage.objects import S3Objects
 
 
 async def stored(admin: Any, user: Any, placed: Placed) -> None:
