@@ -77,7 +77,9 @@ async def test_large_content_goes_through_a_cascade_by_way_of_s3(person: Person,
     await person.mark(root["id"], "one")
     await auditor.at_rest(person)
     large = await auditor.rows(
-        "select b.id from blobs b join contents c on c.user_id = b.user_id and c.hash = b.document_hash"
+        "select b.id from blobs b"
+        " join snapshots s on s.user_id = b.user_id and s.blob_id = b.id and s.version = b.kept_version"
+        " join contents c on c.user_id = b.user_id and c.hash = s.document_hash"
         " where b.user_id = $1 and b.storage_type = 'url' and c.location is not null and c.body is null"
         " and c.size > $2",
         person.user_id,
