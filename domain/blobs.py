@@ -31,6 +31,8 @@ class NewBlob:
     parent_id: UUID | None = None
     bucket_ids: Sequence[UUID] = ()
     idempotency_key: str | None = None
+    reserved: int = 0
+    """Bytes that an upload has reserved for it: they are used from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,16 @@ class NewDelta:
     patch_bytes: int
     external: bool
     idempotency_key: str | None = None
+    reserved: int = 0
+    """Bytes that an upload has reserved for it: they are used from now on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of it: ``applied``, or ``conflict``, ``deleted``, ``not_found``, ``unknown_content`` with the
-    current version."""
+    """What became of it.
+
+    ``applied``, or ``conflict``, ``deleted``, ``not_found``, ``unknown_content`` with the current version.
+    """
 
     status: str
     version: int

@@ -12,7 +12,7 @@ from domain.blobs import BlobView, Made, NewBlob
 from domain.documents import Document, binary_hash, content_size, meta_hash, preview
 from domain.errors import Gone, NotFound
 from storage.contents import Contents
-from storage.database import Database
+from storage.database import Before, Database
 from storage.states import States
 
 PAGE_BYTES_MAX = 8 * 2**20
@@ -20,7 +20,7 @@ PAGE_BYTES_MAX = 8 * 2**20
 
 _CREATE = """
 select created_at, root_id, depth, problem from create_blob($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-  $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)
+  $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
 """
 _READ = "select * from read_blob($1, $2, $3, $4)"
 
@@ -62,8 +62,8 @@ class Blobs:
         self._contents = contents
         self._states = States(database, contents)
 
-    async def create(self, new: NewBlob) -> Made | None:
-        """Write a blob, its delta, its events and its cascade in one statement.
+    async def create(self, new: NewBlob, *, before: Before | None = None) -> Made | None:
+        """Write a blob, its delta, its events and its cascade in one statement; after ``before``, in one transaction.
 
         None means that an earlier attempt with the same ids did it. ``problem`` is ``unknown_parent``,
         ``unknown_bucket`` (then ``root_id`` is the bucket) or ``unknown_content``, and nothing was written.
@@ -71,12 +71,14 @@ class Blobs:
         document = new.document
         placed = await self._contents.put(new.user_id, document.to_bytes())
         try:
-            row = await self._database.call(
+            row = await self._database.call_after(
+                before, _made, new.user_id,
                 _CREATE, new.user_id, new.blob_id, new.delta_id, new.cascade_id, document.content_type,
                 new.schema_id, placed.hash, new.content_hash, new.cutoff_hash, meta_hash(document),
                 binary_hash(document), content_size(document), placed.size, placed.stored_size, placed.codec,
-                placed.body, placed.location, document.title, preview(document), list(document.tags), 
+                placed.body, placed.location, document.title, preview(document), list(document.tags),
                 new.actor, new.parent_id, list(new.bucket_ids), [None] * len(new.bucket_ids), new.idempotency_key,
+                new.reserved,
             )  # fmt: skip
         except asyncpg.UniqueViolationError:
             return None
@@ -144,6 +146,10 @@ class Blobs:
     async def _views(self, user_id: UUID, rows: Sequence[asyncpg.Record]) -> list[BlobView]:
         documents = await self._states.documents(user_id, [(row["id"], row["version"]) for row in rows])
         return [_view(row, documents[row["id"], row["version"]], row["size"]) for row in rows]
+
+
+def _made(row: asyncpg.Record) -> bool:
+    return row["problem"] is None
 
 
 def within_bytes(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:

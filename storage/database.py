@@ -7,8 +7,8 @@ runs inside ``Database.transaction(user)``, because row-level security shows not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -34,6 +34,10 @@ _TRANSIENT = (
     OSError,
     TimeoutError,
 )
+
+
+Before = Callable[[Any], Awaitable[None]]
+"""What else is done in the transaction of a write, with its connection."""
 
 
 def compiled(statement: ClauseElement) -> tuple[str, list[Any]]:
@@ -73,6 +77,10 @@ def _in_our_words() -> Iterator[None]:
         raise Invalid("A text holds a character that cannot be stored here.", code="invalid_value") from error
     except _TRANSIENT as error:
         raise Unavailable("The database does not answer.") from error
+
+
+class _Undone(Exception):
+    """Ends a transaction without effect."""
 
 
 class Database:
@@ -131,6 +139,26 @@ class Database:
         async with self.connection() as connection:
             row: asyncpg.Record | None = await connection.fetchrow(query, *arguments)
             return row
+
+    async def call_after(
+        self,
+        before: Before | None,
+        stands: Callable[[asyncpg.Record], bool],
+        user_id: UUID,
+        query: str,
+        *arguments: object,
+    ) -> asyncpg.Record | None:
+        """One row of one statement, in one transaction with what ``before`` does: neither unless the row ``stands``."""
+        if before is None:
+            return await self.call(query, *arguments)
+        row: asyncpg.Record | None = None
+        with suppress(_Undone):
+            async with self.transaction(user_id) as connection:
+                await before(connection)
+                row = await connection.fetchrow(query, *arguments)
+                if row is None or not stands(row):
+                    raise _Undone
+        return row
 
     async def rows(self, user_id: UUID, query: str | ClauseElement, *arguments: object) -> list[asyncpg.Record]:
         """The rows of one read, as ``user_id`` sees them; text with ``$1``, or a Core statement."""

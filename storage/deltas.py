@@ -16,7 +16,7 @@ from domain.errors import NotFound
 from domain.snapshots import keep
 from storage.codecs import decoded
 from storage.contents import Contents, Placed
-from storage.database import Database
+from storage.database import Before, Database
 
 SNAPSHOT_EVERY = 50
 SHOWN_BYTES_MAX = 100 * 1024
@@ -24,7 +24,7 @@ SHOWN_BYTES_MAX = 100 * 1024
 
 _APPEND = """
 select status, version, cascade_id, updated_at from append_delta($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-  $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)
+  $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
 """
 _COLUMNS = f"""
 d.id, d.blob_id, d.from_version, d.to_version, d.operation, d.patch, d.inverse, d.document_hash, d.content_hash,
@@ -68,9 +68,10 @@ class Deltas:
         self._contents = contents
         self._snapshot_every = snapshot_every
 
-    async def append(self, new: NewDelta) -> Appended:
-        """Apply a delta under the row lock of its blob; nothing is written unless the status is ``applied``.
+    async def append(self, new: NewDelta, *, before: Before | None = None) -> Appended:
+        """Apply a delta under the row lock of its blob; after ``before``, in one transaction.
 
+        Nothing is written unless the status is ``applied``.
         The document goes along only if this version is to be kept whole (``domain/snapshots.py``).
         """
         draft, document = new.draft, new.draft.document
@@ -83,11 +84,12 @@ class Deltas:
         )
         placed = await self._contents.put(new.user_id, data) if kept else None
         external = new.external if placed is None else placed.location is not None
-        row = await self._database.call(
+        row = await self._database.call_after(
+            before, _applied, new.user_id,
             _APPEND, new.user_id, new.blob_id, draft.from_version, new.delta_id, new.cascade_id, str(draft.operation),
             patch.decode(), draft.inverse_bytes.decode(), draft.document_hash, draft.content_hash, new.cutoff_hash,
             meta_hash(document), binary_hash(document), content_size(document), *_columns(placed), external,
-            document.title, preview(document), list(document.tags), new.actor, new.idempotency_key,
+            document.title, preview(document), list(document.tags), new.actor, new.idempotency_key, new.reserved,
         )  # fmt: skip
         if row is None:  # pragma: no cover - the function always returns one row
             raise NotFound("There is no such blob.")
@@ -136,6 +138,10 @@ class Deltas:
         data = await self._contents.read(user_id, snapshot)
         start = State(document=Document.stored(orjson.loads(data)), version=snapshot["version"])
         return replay(start, _steps(rows))
+
+
+def _applied(row: asyncpg.Record) -> bool:
+    return bool(row["status"] == "applied")
 
 
 async def _shown(row: asyncpg.Record) -> dict[str, Any]:

@@ -10,10 +10,11 @@ create or replace function studio_store(
   on conflict (user_id, hash) do update set touched_at = now() where c.touched_at < now() - interval '1 minute'
 $$;
 
--- Whether the user has this content; from now on it is needed by whoever asks.
-create or replace function studio_touch(p_user uuid, p_hash text) returns boolean language plpgsql as $$
+-- Whether the user has this content, of this size (a wrong one would cheat the quota); from now on it is needed by
+-- whoever asks.
+create or replace function studio_touch(p_user uuid, p_hash text, p_size bigint) returns boolean language plpgsql as $$
 begin
-  update contents set touched_at = now() where user_id = p_user and hash = p_hash;
+  update contents set touched_at = now() where user_id = p_user and hash = p_hash and size = p_size;
   return found;
 end $$;
 
@@ -23,7 +24,7 @@ create or replace function create_blob(
   p_user uuid, p_blob uuid, p_delta uuid, p_cascade uuid, p_content_type text, p_schema text,
   p_document_hash text, p_content_hash text, p_cutoff_hash text, p_meta_hash text, p_binary_hash text,
   p_size bigint, p_document_size bigint, p_stored_size bigint, p_codec text, p_body bytea, p_location text, p_title text, p_preview text, p_tags text[], p_actor text,
-  p_parent uuid, p_buckets uuid[], p_positions int[], p_idempotency_key text
+  p_parent uuid, p_buckets uuid[], p_positions int[], p_idempotency_key text, p_reserved bigint default 0
 ) returns table (created_at timestamptz, root_id uuid, depth int, problem text) language plpgsql as $$
 #variable_conflict use_column
 declare v_now timestamptz := now(); v_root uuid := p_blob; v_depth int := 0; v_bucket uuid; v_seq bigint;
@@ -40,7 +41,7 @@ begin
     if v_bucket is not null then return query select v_now, v_bucket, 0, 'unknown_bucket'; return; end if;
   end if;
 
-  if p_binary_hash is not null and not studio_touch(p_user, p_binary_hash) then
+  if p_binary_hash is not null and not studio_touch(p_user, p_binary_hash, p_size) then
     return query select v_now, p_blob, 0, 'unknown_content'; return;
   end if;
   insert into contents as c (user_id, hash, size, stored_size, codec, tier, body, location)
@@ -71,8 +72,9 @@ begin
       from unnest(p_buckets, p_positions) k(id, position);
   end if;
   -- What studio_emit does, without its array.
+  -- What an upload had reserved is from now on used.
   update user_state set event_seq = event_seq + 2, blob_count = blob_count + 1, bytes_used = bytes_used + p_size,
-      updated_at = v_now
+      bytes_reserved = bytes_reserved - p_reserved, updated_at = v_now
     where user_id = p_user returning event_seq into v_seq;
   if not found then raise exception 'user % has no state', p_user; end if;
   insert into events (user_id, seq, id, type, subject, key, data) values
@@ -114,7 +116,8 @@ create or replace function append_delta(
   p_user uuid, p_blob uuid, p_expected int, p_delta uuid, p_cascade uuid, p_operation text, p_patch text,
   p_inverse text, p_document_hash text, p_content_hash text, p_cutoff_hash text, p_meta_hash text, p_binary_hash text,
   p_size bigint, p_document_size bigint, p_stored_size bigint, p_codec text, p_body bytea, p_location text,
-  p_external boolean, p_title text, p_preview text, p_tags text[], p_actor text, p_idempotency_key text
+  p_external boolean, p_title text, p_preview text, p_tags text[], p_actor text, p_idempotency_key text,
+  p_reserved bigint default 0
 ) returns table (status text, version int, cascade_id uuid, updated_at timestamptz) language plpgsql as $$
 #variable_conflict use_column
 declare v_blob blobs%rowtype; v_cascade uuid; v_now timestamptz := now(); v_cause text; v_event text; v_seq bigint;
@@ -128,7 +131,7 @@ begin
   if v_blob.version <> p_expected then
     return query select 'conflict', v_blob.version, null::uuid, v_blob.updated_at; return;
   end if;
-  if p_binary_hash is not null and not studio_touch(p_user, p_binary_hash) then
+  if p_binary_hash is not null and not studio_touch(p_user, p_binary_hash, p_size) then
     return query select 'unknown_content', v_blob.version, null::uuid, v_blob.updated_at; return;
   end if;
   -- Later than the version before, whichever transaction began first: ?at= relies on it.
@@ -158,6 +161,7 @@ begin
          and d.to_version = v_blob.version and d.status = 'applied'),
       v_cascade, p_idempotency_key, v_now, v_now;
   update user_state set event_seq = event_seq + 2, bytes_used = bytes_used + p_size - v_blob.size, updated_at = v_now,
+      bytes_reserved = bytes_reserved - p_reserved,
       blob_count = blob_count + case p_operation when 'delete' then -1 when 'restore' then 1 else 0 end
     where user_id = p_user returning event_seq into v_seq;
   if not found then raise exception 'user % has no state', p_user; end if;
