@@ -90,13 +90,39 @@ def test_prefer_wait_is_read_among_other_preferences_and_capped() -> None:
         assert wait_seconds(request(prefer=other), 30) is None
 
 
-def test_an_idempotency_key_is_quoted_or_bare() -> None:
+@pytest.mark.parametrize(
+    ("sent", "key"),
+    [
+        ('"abc"', "abc"),
+        ("abc", "abc"),
+        (" abc ", "abc"),
+        ("01890a5d-ac96-774b-bcce-b302099a8057", "01890a5d-ac96-774b-bcce-b302099a8057"),
+        ('"with space"', "with space"),
+        ('"a \\"b\\" \\\\ c"', 'a "b" \\ c'),
+        ("x" * 255, "x" * 255),
+        (f'"{"x" * 255}"', "x" * 255),
+        ('"' + '\\"' * 255 + '"', '"' * 255),
+    ],
+)
+def test_an_idempotency_key_is_a_structured_string_or_bare(sent: str, key: str) -> None:
     assert idempotency_key(request()) is None
-    assert idempotency_key(request(idempotency_key='"abc"')) == "abc"
-    assert idempotency_key(request(idempotency_key="abc")) == "abc"
-    for bad in ("", '""', "a b", "x" * 256, "é"):
-        with pytest.raises(Malformed):
-            idempotency_key(request(idempotency_key=bad))
+    assert idempotency_key(request(idempotency_key=sent)) == key
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["", '""', "a b", "x" * 256, f'"{"x" * 256}"', "\xe9", '"\xe9"', '"abc', '"', '"a"b"', '"a\\b"', '"a";x=1', "a\tb"],
+)
+def test_what_is_no_idempotency_key_is_malformed(sent: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        idempotency_key(request(idempotency_key=sent))
+    assert [fault.pointer for fault in caught.value.faults] == ["/header/idempotency-key"]
+
+
+def test_two_idempotency_keys_are_none() -> None:
+    twice = Request({**request().scope, "headers": [(b"idempotency-key", b"a"), (b"idempotency-key", b"a")]})
+    with pytest.raises(Malformed):
+        idempotency_key(twice)
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=0, max_codepoint=255), max_size=60))

@@ -1,22 +1,180 @@
-"""The same request twice is done once, whatever dies in between."""
+"""The same request twice is done once and answered twice alike."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import uuid4
 
-import asyncpg
 import httpx2
 import pytest
+import pytest_asyncio
+from starlette.responses import Response
 
-from storage.idempotency import LEASE_SECONDS, IdempotencyKeys
-from tests.api.requests import envelope, make, problem
-from tests.conftest import BASE
+from api.idempotency import Attempt
+from domain.idempotency import KeyUse
+from domain.keys import SCOPES
+from storage.database import Database
+from storage.idempotency import IdempotencyKeys
+from tests.api.requests import make, problem
+from tests.api.writes import WRITES, keyed, said, served
+from tests.conftest import BASE, Person, client_of
+
+SOMEBODY = "01890a5d-ac96-774b-bcce-b302099a8057"
+DIGEST = {"content-digest": "sha-256=:RBNvo1WzZ4oRRq0W9+hknpT7T8If536DEMBg9hyq/4o=:"}
+"""Of the body ``{}``."""
 
 
-def keyed(key: str = "k-1") -> dict[str, str]:
-    return {"idempotency-key": key}
+@pytest_asyncio.fixture
+async def chief(app: Any, make_user: Any) -> Any:
+    """Somebody whose key allows everything."""
+    return await make_user(SCOPES)
+
+
+@pytest_asyncio.fixture
+async def all_scopes(app: Any, chief: Person) -> AsyncIterator[httpx2.AsyncClient]:
+    async with client_of(app, chief.headers) as made:
+        yield made
+
+
+async def unguarded(
+    app: Any, client: httpx2.AsyncClient, person: Person, admin: Any, keys: IdempotencyKeys
+) -> set[str]:
+    """The operations that write without asking what became of their key: it was used for another request before."""
+    principal = await admin.fetchval("select id from api_keys where user_id = $1", person.user_id)
+    found = set()
+    for route in app.routes:
+        for method in sorted(getattr(route, "methods", None) or ()):
+            if method in {"GET", "HEAD", "OPTIONS"}:
+                continue
+            name, key = f"{method} {route.path}", str(uuid4())
+            use = KeyUse(
+                user_id=person.user_id, principal=principal, route=name, key=key, fingerprint="another", holder=uuid4()
+            )  # fmt: skip
+            await keys.begin(use)
+            path = re.sub(r"\{(number|version|n)\}", "1", route.path)
+            path = re.sub(r"\{[a-z_]+\}", SOMEBODY, path)
+            headers = keyed(key) | DIGEST | {"if-match": "*", "content-type": "application/json"}
+            answer = await client.request(method, path, content=b"{}", headers=headers)
+            if answer.status_code != 422 or answer.json()["code"] != "idempotency_key_reused":
+                found.add(f"{name}: {answer.status_code} {answer.text[:200]}")
+    return found
+
+
+async def test_every_route_that_is_not_a_read_asks_what_became_of_its_key(
+    app: Any, all_scopes: httpx2.AsyncClient, chief: Person, admin: Any, database: Database
+) -> None:
+    keys = IdempotencyKeys(database)
+    assert await unguarded(app, all_scopes, chief, admin, keys) == set()
+
+    async def careless() -> None:
+        """Write without ``once``."""
+
+    app.add_api_route(f"{BASE}/careless", careless, methods=["DELETE"])
+    try:
+        found = await unguarded(app, all_scopes, chief, admin, keys)
+    finally:
+        app.router.routes.pop()
+    assert [name.partition(":")[0] for name in found] == [f"DELETE {BASE}/careless"]
+
+
+@pytest.mark.parametrize("operation", sorted(WRITES))
+async def test_every_write_is_done_once_and_answered_twice_alike(
+    all_scopes: httpx2.AsyncClient, chief: Person, count_rows: Any, operation: str
+) -> None:
+    call = await WRITES[operation](all_scopes)
+    untouched = await count_rows(chief.user_id)
+    first = await call.send(all_scopes, "one-key")
+    assert first.is_success, first.text
+    after = await count_rows(chief.user_id)
+    assert operation.endswith(("_validate", "_revoke", "users_create")) or after != untouched
+    again = await call.send(all_scopes, '"one-key"')
+    assert said(again) == said(first)
+    assert again.headers["idempotency-replayed"] == "true"
+    assert await count_rows(chief.user_id) == after
+
+
+async def test_a_streamed_body_is_named_by_its_digest_and_not_read(app: Any, client: httpx2.AsyncClient) -> None:
+    received: list[bytes] = []
+
+    async def work(_: Attempt) -> Response:
+        return Response("fine")
+
+    async def body() -> AsyncIterator[bytes]:
+        received.append(b"{}")
+        yield b"{}"
+
+    async with served(app, work, streamed=True):
+        url, digest = "/trial", DIGEST["content-digest"]
+        undigested = await client.post(url, content=b"{}", headers=keyed())
+        problem(undigested, 400, "invalid_header", "/header/content-digest")
+        assert (await client.post(url, content=b"{}")).status_code == 200  # nothing is compared without a key
+        first = await client.post(url, content=b"{}", headers=keyed() | DIGEST)
+        assert "idempotency-replayed" not in first.headers
+        again = await client.post(url, content=b"{}", headers=keyed() | DIGEST)
+        assert (again.text, again.headers["idempotency-replayed"]) == ("fine", "true")
+        for headers, sent in (({"content-digest": digest.replace("R", "S")}, b"{}"), (DIGEST, b"{ }")):
+            other = await client.post(url, content=sent, headers=keyed() | headers)
+            problem(other, 422, "idempotency_key_reused")
+
+
+async def test_two_headers_of_one_name_are_repeated_as_two(app: Any, client: httpx2.AsyncClient) -> None:
+    async def work(_: Attempt) -> Response:
+        answer = Response("fine", headers={"link": "<a>"})
+        answer.headers.append("link", "<b>")
+        return answer
+
+    async with served(app, work):
+        answers = [await client.post("/trial", headers=keyed()) for _ in range(2)]
+    assert [answer.headers.get_list("link") for answer in answers] == [["<a>", "<b>"]] * 2
+    assert answers[1].headers["content-length"] == "4"
+
+
+async def test_a_key_counts_for_one_api_key(
+    app: Any, client: httpx2.AsyncClient, user: Person, count_rows: Any
+) -> None:
+    other = (await client.post(f"{BASE}/api-keys", json={"name": "second"})).json()["api_key"]
+    first = await client.post(f"{BASE}/blobs", json={"content": "once"}, headers=keyed())
+    async with client_of(app, {"authorization": f"Bearer {other}"}) as second:
+        theirs = await second.post(f"{BASE}/blobs", json={"content": "once"}, headers=keyed())
+    assert (theirs.status_code, theirs.json()["id"] == first.json()["id"]) == (201, False)
+    assert (await count_rows(user.user_id))["blobs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers"),
+    [
+        ("POST", f"{BASE}/blobs", {"content": "twice"}, {}),
+        ("POST", f"{BASE}/blobs?x=1", {"content": "once"}, {}),
+        ("POST", f"{BASE}/blobs", {"content": "once"}, {"if-match": "*"}),
+        ("POST", f"{BASE}/blobs", {"content": "once"}, {"content-type": "application/json; charset=utf-8"}),
+        ("POST", "/api/v1/blobs", {"content": "once"}, {}),  # answers blob_id as well
+    ],
+    ids=["body", "query", "if-match", "media type", "spelling of the path"],
+)
+async def test_whatever_else_decides_about_the_answer_makes_another_request(
+    client: httpx2.AsyncClient, method: str, path: str, body: Any, headers: dict[str, str]
+) -> None:
+    asked = datetime.now(UTC)
+    await client.post(f"{BASE}/blobs", json={"content": "once"}, headers=keyed())
+    answer = await client.request(method, path, json=body, headers=keyed() | headers)
+    used = problem(answer, 422, "idempotency_key_reused")["first_used_at"]
+    assert abs((datetime.fromisoformat(used) - asked).total_seconds()) < 60
+
+
+async def test_a_body_beyond_the_limit_is_refused_with_a_key_as_without(
+    app: Any, client: httpx2.AsyncClient, user: Person, count_rows: Any
+) -> None:
+    made = await make(client)
+    before = await count_rows(user.user_id)
+    large = b" " * (app.state.body_max + 1)
+    for method, path in (("POST", "/blobs"), ("DELETE", f"/blobs/{made['id']}")):
+        answer = await client.request(method, BASE + path, content=large, headers=keyed())
+        problem(answer, 413, "body_too_large")
+    assert await count_rows(user.user_id) == before
 
 
 async def test_a_retry_gets_the_identical_answer_and_writes_nothing(
@@ -32,17 +190,6 @@ async def test_a_retry_gets_the_identical_answer_and_writes_nothing(
         assert again.headers["idempotency-replayed"] == "true"
     assert "idempotency-replayed" not in first.headers
     assert await count_rows(user.user_id) == before
-
-
-async def test_the_same_key_for_another_request_is_refused(client: httpx2.AsyncClient) -> None:
-    await client.post(f"{BASE}/blobs", json={"content": "once"}, headers=keyed())
-    for url in (f"{BASE}/blobs", f"{BASE}/blobs?x=1"):
-        found = problem(
-            await client.post(url, json={"content": "twice" if url.endswith("blobs") else "once"}, headers=keyed()),
-            422,
-            "idempotency_key_reused",
-        )
-        assert found["first_used_at"]
 
 
 async def test_keys_belong_to_one_user_and_one_route(client: httpx2.AsyncClient, stranger: httpx2.AsyncClient) -> None:
@@ -74,128 +221,6 @@ async def test_a_refused_request_releases_its_key(client: httpx2.AsyncClient) ->
         assert "idempotency-replayed" not in bad.headers
     good = await client.post(f"{BASE}/blobs", json={"content": "x"}, headers=keyed())
     assert good.status_code == 201
-
-
-async def forget_answer(admin: Any, user: Any) -> None:
-    """What a kill between commit and storing the answer leaves behind, after the lease."""
-    await admin.execute(
-        "update idempotency_keys set status = null, headers = null, body = null, completed_at = null,"
-        " created_at = now() - make_interval(secs => $2) where user_id = $1",
-        user.user_id, LEASE_SECONDS + 1.0,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("how", ["lease over", "row gone"])
-async def test_a_create_killed_before_its_answer_was_stored_is_found_by_the_retry(
-    client: httpx2.AsyncClient, admin: Any, user: Any, count_rows: Any, how: str
-) -> None:
-    first = await client.post(f"{BASE}/blobs", json={"content": "once", "title": "T"}, headers=keyed())
-    later = await client.patch(f"{BASE}/blobs/{first.json()['id']}", json=envelope(content="edited since"))
-    assert later.status_code == 200
-    before = await count_rows(user.user_id)
-    if how == "row gone":
-        await admin.execute("delete from idempotency_keys where user_id = $1", user.user_id)
-    else:
-        await forget_answer(admin, user)
-    again = await client.post(f"{BASE}/blobs", json={"content": "once", "title": "T"}, headers=keyed())
-    assert (again.status_code, again.json()) == (201, first.json())
-    assert again.headers["etag"] == first.headers["etag"]
-    assert await count_rows(user.user_id) == before
-
-
-async def test_a_patch_a_put_and_a_delete_are_found_by_their_retries(
-    client: httpx2.AsyncClient, admin: Any, user: Any, count_rows: Any
-) -> None:
-    made = await make(client)
-    url = f"{BASE}/blobs/{made['id']}"
-    requests: list[tuple[str, str, dict[str, Any]]] = [
-        ("PATCH", url, {"json": envelope(content="two")}),
-        ("PUT", f"{url}/content", {"content": b"three", "headers": {"content-type": "text/plain", "if-match": "*"}}),
-        ("DELETE", url, {}),
-    ]
-    for number, (method, path, kwargs) in enumerate(requests):
-        kwargs["headers"] = kwargs.get("headers", {}) | keyed(f"key-{number}")
-        first = await client.request(method, path, **kwargs)
-        assert first.status_code in {200, 204}, first.text
-        before = await count_rows(user.user_id)
-        await forget_answer(admin, user)
-        again = await client.request(method, path, **kwargs)
-        assert (again.status_code, again.content, again.headers["etag"], again.headers["link"]) == (
-            first.status_code,
-            first.content,
-            first.headers["etag"],
-            first.headers["link"],
-        )
-        assert await count_rows(user.user_id) == before
-
-
-async def blocked(admin: Any, count: int) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            waiting = (
-                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-            )
-            if await admin.fetchval(waiting) >= count:
-                return
-            await asyncio.sleep(0.005)
-
-
-async def test_a_patch_taken_over_while_it_is_under_way_answers_twice_alike(
-    client: httpx2.AsyncClient, admin: Any, user: Any, database_urls: Any
-) -> None:
-    made = await make(client)
-    url, body = f"{BASE}/blobs/{made['id']}", [{"op": "add", "path": "/tags/-", "value": "once"}]
-    headers = keyed() | {"content-type": "application/json-patch+json", "if-match": '"v1"'}
-
-    def patch() -> Any:
-        return asyncio.create_task(client.patch(url, json=body, headers=headers))
-
-    holder = await asyncpg.connect(database_urls["DATABASE_ADMIN_URL"])
-    async with holder.transaction():
-        await holder.execute("select from blobs where id = $1 for update", UUID(made["id"]))
-        first = patch()
-        await blocked(admin, 1)
-        await forget_answer(admin, user)
-        second = patch()
-        await blocked(admin, 2)
-    await holder.close()
-    answers = await asyncio.gather(first, second)
-    assert [(answer.status_code, answer.headers["etag"]) for answer in answers] == [(200, '"v2"')] * 2
-    assert (await client.get(url)).json()["tags"] == ["once"]
-
-
-async def test_processing_asked_for_again_by_a_retry_is_not_done_twice(
-    client: httpx2.AsyncClient, admin: Any, user: Any, count_rows: Any
-) -> None:
-    made = await make(client)
-    url, body = f"{BASE}/providers/text-expansion/process", {"blob_id": made["id"]}
-    first = await client.post(url, json=body, headers=keyed())
-    # Planned meanwhile: nothing is left into which a second cause would fold.
-    await admin.execute("update cascades set planned_at = now(), status = 'running' where user_id = $1", user.user_id)
-    before = await count_rows(user.user_id)
-    await forget_answer(admin, user)
-    again = await client.post(url, json=body, headers=keyed())
-    assert (again.status_code, again.json()["cascade_id"]) == (202, first.json()["cascade_id"])
-    assert await count_rows(user.user_id) == before
-
-
-async def test_a_request_under_way_is_409_until_its_lease_is_over(
-    client: httpx2.AsyncClient, database: Any, user: Any, admin: Any
-) -> None:
-    first = await client.post(f"{BASE}/blobs", json={"content": "once"}, headers=keyed())
-    await admin.execute(
-        "update idempotency_keys set status = null, completed_at = null, created_at = now() where user_id = $1",
-        user.user_id,
-    )
-    waiting = await client.post(f"{BASE}/blobs", json={"content": "once"}, headers=keyed())
-    problem(waiting, 409, "idempotency_key_in_flight")
-    await forget_answer(admin, user)
-    assert (await client.post(f"{BASE}/blobs", json={"content": "once"}, headers=keyed())).json() == first.json()
-    keys = IdempotencyKeys(database)
-    assert await keys.begin(user.user_id, "POST /x", "new", "f") is None
-    assert await keys.begin(user.user_id, "POST /x", "new", "f") is not None
-    await keys.release(user.user_id, "POST /x", "new")
-    assert await keys.begin(user.user_id, "POST /x", "new", "f") is None
 
 
 async def test_a_key_that_cannot_be_read_is_400(client: httpx2.AsyncClient) -> None:
