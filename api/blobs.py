@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -51,6 +53,7 @@ from domain.errors import Fault, Invalid, StudioError
 from domain.ids import parse_id
 from domain.patches import ENVELOPE, JSON_PATCH, MERGE_PATCH, MergePatch, Patch, parse_patch
 from domain.schemas import canonical_slug
+from domain.uploads import Landing
 
 router = APIRouter(prefix="/blobs", tags=["blobs"])
 
@@ -96,6 +99,16 @@ class NewBlobBody(Wire):
         return values
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A blob that somebody wants made, checked but for its schema and for what it refers to."""
+
+    document: Document
+    schema_id: str | None
+    parent_id: UUID | None
+    bucket_ids: Sequence[UUID]
+
+
 @router.post(
     "",
     operation_id="blobs_create",
@@ -114,9 +127,21 @@ async def create(request: Request) -> Response:
 
 
 async def _create(request: Request, ports: Ports, identity: Identity, attempt: Attempt, body: NewBlobBody) -> Response:
-    document = Document.parse(body.document)
-    default = SCHEMA_OF_TEXT if document.is_text else SCHEMA_OF_DATA
-    schema = await schema_of(ports, identity.user_id, body.schema_id or default)
+    wish = Wish(
+        document=Document.parse(body.document),
+        schema_id=body.schema_id,
+        parent_id=None if body.parent_id is None else parse_id(body.parent_id, "/parent_id"),
+        bucket_ids=bucket_ids_of(body.bucket_ids),
+    )
+    return await made_of(request, ports, identity, attempt, wish)
+
+
+async def made_of(
+    request: Request, ports: Ports, identity: Identity, attempt: Attempt, wish: Wish, landing: Landing | None = None
+) -> Response:
+    """Make a blob and answer it; its content may have come by an upload, which ends with it (``landing``)."""
+    document = wish.document
+    schema = await schema_of(ports, identity.user_id, wish.schema_id or default_schema(document))
     require_schema(schema, document)
     new = NewBlob(
         user_id=identity.user_id,
@@ -128,11 +153,12 @@ async def _create(request: Request, ports: Ports, identity: Identity, attempt: A
         content_hash=content_hash(document),
         cutoff_hash=cutoff_of(schema, document),
         actor=identity.actor,
-        parent_id=None if body.parent_id is None else parse_id(body.parent_id, "/parent_id"),
-        bucket_ids=_bucket_ids(body.bucket_ids),
+        parent_id=wish.parent_id,
+        bucket_ids=wish.bucket_ids,
         idempotency_key=attempt.key,
+        reserved=landing.reserved if landing else 0,
     )
-    made = await ports.blobs.create(new)
+    made = await ports.blobs.create(new, before=landing.before if landing else None)
     if made is None:
         return await changed(request, ports, identity, new.blob_id, 1, status=201)
     if made.problem is not None:
@@ -141,7 +167,13 @@ async def _create(request: Request, ports: Ports, identity: Identity, attempt: A
     return respond(request, _fresh(new, made), 201, cascade_id=new.cascade_id)
 
 
-def _bucket_ids(given: list[str]) -> list[UUID]:
+def default_schema(document: Document) -> str:
+    """Return the schema of a blob that names none: it accepts anything, and wakes no built-in provider."""
+    return SCHEMA_OF_TEXT if document.is_text else SCHEMA_OF_DATA
+
+
+def bucket_ids_of(given: Sequence[str]) -> list[UUID]:
+    """Return the buckets that a create names; raises Invalid ``invalid_id``, ``duplicate_id``."""
     ids = [parse_id(value, f"/bucket_ids/{index}") for index, value in enumerate(given)]
     for index, bucket_id in enumerate(ids):
         if bucket_id in ids[:index]:

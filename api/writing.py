@@ -21,6 +21,7 @@ from domain.blobs import Appended, BlobSchema, BlobView, NewDelta
 from domain.deltas import DeltaDraft, State
 from domain.documents import Document, content_size, cutoff_hash, preview, visible
 from domain.errors import Fault, Gone, Invalid, NotFound
+from domain.uploads import Landing
 
 ATTEMPTS_MAX = 25
 """How often an edit that names no version is decided again because another one came first."""
@@ -76,6 +77,7 @@ async def change(
     match: IfMatch | None,
     pinned: bool,
     status: int = 200,
+    landing: Landing | None = None,
 ) -> Response:
     """Decide and append one delta; decide again if another came first, unless the client named a version.
 
@@ -101,8 +103,9 @@ async def change(
             patch_bytes=blob.patch_bytes,
             external=blob.external,
             idempotency_key=attempt.key,
+            reserved=landing.reserved if landing else 0,
         )
-        done = await ports.deltas.append(new)
+        done = await ports.deltas.append(new, before=landing.before if landing else None)
         if done.status == "applied":
             ports.bell.ring()
             after = advanced(blob, draft, done)

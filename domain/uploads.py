@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -67,6 +67,16 @@ class Upload:
     def received(self) -> int:
         """Bytes that are here."""
         return sum(part.size for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Landing:
+    """What the end of an upload adds to the write of its blob."""
+
+    before: Callable[[Any], Awaitable[None]]
+    """Done first in the transaction of the write, with its connection: it stores the content, and ends the upload."""
+    reserved: int
+    """Bytes of the quota that were reserved, and are used from then on."""
 
 
 def require_size(size: int | None, part_size: int) -> None:
