@@ -134,6 +134,8 @@ class StorageGroup(Group):
     """Bytes of stored content below which it stays in PostgreSQL; S3 has the rest."""
     snapshot_every: Count = 50
     """Deltas after which a blob's whole document is kept, so that reading any version costs few patches."""
+    quota_default: int | None = Field(default=None, ge=0)
+    """Bytes that a new user may store; unset means as much as there is room for. Admins change it for each user."""
 
 
 class RetryPolicyGroup(Group):

@@ -104,7 +104,7 @@ async def open_ports(settings: Settings) -> Ports:
         deltas=Deltas(database, contents, snapshot_every=settings.storage.snapshot_every),
         dags=Dags(database),
         schema_lookup=SchemaLookup(schemas),
-        users=Users(database),
+        users=Users(database, quota_default=settings.storage.quota_default),
         api_keys=ApiKeys(database),
         buckets=Buckets(database),
         members=Members(database),

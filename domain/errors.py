@@ -116,7 +116,10 @@ CATALOGUE: dict[str, ProblemKind] = {
     "range_not_satisfiable": ProblemKind("The range lies outside of the content", "Content-Range has its size."),
     "signature_invalid": ProblemKind("The address was altered", "Read the blob for a new content_url."),
     "signature_expired": ProblemKind("The address has expired", "Read the blob for a new content_url."),
-    "storage_quota_exceeded": ProblemKind("The storage quota is used up", "Delete something or ask for more."),
+    "storage_quota_exceeded": ProblemKind(
+        "The storage quota is used up",
+        "Deleted blobs count as well, their history stays readable: shorten something, or ask for a higher quota.",
+    ),
     "rate_limited": ProblemKind("Too many requests", "Wait for Retry-After.", retryable=True),
     "egress_denied": ProblemKind("This address may not be called", "Declare the service in the configuration."),
     "provider_failed": ProblemKind("The provider failed", "The run says why; correct it and reprocess."),

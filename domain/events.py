@@ -62,6 +62,7 @@ EVENT_TYPES: Mapping[str, str] = {
     "bucket.structure_changed": "bucket",
     "book.updated": "book",
     "book.compiled": "book",
+    "quota.warning": "user",
 }
 """The published event types, each with what its key names."""
 

@@ -19,6 +19,7 @@ from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from domain.errors import Invalid, StudioError, Unavailable
+from domain.quotas import Usage, quota_exceeded
 
 _DIALECT = PGDialect_asyncpg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
@@ -35,6 +36,9 @@ _TRANSIENT = (
     TimeoutError,
 )
 
+
+_QUOTA = "STQ01"
+"""SQLSTATE of ``studio_charge`` (``storage/functions/14_quotas.sql``)."""
 
 Before = Callable[[Any], Awaitable[None]]
 """What else is done in the transaction of a write, with its connection."""
@@ -75,6 +79,14 @@ def _in_our_words() -> Iterator[None]:
     except asyncpg.CharacterNotInRepertoireError as error:
         # Documents may hold NUL, they are bytes; names and filters may not.
         raise Invalid("A text holds a character that cannot be stored here.", code="invalid_value") from error
+    except asyncpg.UnknownPostgresError as error:
+        if error.sqlstate != _QUOTA:
+            raise
+        told = orjson.loads(error.detail)
+        needed = told.pop("needed")
+        # What was refused would have been part of what is used.
+        usage = Usage(used=told["used"] - needed, reserved=told["reserved"], quota=told["quota"])
+        raise quota_exceeded(usage, needed) from error
     except _TRANSIENT as error:
         raise Unavailable("The database does not answer.") from error
 

@@ -9,17 +9,26 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.errors import Conflict, Fault
+from domain.errors import Conflict, Fault, NotFound
 from domain.ids import ApiKeyId, UserId
 from domain.keys import key_hash, key_prefix
+from domain.quotas import Usage
 from storage.database import Database
+from storage.idempotency import Keep, unkept
 
 _KEY = """
 select user_id, id, scopes, expires_at, revoked_at from api_keys where key_hash = $1
 """
 
 _USER = "insert into users (user_id, name, roles) values ($1, $2, $3) on conflict (user_id) do nothing"
-_STATE = "insert into user_state (user_id) values ($1) on conflict do nothing"
+_STATE = "insert into user_state (user_id, bytes_quota) values ($1, $2) on conflict do nothing"
+_READ_STATE = """
+select blob_count, bytes_used, bytes_reserved, bytes_quota, event_seq, updated_at from user_state where user_id = $1
+"""
+_LIMIT = """
+update user_state set bytes_quota = $2, updated_at = now() where user_id = $1
+returning bytes_used, bytes_reserved, bytes_quota
+"""
 _FIRST_KEY = """
 insert into api_keys (user_id, id, key_hash, prefix, name, scopes) values ($1, $2, $3, $4, $5, $6)
 on conflict (user_id, id) do nothing
@@ -67,11 +76,22 @@ class KeyHolders:
         )
 
 
-class Users:
-    """Making users."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserState:
+    """What a user has: blobs that are not deleted, and bytes."""
 
-    def __init__(self, database: Database) -> None:
+    blob_count: int
+    usage: Usage
+    event_seq: int
+    updated_at: datetime
+
+
+class Users:
+    """Making users, and what they have and may have. ``quota_default`` is what new ones may store, in bytes."""
+
+    def __init__(self, database: Database, *, quota_default: int | None = None) -> None:
         self._database = database
+        self._quota_default = quota_default
 
     async def create(
         self,
@@ -90,10 +110,49 @@ class Users:
         try:
             async with self._database.transaction(user_id) as connection:
                 await connection.execute(_USER, user_id, name, list(roles))
-                await connection.execute(_STATE, user_id)
+                await connection.execute(_STATE, user_id, self._quota_default)
                 await connection.execute(
                     _FIRST_KEY, user_id, key_id, key_hash(key), key_prefix(key), "first", list(scopes)
                 )
         except asyncpg.UniqueViolationError:
             detail = f"There is a user {name!r} already."
             raise Conflict(detail, faults=[Fault("/name", "already_exists", detail)]) from None
+
+    async def state(self, user_id: UUID) -> UserState:
+        """Return what a user has. Raises NotFound for an unknown one."""
+        row = await self._database.row(user_id, _READ_STATE, user_id)
+        if row is None:
+            raise NotFound("There is no such user.")
+        return UserState(
+            blob_count=row["blob_count"],
+            usage=_usage(row),
+            event_seq=row["event_seq"],
+            updated_at=row["updated_at"],
+        )
+
+    async def require_room(self, user_id: UUID, growth: int) -> None:
+        """Raise Forbidden ``storage_quota_exceeded`` if so many bytes more do not fit as things stand.
+
+        A look ahead, before bytes go to the object store; the write itself is checked under the lock.
+        """
+        if growth > 0:
+            (await self.state(user_id)).usage.require(growth)
+
+    async def limit(self, user_id: UUID, quota: int | None, *, by: UUID, keep: Keep[Usage] = unkept) -> Usage:
+        """Set how many bytes a user may store, None: no limit. Raises NotFound for an unknown user.
+
+        What is there stays, even over the new quota: then nothing can grow. ``by`` is the admin who says so, whose
+        answer ``keep`` keeps.
+        """
+        async with self._database.transaction(user_id) as connection:
+            row = await connection.fetchrow(_LIMIT, user_id, quota)
+            if row is None:
+                raise NotFound("There is no such user.")
+            usage = _usage(row)
+            await connection.execute("select studio_enter($1)", by)
+            await keep(connection, usage)
+        return usage
+
+
+def _usage(row: asyncpg.Record) -> Usage:
+    return Usage(used=row["bytes_used"], reserved=row["bytes_reserved"], quota=row["bytes_quota"])

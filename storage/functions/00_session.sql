@@ -43,12 +43,14 @@ end $$;
 -- end of the transaction, so sequences become visible in order: no reader can skip a late commit. Last in lock order.
 create or replace function studio_emit(p_user uuid, p_events jsonb, p_blobs int default 0, p_bytes bigint default 0)
 returns void language plpgsql as $$
-declare last_seq bigint; n int := jsonb_array_length(p_events);
+declare last_seq bigint; n int := jsonb_array_length(p_events); v_used bigint; v_reserved bigint; v_quota bigint;
 begin
   update user_state set event_seq = event_seq + n, blob_count = blob_count + p_blobs,
       bytes_used = bytes_used + p_bytes, updated_at = now()
-    where user_id = p_user returning event_seq into last_seq;
+    where user_id = p_user returning event_seq, bytes_used, bytes_reserved, bytes_quota
+    into last_seq, v_used, v_reserved, v_quota;
   if not found then raise exception 'user % has no state', p_user; end if;
+  if p_bytes > 0 then perform studio_charge(p_user, p_bytes, v_used, v_reserved, v_quota); end if;
   insert into events (user_id, seq, id, type, subject, key, data)
     select p_user, last_seq - n + e.ord, studio_uuid7(), e.item->>'type', e.item->>'subject', e.item->>'key',
            e.item->'data'

@@ -28,6 +28,7 @@ create or replace function create_blob(
 ) returns table (created_at timestamptz, root_id uuid, depth int, problem text) language plpgsql as $$
 #variable_conflict use_column
 declare v_now timestamptz := now(); v_root uuid := p_blob; v_depth int := 0; v_bucket uuid; v_seq bigint;
+  v_used bigint; v_reserved bigint; v_quota bigint;
 begin
   perform set_config('app.user_id', p_user::text, true);
   if p_parent is not null then
@@ -75,8 +76,10 @@ begin
   -- What an upload had reserved is from now on used.
   update user_state set event_seq = event_seq + 2, blob_count = blob_count + 1, bytes_used = bytes_used + p_size,
       bytes_reserved = bytes_reserved - p_reserved, updated_at = v_now
-    where user_id = p_user returning event_seq into v_seq;
+    where user_id = p_user returning event_seq, bytes_used, bytes_reserved, bytes_quota
+    into v_seq, v_used, v_reserved, v_quota;
   if not found then raise exception 'user % has no state', p_user; end if;
+  if v_quota is not null then perform studio_charge(p_user, p_size - p_reserved, v_used, v_reserved, v_quota); end if;
   insert into events (user_id, seq, id, type, subject, key, data) values
     (p_user, v_seq - 1, studio_uuid7(), 'blob.created', 'blobs/' || p_blob, p_schema,
       jsonb_build_object('blob_id', p_blob, 'user_id', p_user, 'version', 1, 'schema_id', p_schema,
@@ -121,6 +124,7 @@ create or replace function append_delta(
 ) returns table (status text, version int, cascade_id uuid, updated_at timestamptz) language plpgsql as $$
 #variable_conflict use_column
 declare v_blob blobs%rowtype; v_cascade uuid; v_now timestamptz := now(); v_cause text; v_event text; v_seq bigint;
+  v_used bigint; v_reserved bigint; v_quota bigint;
 begin
   perform set_config('app.user_id', p_user::text, true);
   select * into v_blob from blobs b where b.user_id = p_user and b.id = p_blob and b.version > 0 for no key update;
@@ -163,8 +167,12 @@ begin
   update user_state set event_seq = event_seq + 2, bytes_used = bytes_used + p_size - v_blob.size, updated_at = v_now,
       bytes_reserved = bytes_reserved - p_reserved,
       blob_count = blob_count + case p_operation when 'delete' then -1 when 'restore' then 1 else 0 end
-    where user_id = p_user returning event_seq into v_seq;
+    where user_id = p_user returning event_seq, bytes_used, bytes_reserved, bytes_quota
+    into v_seq, v_used, v_reserved, v_quota;
   if not found then raise exception 'user % has no state', p_user; end if;
+  if v_quota is not null then
+    perform studio_charge(p_user, p_size - v_blob.size - p_reserved, v_used, v_reserved, v_quota);
+  end if;
   insert into events (user_id, seq, id, type, subject, key, data) values
     (p_user, v_seq - 1, studio_uuid7(), v_event, 'blobs/' || p_blob, v_blob.schema_id,
       jsonb_build_object('blob_id', p_blob, 'user_id', p_user, 'version', v_blob.version + 1,
