@@ -146,6 +146,7 @@ contents = Table(
     _maybe_time("verified_at"),
     PrimaryKeyConstraint("user_id", "hash"),
     CheckConstraint("(body is null) <> (location is null)", name="placed"),
+    Index("contents_location_idx", "user_id", "location", postgresql_where=text("location is not null")),
 )
 
 # version is what readers see, planned_version what the schedule sees (CASCADES rule 1). Version 0 is an output

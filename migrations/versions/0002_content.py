@@ -20,6 +20,9 @@ def downgrade() -> None:
     run_script(
         op.get_bind(),
         """
+        drop policy user_state_relay on user_state;
+        revoke select (user_id) on user_state from studio_relay;
+        drop index contents_location_idx;
         drop view content_references;
         drop table upload_parts, uploads;
         drop index deltas_open_idx;

@@ -106,3 +106,8 @@ alter table idempotency_keys
   add column outcome jsonb,
   drop constraint idempotency_keys_pkey,
   add constraint idempotency_keys_pkey primary key (user_id, principal, route, key);
+
+-- Housekeeping goes from user to user, over ids alone; and asks of each object who names it.
+create policy user_state_relay on user_state for select to studio_relay using (true);
+grant select (user_id) on user_state to studio_relay;
+create index contents_location_idx on contents (user_id, location) where location is not null;
