@@ -9,14 +9,15 @@ by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, TypeAlias
 
-from domain.alignment import common_prefix, common_suffix, matches, regions
+from domain.alignment import STEPS_MAX, Region, equal_length, equal_tail, regions, runs
 from domain.canonical import DEPTH_MAX, JSON_BYTES_MAX, canonical, escaped, same
 from domain.errors import StudioError
 from domain.operations import Operation, apply_operations
+from domain.words import words
 
 SPLICE_CHARACTERS_MIN = 64
 """Shorter texts are replaced whole: a splice would be longer."""
@@ -105,7 +106,7 @@ def _member_edits(path: str, name: str, before: dict[str, Any], after: dict[str,
 def _array_edits(path: str, before: list[Any], after: list[Any]) -> Iterator[Edit]:
     old, new = [_key(item) for item in before], [_key(item) for item in after]
     # From the right, so that the indices further left stay what they were.
-    for low, high, new_low, new_high in reversed(regions(matches(old, new), len(old), len(new))):
+    for low, high, new_low, new_high in reversed(regions(runs(old, new), len(old), len(new))):
         paired = min(high - low, new_high - new_low)
         for index in range(high - 1, low + paired - 1, -1):
             yield _removal(f"{path}/{index}", before[index])
@@ -126,34 +127,71 @@ def _text_edits(path: str, before: str, after: str) -> Iterator[Edit]:
     if whole < 2 * SPLICE_CHARACTERS_MIN:
         yield _replacement(path, before, after)
         return
-    splices = list(_splices(path, before, after))
+    splices = [_splice(path, region, before, after) for region in reversed(_changes(before, after))]
     room = sum(2 * (len(edit["remove"]) + len(edit["insert"]) + SPLICE_OVERHEAD) for edit, _ in splices)
     if len(splices) <= OPERATIONS_STORED_MAX and room < whole:
+        # From the right, so that every offset is one of the text before.
         yield from splices
     else:
         yield _replacement(path, before, after)
 
 
-def _splices(path: str, before: str, after: str) -> Iterator[Edit]:
-    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
-    old_at, new_at = _offsets(old), _offsets(new)
-    # From the right, so that every offset is one of the text before.
-    for low, high, new_low, new_high in reversed(regions(matches(old, new), len(old), len(new))):
-        removed = before[old_at[low] : old_at[high]]
-        inserted = after[new_at[new_low] : new_at[new_high]]
-        head = common_prefix(removed, inserted)
-        tail = common_suffix(removed, inserted, min(len(removed), len(inserted)) - head)
-        yield _splice(
-            path, old_at[low] + head, removed[head : len(removed) - tail], inserted[head : len(inserted) - tail]
-        )
+def _changes(before: str, after: str) -> list[Region]:
+    """Return where two texts differ: by line, and inside of what differs by character, or by word if that is much."""
+    changes = _joined(_finer((0, len(before), 0, len(after)), before, after, _lines, STEPS_MAX))
+    for cut in (words, list):
+        steps = STEPS_MAX // max(1, len(changes))
+        changes = _joined(finer for change in changes for finer in _finer(change, before, after, cut, steps))
+    return changes
 
 
-def _offsets(lines: Sequence[str]) -> list[int]:
-    return list(accumulate(map(len, lines), initial=0))
+def _finer(change: Region, before: str, after: str, cut: Callable[[str], list[str]], steps: int) -> list[Region]:
+    """Return where the pieces of a change differ; characters are looked at where words are too long to help."""
+    low, high, new_low, new_high = change
+    removed, inserted = before[low:high], after[new_low:new_high]
+    if cut is not _lines and min(len(removed), len(inserted)) < SPLICE_OVERHEAD:
+        return [_trimmed(change, removed, inserted)]
+    if cut is list and max(map(len, words(removed))) < SPLICE_OVERHEAD:
+        return [change]
+    old, new = cut(removed), cut(inserted)
+    old_at, new_at = _offsets(old, low), _offsets(new, new_low)
+    return [
+        (old_at[first], old_at[last], new_at[new_first], new_at[new_last])
+        for first, last, new_first, new_last in regions(runs(old, new, steps=steps), len(old), len(new))
+    ]
 
 
-def _splice(path: str, at: int, removed: str, inserted: str) -> Edit:
-    operation = {"op": "splice", "path": path, "at": at, "remove": removed, "insert": inserted}
+def _lines(text: str) -> list[str]:
+    return text.splitlines(keepends=True)
+
+
+def _trimmed(change: Region, removed: str, inserted: str) -> Region:
+    low, high, new_low, new_high = change
+    head = equal_length(removed, 0, inserted, 0)
+    tail = equal_tail(removed, inserted, min(len(removed), len(inserted)) - head)
+    return low + head, high - tail, new_low + head, new_high - tail
+
+
+def _joined(changes: Iterable[Region]) -> list[Region]:
+    """Join changes between which so little is equal that one splice is shorter than two."""
+    joined: list[Region] = []
+    for change in changes:
+        if joined and change[0] - joined[-1][1] <= SPLICE_OVERHEAD:
+            low, _, new_low, _ = joined[-1]
+            joined[-1] = (low, change[1], new_low, change[3])
+        else:
+            joined.append(change)
+    return joined
+
+
+def _offsets(pieces: Sequence[str], start: int) -> list[int]:
+    return list(accumulate(map(len, pieces), initial=start))
+
+
+def _splice(path: str, change: Region, before: str, after: str) -> Edit:
+    low, high, new_low, new_high = change
+    removed, inserted = before[low:high], after[new_low:new_high]
+    operation = {"op": "splice", "path": path, "at": low, "remove": removed, "insert": inserted}
     return operation, {**operation, "remove": inserted, "insert": removed}
 
 

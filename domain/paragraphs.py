@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from domain.alignment import Pair, Region, matches, regions
+from domain.alignment import Pair, Region, regions, runs
 
 PARAGRAPHS_MAX = 20_000
 """A text of more paragraphs is merged as one piece."""
@@ -73,9 +73,10 @@ def split(text: str) -> Prose:
 
 def align(base: Sequence[str], other: Sequence[str]) -> list[int | None]:
     """Return for each paragraph of ``base`` the index of its counterpart in ``other``, ascending, or None."""
-    pairs = matches(base, other)
+    equal = runs(base, other)
+    pairs = [(low + step, other_low + step) for low, other_low, length in equal for step in range(length)]
     counterparts: list[int | None] = [None] * len(base)
-    gaps = regions(pairs, len(base), len(other))
+    gaps = regions(equal, len(base), len(other))
     area = sum((high - low) * (other_high - other_low) for low, high, other_low, other_high in gaps)
     for gap in gaps:
         for piece in _pieces(gap, 1 + area // COMPARISONS_MAX):
