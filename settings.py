@@ -132,6 +132,14 @@ class StorageGroup(Group):
     metadata: MetadataGroup = MetadataGroup()
     inline_max: int = Field(default=1_048_576, ge=0)
     """Bytes of stored content below which it stays in PostgreSQL; S3 has the rest."""
+    url_expires: Duration = timedelta(minutes=15)
+    """How long a signed content_url can be used (up to a minute more)."""
+    part_size: int = Field(default=8_388_608, ge=65_536)
+    """Bytes of a part of an upload; S3 itself wants at least 5 MiB."""
+    parts_at_once: Count = 8
+    """Parts that one API process holds in memory at a time; a further one waits, then gets 429."""
+    upload_expires: Duration = timedelta(hours=24)
+    """How long after its last part an upload that is not completed stays."""
     snapshot_every: Count = 50
     """Deltas after which a blob's whole document is kept, so that reading any version costs few patches."""
     quota_default: int | None = Field(default=None, ge=0)

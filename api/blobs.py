@@ -32,7 +32,7 @@ from api.openapi import CURSOR, LIMIT, VERSION, parameters, query
 from api.pages import page_request, page_response
 from api.preconditions import if_match, moved_on, not_modified
 from api.shapes import Blob, Page
-from api.wire import blob_json, blob_url, is_alias, timestamp
+from api.wire import blob_json, blob_url, timestamp
 from api.writing import (
     SCHEMA_OF_DATA,
     SCHEMA_OF_TEXT,
@@ -256,14 +256,13 @@ async def page(request: Request) -> Response:
         tag=tag,
         bucket_id=bucket_id,
     )
-    alias = is_alias(request)
     return page_response(
         request,
         ports.cursors,
         wanted,
         blobs,
         lambda blob: (timestamp(blob.created_at), str(blob.id)),
-        show=lambda blob: blob_json(blob, alias=alias),
+        show=lambda blob: blob_json(request, blob),
         more=more,
     )
 
@@ -280,7 +279,7 @@ async def get(request: Request, blob_id: str) -> Response:
     blob = await wanted_version(request, ports, identity, blob_id)
     if not_modified(request, etag(blob.version)):
         return Response(status_code=304, headers={"ETag": etag(blob.version)})
-    return answer(blob_json(blob, alias=is_alias(request)), headers={"ETag": etag(blob.version)})
+    return answer(blob_json(request, blob), headers={"ETag": etag(blob.version)})
 
 
 async def wanted_version(request: Request, ports: Ports, identity: Identity, blob_id: str) -> BlobView:

@@ -15,7 +15,7 @@ from api.deps import Ports, ports_of
 from api.openapi import CURSOR, LIMIT, parameters, query
 from api.pages import page_request, page_response
 from api.shapes import Blob, Dag, Page
-from api.wire import blob_json, is_alias
+from api.wire import blob_json
 from domain.dag import dag
 
 router = APIRouter(prefix="/blobs", tags=["dag"])
@@ -100,10 +100,9 @@ async def _lineage(
     found = await step(identity.user_id, root, depth=depth, limit=wanted.limit + 1, after=after)
     distances = dict(found[: wanted.limit])
     blobs, cut = await ports.blobs.many(identity.user_id, list(distances))
-    alias = is_alias(request)
 
     def show(blob: Any) -> dict[str, Any]:
-        return {**blob_json(blob, alias=alias), "distance": distances[blob.id]}
+        return {**blob_json(request, blob), "distance": distances[blob.id]}
 
     return page_response(
         request,

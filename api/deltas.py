@@ -15,7 +15,7 @@ from api.openapi import CURSOR, LIMIT, parameters, query
 from api.pages import page_request, page_response
 from api.preconditions import not_modified
 from api.shapes import Blob, Delta, HistoryEntry, Page
-from api.wire import blob_json, delta_json, history_json, is_alias
+from api.wire import blob_json, delta_json, history_json
 from domain.deltas import DeltaStatus
 
 router = APIRouter(tags=["deltas"])
@@ -99,7 +99,7 @@ async def version_of(request: Request, blob_id: str, version: str) -> Response:
     tag = etag(blob.version)
     if not_modified(request, tag):
         return Response(status_code=304, headers={"ETag": tag})
-    return answer(blob_json(blob, alias=is_alias(request)), headers={"ETag": tag})
+    return answer(blob_json(request, blob), headers={"ETag": tag})
 
 
 @router.get("/deltas/{delta_id}", operation_id="deltas_get", responses={200: {"model": Delta}})

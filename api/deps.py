@@ -11,7 +11,9 @@ from uuid import UUID
 
 from fastapi import Depends, Request
 
+from api.addresses import Addresses
 from api.pages import Cursors
+from api.streams import Places
 from domain.errors import Unavailable
 from settings import Settings, required
 from storage.api_keys import ApiKeys
@@ -24,6 +26,7 @@ from storage.dag import Dags
 from storage.database import Database
 from storage.definitions import Definitions
 from storage.deltas import Deltas
+from storage.downloads import Downloads
 from storage.events import Events
 from storage.idempotency import IdempotencyKeys
 from storage.instances import Instances
@@ -33,6 +36,7 @@ from storage.providers import Providers
 from storage.runs import Runs
 from storage.schema_lookup import SchemaLookup
 from storage.schemas import Schemas
+from storage.uploads import Uploads
 from storage.users import KeyHolders, Users
 
 
@@ -47,6 +51,12 @@ class Ports:
     temporal_ui_url: str | None
     database: Database
     contents: Contents
+    uploads: Uploads
+    downloads: Downloads
+    places: Places
+    part_size: int
+    """Bytes of a part of an upload, and of a piece of a body."""
+    addresses: Addresses
     bell: Bell
     cursors: Cursors
     installation_id: UUID
@@ -95,6 +105,17 @@ async def open_ports(settings: Settings) -> Ports:
         temporal_ui_url=settings.workflow.ui_url,
         database=database,
         contents=contents,
+        uploads=Uploads(
+            database,
+            objects,
+            part_size=settings.storage.part_size,
+            inline_max=settings.storage.inline_max,
+            lifetime=settings.storage.upload_expires,
+        ),
+        downloads=Downloads(database, contents, objects),
+        places=Places(settings.storage.parts_at_once),
+        part_size=settings.storage.part_size,
+        addresses=Addresses(installation["secret"], settings.storage.url_expires.total_seconds()),
         bell=Bell(database),
         cursors=Cursors(installation["secret"]),
         installation_id=installation["id"],

@@ -58,6 +58,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "invalid_header": 400,
     "invalid_cursor": 400,
     "range_not_satisfiable": 416,
+    "body_too_slow": 408,
 }
 """Codes whose status is not that of their error class."""
 

@@ -31,7 +31,7 @@ class Page(Shape, Generic[Item]):
 
 
 class Blob(Shape):
-    """A blob at one version. Exactly one of ``content`` and ``data``, neither beyond 100 KB."""
+    """A blob at one version. Exactly one of ``content``, ``data`` (neither beyond 100 KB) and ``binary``."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -55,8 +55,10 @@ class Blob(Shape):
     schema_id: str
     content: str | None = None
     data: Any = None
+    binary: dict[str, Any] | None = None
+    """Hash and size of bytes that are only at ``content_url``."""
     content_url: str
-    """Where the content is by itself, of any size."""
+    """Where the content is by itself, of any size; beyond 100 KB signed: no key is needed until it expires."""
     content_hash: str
     size: int
     """Bytes of the content."""

@@ -10,6 +10,7 @@ from uuid import UUID
 import orjson
 from fastapi import Request
 
+from api.addresses import Addresses, content_path
 from api.middleware import PREFIX
 from domain.blobs import BlobView
 
@@ -32,10 +33,9 @@ def is_alias(request: Request) -> bool:
     return bool(request.scope["state"].get("alias"))
 
 
-def blob_json(blob: BlobView, *, alias: bool = False) -> dict[str, Any]:
+def blob_json(request: Request, blob: BlobView) -> dict[str, Any]:
     """Return a blob at one version; content beyond 100 KB is left to ``content_url``."""
     document = blob.document
-    url = f"{PREFIX}/blobs/{blob.id}/content"
     shown: dict[str, Any] = {
         "id": blob.id,
         "version": blob.version,
@@ -45,7 +45,7 @@ def blob_json(blob: BlobView, *, alias: bool = False) -> dict[str, Any]:
     if document.binary or blob.size <= CONTENT_SHOWN_MAX:
         shown[document.kind] = document.body
     shown.update(
-        content_url=url if blob.version == blob.current_version else f"{url}?version={blob.version}",
+        content_url=_content_url(request, blob),
         content_hash=blob.content_hash,
         size=blob.size,
         title=document.title,
@@ -63,9 +63,18 @@ def blob_json(blob: BlobView, *, alias: bool = False) -> dict[str, Any]:
         created_at=blob.created_at,
         updated_at=blob.updated_at,
     )
-    if alias:
+    if is_alias(request):
         shown["blob_id"] = blob.id
     return shown
+
+
+def _content_url(request: Request, blob: BlobView) -> str:
+    """Return where the content is: if it is large, signed, so that whoever has no key can fetch it."""
+    if blob.size > CONTENT_SHOWN_MAX:
+        addresses: Addresses = request.app.state.ports.addresses
+        return addresses.signed(UUID(request.scope["state"]["user_id"]), blob.id, blob.version)
+    path = content_path(blob.id)
+    return path if blob.version == blob.current_version else f"{path}?version={blob.version}"
 
 
 def delta_json(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from api.deps import Ports
 from api.idempotency import Attempt
 from api.preconditions import IfMatch, moved_on
 from api.waiting import waited
-from api.wire import blob_json, blob_url, cascade_link, is_alias
+from api.wire import blob_json, blob_url, cascade_link
 from domain.blobs import Appended, BlobSchema, BlobView, NewDelta
 from domain.deltas import DeltaDraft, State
 from domain.documents import Document, content_size, cutoff_hash, preview, visible
@@ -172,7 +172,7 @@ def respond(request: Request, blob: BlobView, status: int, *, cascade_id: UUID |
         headers["Location"] = blob_url(blob.id)
     if status == 204:  # noqa: PLR2004 - no content
         return Response(status_code=204, headers=headers)
-    return answer(blob_json(blob, alias=is_alias(request)), status, headers)
+    return answer(blob_json(request, blob), status, headers)
 
 
 def state_of(blob: BlobView) -> State:

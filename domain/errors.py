@@ -109,6 +109,9 @@ CATALOGUE: dict[str, ProblemKind] = {
     "content_type_mismatch": ProblemKind(
         "The content is not of its declared type", "Declare the type that it has, or application/octet-stream."
     ),
+    "body_too_slow": ProblemKind(
+        "The body comes too slowly", "Send it in parts, which can be repeated: POST /uploads.", retryable=True
+    ),
     "digest_mismatch": ProblemKind("The bytes do not match their digest", "Send them again."),
     "invalid_part": ProblemKind("Not a part of this upload", "detail names the numbers and sizes that parts have."),
     "parts_missing": ProblemKind("The upload is not complete", "Send the parts that missing lists, then complete it."),

@@ -178,7 +178,7 @@ class Tally:
         self.size = 0
         """Bytes that have passed."""
 
-    def add(self, data: bytes | memoryview) -> None:
+    def add(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes."""
         view = memoryview(data)
         self._whole.update(view)

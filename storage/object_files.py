@@ -72,7 +72,7 @@ class FileObjects:
             await asyncio.to_thread((self._parts(key) / upload).mkdir, parents=True)
         return upload
 
-    async def part(self, key: str, upload: str, number: int, data: bytes) -> str:
+    async def part(self, key: str, upload: str, number: int, data: bytes | bytearray) -> str:
         """Store one part; its tag is its hash."""
         folder = self._parts(key) / upload
 

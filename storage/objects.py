@@ -44,10 +44,8 @@ class Stored:
     modified: datetime
 
 
-class PartsLost(StudioError):
+class PartsLost(Exception):
     """A multipart upload cannot be finished: it has ended, or a part is not the one that was named."""
-
-    code = "unavailable"
 
 
 class Objects(Protocol):
@@ -73,7 +71,7 @@ class Objects(Protocol):
         """Begin an object of several parts and return the name of this attempt."""
         ...
 
-    async def part(self, key: str, upload: str, number: int, data: bytes) -> str:
+    async def part(self, key: str, upload: str, number: int, data: bytes | bytearray) -> str:
         """Store one part (from 1) and return its tag; the same number again replaces it. Raises PartsLost."""
         ...
 
@@ -186,7 +184,7 @@ class S3Objects:
             begun = await client.create_multipart_upload(Bucket=self._bucket, Key=checked_key(key))
         return str(begun["UploadId"])
 
-    async def part(self, key: str, upload: str, number: int, data: bytes) -> str:
+    async def part(self, key: str, upload: str, number: int, data: bytes | bytearray) -> str:
         """Store one part; S3 wants at least 5 MiB of all but the last."""
         client = await self._opened()
         with _in_our_words(key):
