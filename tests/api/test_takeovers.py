@@ -18,7 +18,7 @@ from domain.errors import StudioError, Unavailable
 from domain.keys import SCOPES
 from storage.idempotency import LEASE_SECONDS
 from tests.api.requests import envelope, make, problem
-from tests.api.writes import WRITES, keyed, said, served
+from tests.api.writes import EFFECTS, WRITES, effect, keyed, said, served
 from tests.conftest import BASE, Person, client_of
 
 
@@ -51,11 +51,6 @@ LOCKED = sorted(
     - {"api_keys_revoke", "users_create"}
 )  # fmt: skip
 """What works under the user's lock, on which a test can hold it up."""
-EFFECTS = """
-select (select event_seq from user_state where user_id = $1)
-  + (select coalesce(sum(seq), 0)::bigint + count(*) from cascades where user_id = $1)
-  + (select count(*) from api_keys where user_id = $1)
-"""
 
 
 @pytest.mark.parametrize("operation", LOCKED)
@@ -88,14 +83,6 @@ async def test_of_a_slow_attempt_and_its_successor_one_has_an_effect(
     assert answer.is_success, answer.text
     assert said(await call.send(all_scopes, "slow")) == said(answer)
     assert await admin.fetchval(EFFECTS, chief.user_id) - before == expected
-
-
-async def effect(admin: Any, person: Person, client: httpx2.AsyncClient, operation: str) -> int:
-    """What one execution amounts to."""
-    call = await WRITES[operation](client)
-    before = await admin.fetchval(EFFECTS, person.user_id)
-    assert (await call.send(client)).is_success
-    return int(await admin.fetchval(EFFECTS, person.user_id) - before)
 
 
 async def changed(admin: Any, query: str, person: Person, before: Any) -> None:

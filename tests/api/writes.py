@@ -16,7 +16,7 @@ from api.idempotency import once
 from domain.ids import new_id
 from tests.api.requests import JSON_PATCH, MERGE_PATCH, make
 from tests.api.test_workflows import SHOUT
-from tests.conftest import BASE
+from tests.conftest import BASE, Person
 
 NOTE = {"name": "note", "definition": {"type": "object", "properties": {"text": {"type": "string"}}}}
 
@@ -212,3 +212,18 @@ async def workflows_validate(client: httpx2.AsyncClient) -> Call:
 @_write
 async def providers_validate(client: httpx2.AsyncClient) -> Call:
     return Call("POST", "/providers/validate", {"id": "shout", "workflow_id": "wf-nowhere"})
+
+
+EFFECTS = """
+select (select event_seq from user_state where user_id = $1)
+  + (select coalesce(sum(seq), 0)::bigint + count(*) from cascades where user_id = $1)
+  + (select count(*) from api_keys where user_id = $1)
+"""
+
+
+async def effect(admin: Any, person: Person, client: httpx2.AsyncClient, operation: str) -> int:
+    """What one execution amounts to."""
+    call = await WRITES[operation](client)
+    before = await admin.fetchval(EFFECTS, person.user_id)
+    assert (await call.send(client)).is_success
+    return int(await admin.fetchval(EFFECTS, person.user_id) - before)
