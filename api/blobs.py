@@ -211,7 +211,7 @@ async def patch(request: Request, blob_id: str) -> Response:
             return await changed(request, ports, identity, done.blob_id, done.version, status=200)
         blob = await ports.blobs.living(identity.user_id, identifier)
         media = require_media(request, (ENVELOPE, JSON_PATCH, MERGE_PATCH))
-        wanted = parse_patch(media, parsed(await read_body(request)))
+        wanted = parse_patch(media, parsed(await read_body(request), unique=True))
         match = if_match(request, required=media != ENVELOPE)
         pinned = wanted.from_version is not None
         schema = await schema_of(ports, identity.user_id, blob.schema_id)

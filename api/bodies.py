@@ -78,11 +78,11 @@ async def read_json(request: Request, accepted: Sequence[str] = (JSON,)) -> Any:
     return parsed(await read_body(request))
 
 
-def parsed(body: bytes) -> Any:
+def parsed(body: bytes, *, unique: bool = False) -> Any:
     """Parse one JSON text strictly (``domain.canonical.load``)."""
     if not body.strip():
         raise Malformed("The body is empty; send JSON.")
-    return load(body)
+    return load(body, unique=unique)
 
 
 def checked(model: type[Model], value: Any, *, inside: str = "") -> Model:

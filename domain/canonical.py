@@ -29,8 +29,8 @@ INTEGER_MAX = 2**64 - 1
 _LONG_INTEGER = re.compile(rb"(?<![\d.eE+])-?\d{19,}")
 
 
-def load(body: bytes | str) -> Any:
-    """Parse one JSON text strictly; of members with the same name the last one counts.
+def load(body: bytes | str, *, unique: bool = False) -> Any:
+    """Parse one JSON text strictly; of members with the same name the last one counts, unless they must be ``unique``.
 
     Raises Malformed ``unparsable_body`` with the offset in bytes, Invalid ``number_out_of_range`` for an
     integer beyond 64 bits (which the parser alone would round to a float), TooLarge ``too_deep``.
@@ -43,12 +43,22 @@ def load(body: bytes | str) -> Any:
         if "infinity" in err.msg:
             raise _out_of_range("", f"A number has no 64-bit form, at offset {err.pos}.") from None
         raise Malformed(f"The body is not JSON: {err.msg} at offset {err.pos}.") from None
-    if _LONG_INTEGER.search(body.encode() if isinstance(body, str) else body):
+    long = _LONG_INTEGER.search(body.encode() if isinstance(body, str) else body)
+    if unique or long:
         try:
-            json.loads(body, parse_int=_checked_integer)
+            json.loads(body, parse_int=_checked_integer, object_pairs_hook=_distinct if unique else None)
         except RecursionError:
             raise _too_deep("", DEPTH_MAX) from None
     return value
+
+
+def _distinct(members: list[tuple[str, Any]]) -> None:
+    # Only the names matter: the value is the other parser's.
+    seen = set()
+    for name, _ in members:
+        if name in seen:
+            raise Malformed(f"An object names the member {name[:100]!r} twice, which leaves open what is meant.")
+        seen.add(name)
 
 
 def _checked_integer(digits: str) -> int:
