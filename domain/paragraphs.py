@@ -52,6 +52,19 @@ class Prose:
                 parts.append(self.separators[index])
         return "".join([*parts, self.tail])
 
+    def body(self) -> str:
+        """Return the text without the blanks at both ends."""
+        return Prose(lead="", paragraphs=self.paragraphs, separators=self.separators, tail="").join()
+
+    def starts(self) -> list[int]:
+        """Return where in the text each paragraph begins, in code points, and at last where the last one ends."""
+        at = len(self.lead)
+        starts: list[int] = []
+        for index, paragraph in enumerate(self.paragraphs):
+            starts.append(at)
+            at += len(paragraph) + len(self.separator(index) or "")
+        return [*starts, at]
+
     def separator(self, index: int | None) -> str | None:
         """Return what follows a paragraph; None after the last one, or if there is no such paragraph."""
         return self.separators[index] if index is not None and index < len(self.separators) else None

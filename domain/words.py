@@ -18,7 +18,7 @@ from enum import StrEnum
 from itertools import chain, zip_longest
 from typing import Final
 
-from domain.alignment import Run, runs
+from domain.alignment import STEPS_MAX, Run, runs
 from domain.paragraphs import split
 
 
@@ -104,13 +104,13 @@ def is_prose(text: str) -> bool:
 _PROSE_CHARACTERS: Final = 1000
 
 
-def word_runs(before: Sequence[str], after: Sequence[str]) -> list[Run]:
+def word_runs(before: Sequence[str], after: Sequence[str], *, steps: int = STEPS_MAX) -> list[Run]:
     """Return the equal stretches of two texts in words, without those that are equal by chance.
 
     Two sentences about different things still share their *the* and their spaces; a merge that kept those in place
     would weave two sentences into one that nobody wrote.
     """
-    found = runs(before, after)
+    found = runs(before, after, steps=steps)
     if len(found) <= 1 and len(before) == len(after) == sum(length for *_, length in found):
         return found
     kept = bytearray(len(before))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from domain.canonical import same
 from domain.documents import Document
 from domain.errors import Invalid
-from domain.merge import ABSENT, Merge, OnConflict, _Merging, merge, unmerged
+from domain.merge import ABSENT, Merge, OnConflict, merge, unmerged
+from domain.merge_paragraphs import merge_paragraphs
 from domain.paragraphs import align, split
 from tests.domain.values import json_document, objects, tags, text_document, texts, titles, values
 
@@ -71,9 +72,7 @@ def test_a_merge_obeys_its_laws(sides: tuple[Document, Document, Document]) -> N
 def test_paragraphs_obey_the_same_laws_without_short_cuts(base: str, other: str) -> None:
     one, two = split(base), split(other)
     for sides, expected in (((one, one, two), other), ((one, two, one), other), ((one, two, two), other)):
-        merging = _Merging(take_theirs=False)
-        assert merging._prose("", *sides).join() == expected
-        assert not merging.conflicts
+        assert merge_paragraphs(*sides, take_theirs=False) == (expected, [])
 
 
 @given(texts(), texts(), texts())
@@ -159,6 +158,8 @@ def test_a_human_paragraph_survives_a_text_reworded_throughout() -> None:
     assert conflict.to_json() == {
         "pointer": "/content",
         "paragraph": 2,
+        "start": 44,
+        "end": 83,
         "base": "They need many examples.",
         "ours": "My own words about examples, with care.",
         "theirs": "Many examples are needed by them.",
