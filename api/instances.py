@@ -21,6 +21,7 @@ from api.wire import cascade_link
 from domain.canonical import canonical
 from domain.errors import Conflict, Fault, Invalid, StudioError, VersionConflict
 from domain.ids import SYSTEM_USER, BlobId, CascadeId, InstanceId, UserId, parse_id
+from domain.merge import OnConflict
 from domain.providers import EVENTS
 from domain.schemas import compile_validator
 
@@ -38,10 +39,15 @@ class Processing(Wire):
 
 
 class InstanceState(Wire):
-    """Whether a provider reacts to your blobs, and with which settings; what is left out stays."""
+    """Whether a provider reacts to your blobs, and with which settings; what is left out stays.
+
+    ``on_conflict`` says what happens where you and the provider have changed the same thing; null leaves it to the
+    provider again.
+    """
 
     active: bool | None = None
     settings: dict[str, Any] | None = None
+    on_conflict: OnConflict | None = None
 
 
 @router.post(
@@ -102,7 +108,7 @@ async def get_instance(provider_id: str, identity: Reader, ports: Stores) -> Res
     openapi_extra=request_body(InstanceState, example={"active": True, "settings": {}}),
 )  # fmt: skip
 async def put_instance(request: Request, provider_id: str, identity: Executor, ports: Stores) -> Response:
-    """Switch a provider on or off for yourself, or change its settings. Needs ``If-Match``."""
+    """Switch a provider on or off for yourself, change its settings or its conflict policy. Needs ``If-Match``."""
 
     async def work(attempt: Attempt) -> Response:
         user_id = UserId(identity.user_id)
@@ -122,6 +128,7 @@ async def put_instance(request: Request, provider_id: str, identity: Executor, p
                 before=before,
                 active=before.active if body.active is None else body.active,
                 settings=settings,
+                on_conflict=body.on_conflict if "on_conflict" in body.model_fields_set else before.on_conflict,
                 expected=None if match is None or match.any else match.versions,
                 actor=identity.actor,
                 keep=keep,
@@ -157,6 +164,7 @@ def _shown_instance(stored: Any, instance: Any) -> dict[str, Any]:
         "provider_id": stored.provider.id,
         "active": instance.active,
         "settings": instance.settings,
+        "on_conflict": instance.on_conflict or stored.provider.on_conflict,
         "version": instance.version,
         "updated_at": instance.updated_at,
     }

@@ -6,12 +6,13 @@ Pure: the schedule's lock is not held here (CASCADES rule 7). If the output's ve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from domain.diffs import diff, patch_bytes
+from domain.disputes import disputed_head
 from domain.documents import Document, cutoff_hash, document_hash, visible
-from domain.merge import Merge, OnConflict, merge, unmerged
+from domain.errors import Invalid, TooLarge
+from domain.merge import Conflict, Merge, OnConflict, merge, unmerged
 from domain.schemas import Schema
 from domain.volatile import strip_volatile
 from domain.works import RunOutput, SettledOutput
@@ -31,71 +32,82 @@ def settle_output(output: RunOutput, staged: Document, volatile: tuple[str, ...]
     """Decide what ``staged``, new machine output for a slot, does to the document there; empty for nothing.
 
     The machine head advances even where the human side won, else the same conflict would return at each run; what
-    the machine says there is offered. Under ``wait`` nothing moves, and the offer waits for a person.
+    the machine says there is offered until somebody decides. Under ``wait`` nothing moves, and the offer waits for a
+    person. Raises Invalid ``immutable_field`` if the content type of the output would change.
     """
     if output.deleted:
         return ()
+    settling = _Settling(output, staged, volatile)
     if output.current is None:
-        return (_settled(output, staged, staged, effect="change", volatile=volatile),)
+        return (settling.effect("change", staged),)
     head = output.machine or output.current
     if _same(head, staged, output.schema, volatile):
         return ()
-    merged = _merged(output, head, output.current, staged, output.on_conflict)
-    effect = "change" if merged.changed else "head"
-    conflicts = tuple(conflict.to_json() for conflict in merged.conflicts)
-    done = _settled(output, merged.document, staged, effect=effect, conflicts=conflicts, volatile=volatile)
-    if not conflicts or output.on_conflict == OnConflict.TAKE_MACHINE:
-        return (done,)
-    theirs = _merged(output, head, output.current, staged, OnConflict.TAKE_MACHINE).document
-    waits = output.on_conflict == OnConflict.WAIT
-    offer = _settled(
-        output,
-        theirs,
-        staged,
-        effect="hold" if waits else "offer",
-        conflicts=conflicts,
-        volatile=volatile,
-        onto=merged.document,
-    )
-    return (offer,) if waits else (done, offer)
+    return settling.decided(head, output.current)
 
 
-def _merged(output: RunOutput, head: Document, current: Document, staged: Document, on_conflict: str) -> Merge:
-    """Merge, and hold the result against the output schema: what does not satisfy it is one conflict about all."""
-    merged = merge(head, current, staged, on_conflict=on_conflict)
-    if not merged.changed or not output.schema.validator.faults(visible(merged.document)):
-        return merged
-    return unmerged(head, current, staged, on_conflict=on_conflict)
+class _Settling:
+    """One machine document on its way into one slot."""
 
+    def __init__(self, output: RunOutput, staged: Document, volatile: tuple[str, ...]) -> None:
+        self._output, self._staged, self._volatile = output, staged, volatile
 
-def _settled(
-    output: RunOutput,
-    document: Document,
-    machine: Document,
-    *,
-    effect: str,
-    conflicts: tuple[Mapping[str, Any], ...] = (),
-    volatile: tuple[str, ...],
-    onto: Document | None = None,
-) -> SettledOutput:
-    """One effect; its patch leads from ``onto``, else from the current document, to ``document``."""
-    patch = inverse = None
-    before = onto or output.current
-    if effect != "head" and before is not None:
-        forward, backward = diff(before.to_json(), document.to_json())
-        patch, inverse = patch_bytes(forward), patch_bytes(backward)
-    return SettledOutput(
-        slot=output.slot,
-        expected=output.version,
-        effect=effect,
-        document=document,
-        machine=machine,
-        base_hash=None if output.machine is None else document_hash(output.machine.to_bytes()),
-        patch=patch,
-        inverse=inverse,
-        cutoff_hash=output_cutoff(document, output.schema, volatile),
-        conflicts=conflicts,
-    )
+    def decided(self, head: Document, current: Document) -> tuple[SettledOutput, ...]:
+        """Merge, and say what becomes of what cannot be merged, as the policy has it."""
+        disputed = disputed_head(head, self._output.disputed)
+        policy = OnConflict(self._output.on_conflict)
+        if policy is OnConflict.TAKE_MACHINE:
+            return (self._taken(current, self._merged(disputed, current, policy)),)
+        merged = self._merged(head, current, policy)
+        offered = self._merged(disputed, current, OnConflict.TAKE_MACHINE)
+        waits = policy is OnConflict.WAIT and bool(merged.conflicts)
+        offer = self.effect("hold" if waits else "offer", offered.document, offered.conflicts, onto=merged.document)
+        if waits:
+            return (offer,)
+        done = self._taken(current, merged)
+        return (done, offer) if offered.conflicts else (done,)
+
+    def effect(
+        self, kind: str, document: Document, conflicts: Sequence[Conflict] = (), *, onto: Document | None = None
+    ) -> SettledOutput:
+        """One effect; its patch leads from ``onto``, if that is there, to ``document``."""
+        patch = inverse = None
+        if onto is not None:
+            forward, backward = diff(onto.to_json(), document.to_json())
+            patch, inverse = patch_bytes(forward), patch_bytes(backward)
+        head = self._output.machine
+        return SettledOutput(
+            slot=self._output.slot,
+            expected=self._output.version,
+            effect=kind,
+            document=document,
+            machine=self._staged,
+            base_hash=None if head is None else document_hash(head.to_bytes()),
+            patch=patch,
+            inverse=inverse,
+            cutoff_hash=output_cutoff(document, self._output.schema, self._volatile),
+            conflicts=tuple(conflict.to_json() for conflict in conflicts),
+            volatile=self._volatile,
+        )
+
+    def _taken(self, current: Document, merged: Merge) -> SettledOutput:
+        """What the document takes in: a version, or nothing but the new head where people have it already."""
+        if not merged.changed or _same(current, merged.document, self._output.schema, self._volatile):
+            return self.effect("head", current, merged.conflicts)
+        return self.effect("change", merged.document, merged.conflicts, onto=current)
+
+    def _merged(self, base: Document, current: Document, policy: OnConflict) -> Merge:
+        """Merge, and hold the result against the output schema: what does not satisfy it is one conflict about all."""
+        schema = self._output.schema
+        try:
+            merged = merge(base, current, self._staged, on_conflict=policy, schema=schema.definition)
+        except (Invalid, TooLarge) as error:
+            if error.problem_code == "immutable_field":
+                raise
+            return unmerged(base, current, self._staged, on_conflict=policy)
+        if not merged.changed or not schema.validator.faults(visible(merged.document)):
+            return merged
+        return unmerged(base, current, self._staged, on_conflict=policy)
 
 
 def _same(head: Document, staged: Document, schema: Schema, volatile: tuple[str, ...]) -> bool:

@@ -59,6 +59,8 @@ class RunOutput:
     machine: Document | None
     schema: Schema
     on_conflict: str
+    disputed: Sequence[Mapping[str, Any]] = ()
+    """The conflicts of what the machine has offered here and nobody has decided about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,8 @@ class SettledOutput:
     inverse: bytes | None
     cutoff_hash: str
     conflicts: Sequence[Mapping[str, Any]]
+    volatile: tuple[str, ...] = ()
+    """Fields that the definition computes per run, as JSON Pointers into the data: ``cutoff_hash`` is without them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

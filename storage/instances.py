@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,20 +17,24 @@ from storage.database import Database
 from storage.idempotency import Keep, unkept
 
 _PUT = """
-insert into instances (user_id, id, provider_id, active, settings, settings_digest, version)
+insert into instances (user_id, id, provider_id, active, settings, on_conflict, version)
 values ($1, $2, $3, $4, $5, $6, 2)
 on conflict (user_id, id) do update set active = excluded.active, settings = excluded.settings,
-  settings_digest = excluded.settings_digest, version = instances.version + 1, updated_at = now()
+  on_conflict = excluded.on_conflict, version = instances.version + 1, updated_at = now()
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A user's activation of a provider. Version 1 is the state that nobody has touched."""
+    """A user's activation of a provider. Version 1 is the state that nobody has touched.
+
+    ``on_conflict`` is the user's own policy; None leaves it to the provider.
+    """
 
     id: InstanceId
     active: bool
     settings: Mapping[str, Any] = field(hash=False)
+    on_conflict: str | None
     version: int
     updated_at: datetime | None
 
@@ -59,11 +62,12 @@ class Instances:
         before: Instance,
         active: bool,
         settings: Mapping[str, Any],
+        on_conflict: str | None,
         expected: Collection[int] | None,
         actor: str,
         keep: Keep[tuple[Instance, CascadeId | None]] = unkept,
     ) -> tuple[Instance, CascadeId | None]:
-        """Switch a provider on or off, or change its settings; nothing different: nothing is written.
+        """Switch a provider on or off, change its settings or what happens in a conflict; the same: nothing is written.
 
         ``before`` is what ``get`` answered. Returns the cascade that follows it up. Raises VersionConflict if the
         version is not ``expected``.
@@ -73,10 +77,11 @@ class Instances:
             if expected is not None and now.version not in expected:
                 members = {"current_version": now.version}
                 raise VersionConflict(f"The instance is at version {now.version}.", members=members)
-            if now.active == active and same(dict(now.settings), dict(settings)):
+            same_settings = same(dict(now.settings), dict(settings))
+            if (now.active, now.on_conflict) == (active, on_conflict) and same_settings:
                 await keep(connection, (now, None))
                 return now, None
-            await put_instance(connection, user_id, key, active=active, settings=settings)
+            await put_instance(connection, user_id, key, active=active, settings=settings, on_conflict=on_conflict)
             cascade = await add_cause(
                 connection, user_id, cause="provider", target_id=None, instance_id=now.id, actor=actor, label=name
             )
@@ -133,25 +138,35 @@ class Instances:
 
 
 async def put_instance(
-    connection: Any, user_id: UserId, key: ProviderKey, *, active: bool, settings: Mapping[str, Any]
+    connection: Any,
+    user_id: UserId,
+    key: ProviderKey,
+    *,
+    active: bool,
+    settings: Mapping[str, Any],
+    on_conflict: str | None,
 ) -> None:
     """Write the row inside the caller's transaction."""
-    text = canonical(dict(settings))
-    digest = hashlib.sha256(text).hexdigest() if settings else ""
-    instance = instance_id(user_id, key)
-    await connection.execute(_PUT, user_id, instance, key, active, text.decode(), digest)
+    text = canonical(dict(settings)).decode()
+    await connection.execute(_PUT, user_id, instance_id(user_id, key), key, active, text, on_conflict)
 
 
 async def _instance(
     connection: Any, user_id: UserId, key: ProviderKey, *, default_active: bool, defaults: Mapping[str, Any]
 ) -> Instance:
     row = await connection.fetchrow(
-        "select id, active, settings, version, updated_at from instances where user_id = $1 and provider_id = $2",
+        "select id, active, settings, on_conflict, version, updated_at from instances"
+        " where user_id = $1 and provider_id = $2",
         user_id, key,
     )  # fmt: skip
     if row is None:
         return Instance(
-            id=instance_id(user_id, key), active=default_active, settings=defaults, version=1, updated_at=None
+            id=instance_id(user_id, key),
+            active=default_active,
+            settings=defaults,
+            on_conflict=None,
+            version=1,
+            updated_at=None,
         )
     return Instance(
         id=InstanceId(row["id"]),
@@ -160,6 +175,7 @@ async def _instance(
         settings={**defaults, **orjson.loads(row["settings"])}
         if row["version"] == 1
         else orjson.loads(row["settings"]),
+        on_conflict=row["on_conflict"],
         version=row["version"],
         updated_at=row["updated_at"],
     )

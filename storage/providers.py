@@ -107,7 +107,10 @@ class Providers:
                 await keep(connection, known)
                 return known
             if before is None or not before["active"]:
-                await put_instance(connection, user_id, key, active=provider.activate, settings=dict(provider.settings))
+                settings = dict(provider.settings)
+                await put_instance(
+                    connection, user_id, key, active=provider.activate, settings=settings, on_conflict=None
+                )
                 await _replace_published(connection, user_id, provider, actor)
             else:
                 await _follow_settings(connection, user_id, key, before["spec"], provider)
@@ -231,10 +234,12 @@ async def _follow_settings(connection: Any, user_id: UserId, key: ProviderKey, s
     """A newer revision's settings hold wherever the instance still has those of the revision before."""
     earlier, newer = orjson.loads(spec).get("settings", {}), dict(provider.settings)
     row = await connection.fetchrow(
-        "select active, settings from instances where user_id = $1 and provider_id = $2", user_id, key
+        "select active, settings, on_conflict from instances where user_id = $1 and provider_id = $2", user_id, key
     )
     if row is not None and same(orjson.loads(row["settings"]), earlier) and not same(earlier, newer):
-        await put_instance(connection, user_id, key, active=row["active"], settings=newer)
+        await put_instance(
+            connection, user_id, key, active=row["active"], settings=newer, on_conflict=row["on_conflict"]
+        )
 
 
 async def _replace_published(connection: Any, user_id: UserId, provider: Provider, actor: str) -> None:

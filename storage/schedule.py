@@ -15,7 +15,7 @@ from uuid import UUID
 
 import orjson
 
-from domain.documents import content_hash, content_size, meta_hash, preview
+from domain.documents import content_hash, content_size, document_hash, meta_hash, preview
 from domain.works import Claim, ClaimedRun, RunWork, SettledOutput, Settlement, StepRecord
 from storage.bell import Bell
 from storage.contents import Contents, Placed
@@ -181,10 +181,18 @@ class PostgresSchedule:
         ]
 
     async def _columns(self, user_id: UUID, run_id: UUID, output: SettledOutput) -> tuple[Any, ...]:
-        """One output as ``settle_runs`` takes it; large documents go to S3 now, before the transaction."""
+        """One output as ``settle_runs`` takes it; large documents go to S3 now, before the transaction.
+
+        Only what becomes a version is kept whole: what is offered is its patch.
+        """
         document, machine = output.document, output.machine
-        placed = await self._contents.put(user_id, document.to_bytes())
-        head = placed if machine is document else await self._contents.put(user_id, machine.to_bytes())
+        head = await self._contents.put(user_id, machine.to_bytes())
+        if output.effect != "change":
+            placed = _unplaced(document.to_bytes())
+        elif document is machine:
+            placed = head
+        else:
+            placed = await self._contents.put(user_id, document.to_bytes())
         return (
             run_id,
             output.slot,
@@ -205,6 +213,7 @@ class PostgresSchedule:
             *_columns_of(head),
             output.base_hash,
             orjson.dumps(output.conflicts).decode() if output.conflicts else None,
+            orjson.dumps(output.volatile).decode(),
         )
 
     @asynccontextmanager
@@ -223,7 +232,7 @@ class PostgresSchedule:
 _OUTPUT_COLUMNS = (
     "uuid", "text", "int", "text", "text", "text", "text", "text", "text", "text", "bigint",
     "bigint", "bigint", "text", "bytea", "text", "text", "text", "text",
-    "text", "bigint", "bigint", "text", "bytea", "text", "text", "text",
+    "text", "bigint", "bigint", "text", "bytea", "text", "text", "text", "text",
 )  # fmt: skip
 _SETTLE = (  # the types are this module's own
     "select * from settle_runs($1, $2, $3, $4, "  # noqa: S608
@@ -236,6 +245,11 @@ async def _store(connection: Any, user_id: UUID, placed: Placed) -> None:
     await connection.execute(
         "select studio_store($1, $2, $3, $4, $5, $6, $7)", user_id, placed.hash, *_columns_of(placed)
     )
+
+
+def _unplaced(data: bytes) -> Placed:
+    """What is named, and stored nowhere."""
+    return Placed(document_hash(data), len(data), 0, "identity", None, None)
 
 
 def _columns_of(placed: Placed) -> tuple[object, ...]:

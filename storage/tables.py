@@ -304,9 +304,10 @@ providers = Table(
 instances = Table(
     "instances", metadata,
     _id("user_id"), _id("id"), _id("provider_id"), _flag("active", default=True), _text("settings", "{}"),
-    _text("settings_digest", ""), _int("version", 1), _time("created_at"), _time("updated_at"),
+    _maybe_text("on_conflict"), _int("version", 1), _time("created_at"), _time("updated_at"),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "provider_id"),
+    CheckConstraint("on_conflict in ('keep_human','wait','take_machine')", name="on_conflict"),
 )
 
 # --- the schedule (CASCADES, Facts) -----------------------------------------------------------------------
@@ -345,7 +346,7 @@ derivation_inputs = Table(
 derivation_outputs = Table(
     "derivation_outputs", metadata,
     _id("user_id"), _id("derivation_id"), _text("slot"), _id("blob_id"), _maybe_text("machine_hash"),
-    _maybe_id("machine_run_id"),
+    _maybe_id("machine_run_id"), _texts("volatile"),
     PrimaryKeyConstraint("user_id", "derivation_id", "slot"),
     UniqueConstraint("user_id", "blob_id"),
     ForeignKeyConstraint(["user_id", "derivation_id"], ["derivations.user_id", "derivations.id"]),

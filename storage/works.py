@@ -24,10 +24,13 @@ from storage.states import States
 
 DEFINITIONS_CACHED = 500
 SCHEMAS_CACHED = 1000
+PIN = "pin-"
+"""How a digest begins that ``studio_pin`` has made."""
 
 _RUNS = """
-select r.id, r.derivation_id, r.status, r.label, r.definition_digest, r.inputs, r.started_at, p.slug, p.owner_id,
-  p.spec, p.on_conflict, d.anchor_kind, coalesce(i.settings, '{}') as settings,
+select r.id, r.derivation_id, r.status, r.label, r.definition_digest, r.settings_digest, r.inputs, r.started_at, p.slug,
+  p.owner_id, p.spec, coalesce(i.on_conflict, p.on_conflict) as on_conflict, d.anchor_kind,
+  coalesce(i.settings, '{}') as settings,
   case d.anchor_kind when 'bucket' then k.name else '' end as anchor_title
 from runs r
 join derivations d on d.user_id = r.user_id and d.id = r.derivation_id and d.run_id = r.id
@@ -38,7 +41,8 @@ where r.user_id = $1 and r.id = any($2) and r.status = 'running'
 """
 _OUTPUTS = """
 select o.derivation_id, o.slot, o.blob_id, o.machine_hash, b.version, b.document_hash, b.schema_id,
-  b.deleted_at is not null as deleted
+  b.deleted_at is not null as deleted, (select d.conflicts from deltas d where d.user_id = o.user_id
+    and d.blob_id = o.blob_id and d.status = 'proposed' and d.run_id is not null order by d.id desc limit 1) as disputed
 from derivation_outputs o join blobs b on b.user_id = o.user_id and b.id = o.blob_id
 where o.user_id = $1 and o.derivation_id = any($2)
 """
@@ -96,8 +100,9 @@ class Works:
             outputs = await connection.fetch(_OUTPUTS, user_id, [run["derivation_id"] for run in runs])
             definitions = await self._read_definitions(connection, runs)
             schemas = await self._read_schemas(connection, runs, definitions)
-            heads = await connection.fetch(_CONTENTS, user_id, list(_heads(outputs)))
-        machine = {row["hash"]: await self._document(user_id, row) for row in heads}
+            named = await connection.fetch(_CONTENTS, user_id, list(_heads(outputs) | _pins(runs)))
+        values = {row["hash"]: orjson.loads(await self._contents.read(user_id, row)) for row in named}
+        machine = {digest: Document.stored(values[digest]) for digest in _heads(outputs) & values.keys()}
         documents = await self._states.documents(user_id, _versions(runs, outputs))
         slots: dict[UUID, list[Any]] = {}
         for output in outputs:
@@ -111,6 +116,7 @@ class Works:
                 schemas=schemas,
                 documents=documents,
                 machine=machine,
+                pinned=_pinned(run, values),
             )
             for run in runs
         }
@@ -144,9 +150,6 @@ class Works:
                 self._schemas.put(key, found[key])
         return found
 
-    async def _document(self, user_id: UUID, row: Mapping[str, Any]) -> Document:
-        return Document.stored(orjson.loads(await self._contents.read(user_id, row)))
-
 
 def _work(
     user_id: UUID,
@@ -157,8 +160,9 @@ def _work(
     schemas: Mapping[SchemaKey, Schema],
     documents: Documents,
     machine: Mapping[str, Document],
+    pinned: Mapping[str, Any],
 ) -> RunWork:
-    pinned = {slug: schemas[run["owner_id"], slug, version] for slug, version in _references(definition)}
+    pinned_schemas = {slug: schemas[run["owner_id"], slug, version] for slug, version in _references(definition)}
     spec = orjson.loads(run["spec"])
     made = {output.slot for output in definition.outputs}
     return RunWork(
@@ -169,12 +173,12 @@ def _work(
         anchor_kind=run["anchor_kind"],
         anchor_title=run["anchor_title"],
         definition=definition,
-        trigger_patterns=tuple(spec.get("trigger_patterns", ())),
-        max_input_size=spec.get("max_input_size"),
+        trigger_patterns=tuple(pinned["trigger_patterns"] or ()),
+        max_input_size=pinned["max_input_size"],
         timeout_seconds=spec.get("timeout_seconds"),
         max_attempts=spec.get("max_attempts"),
         reads=frozenset(spec.get("reads", ())),
-        settings={**spec.get("settings", {}), **orjson.loads(run["settings"])},
+        settings={**(pinned["defaults"] or {}), **(pinned["settings"] or {})},
         inputs=tuple(_input(source, documents) for source in run["inputs"]),
         outputs=tuple(
             RunOutput(
@@ -184,13 +188,14 @@ def _work(
                 deleted=slot["deleted"],
                 current=documents.get((slot["blob_id"], slot["version"])),
                 machine=machine.get(slot["machine_hash"]),
-                schema=pinned[definition.output(slot["slot"]).schema.slug],
+                schema=pinned_schemas[definition.output(slot["slot"]).schema.slug],
                 on_conflict=run["on_conflict"],
+                disputed=orjson.loads(slot["disputed"] or "[]"),
             )
             for slot in slots
             if slot["slot"] in made  # an output of an older definition stays as it is
         ),
-        schemas=pinned,
+        schemas=pinned_schemas,
         started_at=run["started_at"],
     )
 
@@ -198,6 +203,30 @@ def _work(
 def _references(definition: Definition) -> list[tuple[str, str]]:
     pinned = [step.schema for step in definition.steps if step.schema] + [slot.schema for slot in definition.outputs]
     return list(dict.fromkeys((ref.slug, ref.version) for ref in pinned))
+
+
+def _pins(runs: Sequence[Any]) -> set[str]:
+    """The contents that hold what runs are pinned to."""
+    return {_pin(run) for run in runs if run["settings_digest"].startswith(PIN)}
+
+
+def _pin(run: Any) -> str:
+    return f"sha256:{run['settings_digest'].removeprefix(PIN)}"
+
+
+def _pinned(run: Any, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the run reads besides inputs and definition, as its derivation wanted it (``studio_pin``).
+
+    A run that was planned before there were pins reads what holds now.
+    """
+    if run["settings_digest"].startswith(PIN):
+        found: Mapping[str, Any] | None = values.get(_pin(run))
+        if found is None:
+            raise StudioError("The settings that a run is pinned to are gone.", code="integrity")
+        return found
+    spec = orjson.loads(run["spec"])
+    own = {name: spec.get(name) for name in ("trigger_patterns", "max_input_size")}
+    return {"defaults": spec.get("settings"), "settings": orjson.loads(run["settings"]), **own}
 
 
 def _heads(outputs: Sequence[Any]) -> set[str]:

@@ -24,6 +24,8 @@ def downgrade() -> None:
         revoke select (user_id) on user_state from studio_relay;
         drop index contents_location_idx;
         drop view content_references;
+        alter table derivation_outputs drop column volatile;
+        alter table instances drop column on_conflict, add column settings_digest text not null default '';
         drop table upload_parts, uploads;
         drop index deltas_open_idx;
         drop index deltas_run_key;

@@ -93,7 +93,12 @@ create view content_references with (security_invoker = true) as
   union all select user_id, machine_hash, 'machine', id from deltas where machine_hash is not null
   union all select user_id, base_hash, 'base', id from deltas where base_hash is not null
   union all select user_id, binary_hash, 'binary', id from deltas where binary_hash is not null
-  union all select user_id, output_hash, 'step', run_id from run_steps where output_hash is not null;
+  union all select user_id, output_hash, 'step', run_id from run_steps where output_hash is not null
+  -- What derivations want and live runs are pinned to (studio_pin).
+  union all select user_id, 'sha256:' || substr(split_part(want_digest, ':', 2), 5), 'settings', id from derivations
+    where want_digest like '%:pin-%'
+  union all select user_id, 'sha256:' || substr(settings_digest, 5), 'settings', id from runs
+    where settings_digest like 'pin-%' and status in ('running', 'parked');
 grant select on content_references to studio_app;
 
 -- A key belongs to the API key that used it; holder fences off an attempt that was overtaken. Answers of before have
@@ -106,6 +111,12 @@ alter table idempotency_keys
   add column outcome jsonb,
   drop constraint idempotency_keys_pkey,
   add constraint idempotency_keys_pkey primary key (user_id, principal, route, key);
+
+-- A user's own policy for conflicts. What a run is pinned to is named by studio_pin. volatile: the fields of an output that
+-- its definition computes per run.
+alter table instances add column on_conflict text, drop column settings_digest,
+  add constraint instances_on_conflict_check check (on_conflict in ('keep_human', 'wait', 'take_machine'));
+alter table derivation_outputs add column volatile text[] not null default '{}';
 
 -- Housekeeping goes from user to user, over ids alone; and asks of each object who names it.
 create policy user_state_relay on user_state for select to studio_relay using (true);

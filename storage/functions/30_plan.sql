@@ -3,14 +3,29 @@
 -- The user's effective activations: own and published providers; built-ins are active without a row. A provider of
 -- one's own takes the place of a published one with its name, on or off.
 create or replace function studio_active_providers(p_user uuid)
-returns table (provider_id uuid, instance_id uuid, settings_digest text, has_row boolean) language sql stable as $$
-  select p.id, coalesce(i.id, studio_instance_id(p_user, p.id)), coalesce(i.settings_digest, ''), i.id is not null
+returns table (provider_id uuid, instance_id uuid, has_row boolean) language sql stable as $$
+  select p.id, coalesce(i.id, studio_instance_id(p_user, p.id)), i.id is not null
   from providers p left join lateral (
     select * from instances where user_id = p_user and provider_id = p.id offset 0) i on true
   where p.active and coalesce(i.active, p.owner_id = '00000000-0000-0000-0000-000000000000')
     and (p.owner_id = p_user or not exists (
       select from providers o where o.owner_id = p_user and o.slug = p.slug and o.active offset 0))
 $$;
+
+-- What a run reads besides its inputs and its definition: settings, and what decides whether an input is wanted. It is
+-- kept by its digest, and a run reads what its derivation wanted, whatever has been changed since. Never through jsonb,
+-- which loses characters and reshapes numbers. A digest is 'pin-' and SHA-256; before there were pins it was another.
+create or replace function studio_pin(p_user uuid, p_provider providers) returns text language plpgsql as $$
+declare v_spec json := p_provider.spec::json; v_bytes bytea; v_digest text;
+begin
+  v_bytes := convert_to(json_build_object('defaults', v_spec->'settings', 'settings', (
+      select settings::json from instances where user_id = p_user and provider_id = p_provider.id),
+    'trigger_patterns', v_spec->'trigger_patterns', 'max_input_size', v_spec->'max_input_size')::text, 'UTF8');
+  v_digest := encode(sha256(v_bytes), 'hex');
+  perform studio_store(p_user, 'sha256:' || v_digest, octet_length(v_bytes), octet_length(v_bytes), 'identity', v_bytes,
+    null);
+  return 'pin-' || v_digest;
+end $$;
 
 -- The output slots of a derivation that it does not have yet, as invisible version-0 blobs; returns the new blobs.
 create or replace function studio_add_outputs(
@@ -33,7 +48,7 @@ end $$;
 
 -- One derivation with its invisible version-0 outputs; returns the new output blobs, null if it existed already.
 create or replace function studio_derive(
-  p_user uuid, p_provider providers, p_instance uuid, p_settings_digest text, p_anchor_kind text, p_anchor uuid,
+  p_user uuid, p_provider providers, p_instance uuid, p_pin text, p_anchor_kind text, p_anchor uuid,
   p_cascade uuid
 ) returns uuid[] language plpgsql as $$
 declare v_id uuid := studio_derivation_id(p_instance, p_anchor); v_outputs uuid[]; v_root uuid; v_depth int := 0;
@@ -42,7 +57,7 @@ begin
   insert into derivations (user_id, id, instance_id, provider_id, anchor_kind, anchor_id, execution, supersede,
       reads_meta, want_digest, owner_cascade_id, dirty_since)
     values (p_user, v_id, p_instance, p_provider.id, p_anchor_kind, p_anchor, p_provider.execution,
-      p_provider.supersede, p_provider.reads_meta, p_provider.definition_digest || ':' || p_settings_digest,
+      p_provider.supersede, p_provider.reads_meta, p_provider.definition_digest || ':' || p_pin,
       p_cascade, now())
     on conflict do nothing;
   if not found then return null; end if;
@@ -73,7 +88,7 @@ end $$;
 drop function if exists studio_match(uuid, uuid, uuid[]);
 create or replace function studio_match(p_user uuid, p_cascade uuid, p_blobs uuid[], p_room int)
 returns table (derivation uuid, outputs uuid[]) language plpgsql as $$
-declare v record; v_provider providers; v_outputs uuid[];
+declare v record; v_provider providers; v_outputs uuid[]; v_pins jsonb := '{}';
 begin
   for v in
     with active as materialized (
@@ -93,7 +108,10 @@ begin
     order by b.id, a.provider_id limit greatest(p_room, 0)
   loop
     select * into v_provider from providers where id = v.provider_id;
-    v_outputs := studio_derive(p_user, v_provider, v.instance_id, v.settings_digest, 'blob', v.blob, p_cascade);
+    if not v_pins ? v.provider_id::text then
+      v_pins := v_pins || jsonb_build_object(v.provider_id, studio_pin(p_user, v_provider));
+    end if;
+    v_outputs := studio_derive(p_user, v_provider, v.instance_id, v_pins->>v.provider_id::text, 'blob', v.blob, p_cascade);
     if v_outputs is not null then
       derivation := studio_derivation_id(v.instance_id, v.blob); outputs := v_outputs; return next;
     end if;
@@ -120,7 +138,8 @@ begin
         select from bucket_blobs m join blobs b on b.user_id = m.user_id and b.id = m.blob_id
         where m.user_id = p_user and m.bucket_id = v.bucket and b.schema_id = v_provider.collect_schema
           and b.deleted_at is null);
-      v_outputs := studio_derive(p_user, v_provider, v.instance_id, v.settings_digest, 'bucket', v.bucket, p_cascade);
+      v_outputs := studio_derive(p_user, v_provider, v.instance_id, studio_pin(p_user, v_provider), 'bucket', v.bucket,
+        p_cascade);
     end if;
     with wanted as (
       select m.blob_id, m.position from bucket_blobs m
@@ -181,7 +200,8 @@ create or replace function studio_advance(p_user uuid, p_cascade uuid)
 returns table (blob uuid, body boolean, meta boolean) language sql as $$
   with last as (
     select distinct on (d.blob_id) d.blob_id, d.to_version, d.cutoff_hash, d.meta_hash from deltas d
-    where d.user_id = p_user and d.cascade_id = p_cascade and d.run_id is null and d.status = 'applied'
+    where d.user_id = p_user and d.cascade_id = p_cascade and d.status = 'applied'
+      and (d.run_id is null or d.operation = 'update')  -- what a run proposed and a person accepted
     order by d.blob_id, d.to_version desc
   )
   update blobs b set planned_version = l.to_version, planned_hash = l.cutoff_hash, planned_meta_hash = l.meta_hash
@@ -276,11 +296,16 @@ end $$;
 create or replace function studio_wake(p_user uuid, p_derivations uuid[]) returns uuid[] language plpgsql as $$
 declare v_changed uuid[];
 begin
-  with fresh as (
-    select d.id, d.hold, d.want_digest, d.reads_meta as reads_before, p.execution, p.supersede, p.reads_meta,
-      p.definition_digest || ':' || a.settings_digest as want, 'onEdit' = any(p.events) as tracks
-    from derivations d join studio_active_providers(p_user) a on a.instance_id = d.instance_id
-    join providers p on p.id = a.provider_id
+  with pinned as materialized (  -- once a provider, not once a derivation
+    select a.instance_id, p.*, p.definition_digest || ':' || studio_pin(p_user, p) as want,
+      coalesce(i.on_conflict, p.on_conflict) as policy
+    from studio_active_providers(p_user) a join providers p on p.id = a.provider_id
+    left join instances i on i.user_id = p_user and i.id = a.instance_id
+    where a.instance_id in (select instance_id from derivations where user_id = p_user and id = any(p_derivations))
+  ), fresh as (
+    select d.id, d.hold, d.want_digest, d.reads_meta as reads_before, p.execution, p.supersede, p.reads_meta, p.want,
+      'onEdit' = any(p.events) as tracks, p.policy
+    from derivations d join pinned p on p.instance_id = d.instance_id
     where d.user_id = p_user and d.id = any(p_derivations) and d.hold is distinct from 'retired'
   ), updated as (
     update derivations d set want_digest = f.want, execution = f.execution, supersede = f.supersede,
@@ -293,6 +318,8 @@ begin
   )
   select array_agg(id) into v_changed from fresh
     where hold = 'inactive' or want <> want_digest or reads_meta <> reads_before
+      -- What waits for a person waits no more, once the policy is another. Nothing else depends on it.
+      or hold = 'conflict' and policy <> 'wait'
       or id in (select derivation_id from followed);
   -- A newer definition may have more slots.
   perform studio_add_outputs(p_user, d.id, p, b.root_id, coalesce(b.depth, 0) + 1)
@@ -328,17 +355,16 @@ $$;
 -- A person asks one provider to process one blob, whether or not it would have matched (seed 000, process).
 create or replace function studio_ask(p_user uuid, p_cascade uuid, p_instance uuid, p_blob uuid)
 returns table (derivation uuid, outputs uuid[]) language plpgsql as $$
-declare v_provider providers; v_settings text;
+declare v_provider providers;
 begin
   derivation := studio_derivation_id(p_instance, p_blob);
-  select a.settings_digest into v_settings from studio_active_providers(p_user) a where a.instance_id = p_instance;
+  select p.* into v_provider from providers p join studio_active_providers(p_user) a on a.provider_id = p.id
+    where a.instance_id = p_instance;
   -- Since the person asked, the provider may have been switched off and the blob deleted.
   if not found or exists (select from studio_lineage(p_user, p_blob) l where l = p_instance)
     or not exists (select from blobs where user_id = p_user and id = p_blob and deleted_at is null) then return; end if;
-  select p.* into v_provider from providers p join studio_active_providers(p_user) a on a.provider_id = p.id
-    where a.instance_id = p_instance;
-  outputs := coalesce(
-    studio_derive(p_user, v_provider, p_instance, v_settings, 'blob', p_blob, p_cascade), '{}');
+  outputs := coalesce(studio_derive(
+    p_user, v_provider, p_instance, studio_pin(p_user, v_provider), 'blob', p_blob, p_cascade), '{}');
   return next;
 end $$;
 
@@ -405,7 +431,9 @@ begin
   -- A person's words on an output that waits for a decision are the decision: its merge is tried again.
   v_direct := v_direct || coalesce((select array_agg(d.id) from derivation_outputs o
     join derivations d on d.user_id = o.user_id and d.id = o.derivation_id and d.hold = 'conflict'
-    where o.user_id = p_user and o.blob_id = any(v_moved)), '{}');
+    where o.user_id = p_user and o.blob_id = any(v_moved) and exists (select from deltas x
+      where x.user_id = p_user and x.blob_id = o.blob_id and x.status = 'proposed'
+        and x.run_id::text = d.hold_detail->>'run_id')), '{}');
   v_new := v_moved;
   select coalesce(array_agg(distinct m.bucket_id), '{}') into v_buckets from bucket_blobs m
     where m.user_id = p_user and m.blob_id = any(v_moved);

@@ -18,6 +18,11 @@ begin
       where (w.digest = d.used_digest and not d.force) or not w.complete;
     exit when v_done is null;
     perform studio_close(p_user, v_done, p_cascade);
+    -- What waited for a person (so that the head has not taken it in) is about inputs that are back as they were.
+    update deltas d set status = 'rejected', resolved_at = now(), resolved_by = d.actor
+      from unnest(v_done) x(id) join derivation_outputs o on o.user_id = p_user and o.derivation_id = x.id
+      where d.user_id = p_user and d.blob_id = o.blob_id and d.status = 'proposed' and d.run_id is not null
+        and d.machine_hash is distinct from o.machine_hash;
     v_count := v_count + cardinality(v_done);
   end loop;
   return v_count;

@@ -9,7 +9,7 @@ create type settling_output as (
   run_id uuid, derivation_id uuid, slot text, blob_id uuid, expected int, effect text, changed boolean, patch text,
   inverse text, document_hash text, content_hash text, cutoff_hash text, meta_hash text, size bigint, location text,
   title text, preview text, tags text[], machine_hash text, base_hash text, conflicts text, delta_id uuid,
-  schema_id text, body_moved boolean, meta_moved boolean, old_size bigint, deleted boolean
+  volatile text, schema_id text, body_moved boolean, meta_moved boolean, old_size bigint, deleted boolean
 );
 
 -- One row an output and effect: 'change' stores a delta, 'head' only moves the machine head (the human side won
@@ -20,7 +20,8 @@ create or replace function settle_runs(
   p_document_hash text[], p_content_hash text[], p_cutoff_hash text[], p_meta_hash text[], p_size bigint[],
   p_document_size bigint[], p_stored_size bigint[], p_codec text[], p_body bytea[], p_location text[], p_title text[],
   p_preview text[], p_tags text[], p_machine_hash text[], p_machine_size bigint[], p_machine_stored_size bigint[],
-  p_machine_codec text[], p_machine_body bytea[], p_machine_location text[], p_base_hash text[], p_conflicts text[]
+  p_machine_codec text[], p_machine_body bytea[], p_machine_location text[], p_base_hash text[], p_conflicts text[],
+  p_volatile text[]
 ) returns table (run_id uuid, status text) language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -59,13 +60,13 @@ begin
       case when b.deleted_at is null then o.effect else 'head' end, o.effect = 'change' and b.deleted_at is null, o.patch,
       o.inverse, o.document_hash, o.content_hash, o.cutoff_hash, o.meta_hash, o.size, o.location, o.title, o.preview,
       array(select jsonb_array_elements_text(o.tags::jsonb)), o.machine_hash, o.base_hash, o.conflicts,
-      studio_uuid7(), b.schema_id, b.planned_hash is distinct from o.cutoff_hash,
+      studio_uuid7(), o.volatile, b.schema_id, b.planned_hash is distinct from o.cutoff_hash,
       b.planned_meta_hash is distinct from o.meta_hash, b.size, b.deleted_at is not null)::settling_output)
     into v_outputs
     from unnest(p_out_run, p_out_slot, p_out_expected, p_effect, p_patch, p_inverse, p_document_hash, p_content_hash,
       p_cutoff_hash, p_meta_hash, p_size, p_location, p_title, p_preview, p_tags, p_machine_hash, p_base_hash,
-      p_conflicts) o(run_id, slot, expected, effect, patch, inverse, document_hash, content_hash, cutoff_hash,
-        meta_hash, size, location, title, preview, tags, machine_hash, base_hash, conflicts)
+      p_conflicts, p_volatile) o(run_id, slot, expected, effect, patch, inverse, document_hash, content_hash, cutoff_hash,
+        meta_hash, size, location, title, preview, tags, machine_hash, base_hash, conflicts, volatile)
     join unnest(v_runs) s on s.run_id = o.run_id and s.verdict = 'ok'
     cross join lateral (select blob_id from derivation_outputs
       where user_id = p_user and derivation_id = s.derivation_id and slot = o.slot offset 0) q
@@ -76,8 +77,10 @@ begin
     select distinct on (n.hash) p_user, n.hash, n.size, n.stored_size, n.codec,
       case when n.location is null then 'warm' else 'cold' end, n.body, n.location
     from (
-      select * from unnest(p_document_hash, p_document_size, p_stored_size, p_codec, p_body, p_location)
-        x(hash, size, stored_size, codec, body, location)
+      select hash, size, stored_size, codec, body, location
+        from unnest(p_effect, p_document_hash, p_document_size, p_stored_size, p_codec, p_body, p_location)
+          x(effect, hash, size, stored_size, codec, body, location)
+        where effect = 'change'
       union all
       select * from unnest(p_machine_hash, p_machine_size, p_machine_stored_size, p_machine_codec, p_machine_body,
         p_machine_location) y(hash, size, stored_size, codec, body, location)) n
@@ -85,7 +88,8 @@ begin
     on conflict (user_id, hash) do update set touched_at = now() where c.touched_at < now() - interval '1 minute';
   with causes as materialized (  -- once a cascade, not once a delta: a cascade has as many deltas as it has nodes
     select x.cascade_id, (select c.id from deltas c
-        where c.user_id = p_user and c.cascade_id = x.cascade_id and c.run_id is null
+        where c.user_id = p_user and c.cascade_id = x.cascade_id
+          and (c.run_id is null or c.operation = 'update') and c.status = 'applied'
         order by c.created_at desc limit 1) as delta_id
     from (select distinct r.cascade_id from runs r where r.user_id = p_user and r.id = any(v_ok)) x
   )
@@ -116,14 +120,16 @@ begin
       created_at = case when o.expected = 0 then now() else b.created_at end,
       processing_meta = coalesce(p_usages->(o.run_id::text), '{}')
     from unnest(v_outputs) o where o.changed and b.user_id = p_user and b.id = o.blob_id;
-  update derivation_outputs q set machine_hash = o.machine_hash, machine_run_id = o.run_id
+  update derivation_outputs q set machine_hash = o.machine_hash, machine_run_id = o.run_id,
+      volatile = array(select jsonb_array_elements_text(o.volatile::jsonb))
     from unnest(v_outputs) o
     where q.user_id = p_user and q.derivation_id = o.derivation_id and q.slot = o.slot
       and o.effect in ('change', 'head');
 
-  -- What the machine says where a person's words stand: a proposal, which takes the place of older ones.
-  update deltas d set status = 'rejected' from unnest(v_outputs) o
-    where d.user_id = p_user and d.blob_id = o.blob_id and d.status = 'proposed';
+  -- What the machine says where a person's words stand: a proposal, which takes the place of the machine's older ones
+  -- (it says what is left of them). What people propose is for people to decide.
+  update deltas d set status = 'rejected', resolved_at = now(), resolved_by = d.actor from unnest(v_outputs) o
+    where d.user_id = p_user and d.blob_id = o.blob_id and d.status = 'proposed' and d.run_id is not null;
   insert into deltas (user_id, id, blob_id, from_version, to_version, operation, patch, inverse, document_hash,
       content_hash, cutoff_hash, meta_hash, actor, provider_id, cascade_id, run_id, machine_hash, base_hash, conflicts,
       inputs, status)
@@ -214,6 +220,35 @@ begin
     into v_made, v_bytes from unnest(v_outputs) o where changed;
   perform studio_emit(p_user, v_events, v_made, v_bytes);
   return query select s.run_id, case s.verdict when 'ok' then 'settled' else s.verdict end from unnest(v_runs) s;
+end $$;
+
+-- A person has accepted or rejected what a run proposed: the head takes it in, else the same conflict would come back, and
+-- whoever waited for that goes on as settled with the inputs of that run. Under the user lock, after the decision.
+create or replace function studio_decided(p_user uuid, p_delta uuid) returns void language plpgsql as $$
+declare v_delta deltas%rowtype; v_run runs%rowtype; v_owner uuid;
+begin
+  select * into v_delta from deltas where user_id = p_user and id = p_delta and run_id is not null;
+  select * into v_run from runs where user_id = p_user and id = v_delta.run_id;
+  select owner_cascade_id into v_owner from derivations where user_id = p_user and id = v_run.derivation_id
+    and hold = 'conflict' and hold_detail->>'run_id' = v_run.id::text;
+  if not found then return; end if;
+  update derivation_outputs set machine_hash = v_delta.machine_hash, machine_run_id = v_run.id
+    where user_id = p_user and derivation_id = v_run.derivation_id and blob_id = v_delta.blob_id;
+  -- A run of several outputs may wait for several decisions.
+  if exists (select from deltas d where d.user_id = p_user and d.run_id = v_run.id and d.status = 'proposed') then
+    return;
+  end if;
+  update derivation_inputs i set used_version = (x.item->>'version')::int, used_hash = x.item->>'hash'
+    from jsonb_array_elements(v_run.inputs) x(item)
+    where i.user_id = p_user and i.derivation_id = v_run.derivation_id and i.blob_id = (x.item->>'blob_id')::uuid;
+  update derivations set hold = null, hold_detail = null, used_digest = v_run.used_digest
+    where user_id = p_user and id = v_run.derivation_id;
+  perform studio_recount(p_user, array[v_run.derivation_id]);
+  if exists (select from derivations d join studio_want(p_user, array[v_run.derivation_id]) w on w.id = d.id
+      where d.user_id = p_user and d.pending_inputs = 0 and w.digest = d.used_digest) then
+    perform studio_close(p_user, array[v_run.derivation_id]);
+  end if;
+  perform studio_ring(p_user, array[v_owner]);
 end $$;
 
 -- A run that failed for good: a hold with its reason, one dead letter; descendants stay blocked, siblings go on.

@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid5
 
+import orjson
+
 from domain.cascades import Schedule
 from domain.derivations import Anchor, Cascade, Instance, Run
 from domain.ids import CascadeId, RunId, new_id
@@ -35,7 +37,7 @@ alter table cascades alter column created_at set default oracle.now();
 """
 """Makes a database of the test's own obey ``oracle.seconds``."""
 SESSION = "set search_path = oracle, pg_catalog, public; set oracle.seconds = '0'"
-DEPTH_MAX, NODES_MAX, SNAPSHOT_EVERY = 64, 20_000, 20
+DEPTH_MAX, NODES_MAX = 64, 20_000
 WINDOW = 200
 """Wide enough that claim leaves nothing over: SQL claims in the order of level and id, the model of id."""
 
@@ -68,13 +70,14 @@ select jsonb_build_object(
 """
 
 _SETTLE_TYPES = (
-    "uuid", "text", "int", "text", "text", "text", "text", "text", "text", "text", "bigint", "bytea", "text",
-    "text", "text", "text", "text", "bigint", "bytea", "text", "text", "text",
+    "uuid", "text", "int", "text", "text", "text", "text", "text", "text", "text", "bigint",
+    "bigint", "bigint", "text", "bytea", "text", "text", "text", "text",
+    "text", "bigint", "bigint", "text", "bytea", "text", "text", "text", "text",
 )  # fmt: skip
 _SETTLE = (  # the types are this module's own
     "select * from settle_runs($1, $2, '{}'::jsonb, null, "  # noqa: S608
     + ", ".join(f"${number + 3}::{kind}[]" for number, kind in enumerate(_SETTLE_TYPES))
-    + f", {SNAPSHOT_EVERY})"
+    + ")"
 )
 
 
@@ -125,8 +128,8 @@ class Player:
             int(instance.debounce_seconds * 1000),
         )  # fmt: skip
         await self.connection.execute(
-            "insert into instances (user_id, id, provider_id, active, settings_digest) values ($1, $2, $3, false, $4)",
-            self.user, instance.id, self._provider(instance.id), instance.settings_digest,
+            "insert into instances (user_id, id, provider_id, active, settings) values ($1, $2, $3, false, $4)",
+            self.user, instance.id, self._provider(instance.id), orjson.dumps(instance.settings_digest).decode(),
         )  # fmt: skip
 
     def _provider(self, instance_id: UUID) -> UUID:
@@ -149,9 +152,8 @@ class Player:
             self._provider(instance_id),
             definition_digest,
         )
-        await self.connection.execute(
-            "update instances set settings_digest = $2 where id = $1", instance_id, settings_digest
-        )
+        settings = orjson.dumps(settings_digest).decode()
+        await self.connection.execute("update instances set settings = $2 where id = $1", instance_id, settings)
         return await self._cause("provider", None, cascade_id, instance_id)
 
     async def _reprocess(self, derivation_id: UUID, cascade_id: UUID) -> str:
@@ -175,8 +177,8 @@ class Player:
         for bucket in buckets:
             await self._bucket(bucket)
         row = await self.connection.fetchrow(
-            "select problem from create_blob($1, $2, $3, $4, 'application/json', $5, $6, $6, $6, 'meta', $7, $8, null,"
-            " '', '', '{}', 'user', null, $9, $10, null)",
+            "select problem from create_blob($1, $2, $3, $4, 'application/json', $5, $6, $6, $6, 'meta', null, $7, $7,"
+            " $7, 'identity', $8, null, '', '', '{}', 'user', null, $9, $10, null)",
             self.user, blob_id, new_id(), cascade_id, schema_id, content, len(content), content.encode(),
             list(buckets), list(buckets.values()),
         )  # fmt: skip
@@ -198,10 +200,10 @@ class Player:
         )
         content = blob["cutoff_hash"] if content is None else content
         row = await self.connection.fetchrow(
-            "select status, cascade_id from append_delta($1, $2, $3, $4, $5, $6, '[]', '[]', $7, $7, $7, 'meta', $8,"
-            " $9, null, '', '', '{}', 'user', $10, null)",
+            "select status, cascade_id from append_delta($1, $2, $3, $4, $5, $6, '[]', '[]', $7, $7, $7, 'meta', null,"
+            " $8, $8, $8, 'identity', $9, null, false, '', '', '{}', 'user', null)",
             self.user, blob_id, blob["version"], new_id(), cascade_id, operation, content, len(content),
-            content.encode(), SNAPSHOT_EVERY,
+            content.encode(),
         )  # fmt: skip
         assert row["status"] == "applied", row
         return str(row["cascade_id"])
@@ -293,9 +295,10 @@ def _output(run: UUID, draft: Any, row: Mapping[str, Any]) -> tuple[Any, ...]:
     """One draft as ``settle_runs`` takes it; ``none``, which does nothing, lets it look at the version all the same."""
     made, merged = draft.machine_hash, draft.merged_hash
     effect = "none" if made == row["machine_hash"] else "head" if merged == row["cutoff_hash"] else "change"
+    document, head = ((len(text), len(text), "identity", text.encode(), None) for text in (merged, made))
     return (
-        run, draft.slot, draft.version, effect, "[]", "[]", merged, merged, merged, "meta", len(merged),
-        merged.encode(), None, "", "", "[]", made, len(made), made.encode(), None, row["machine_hash"], None,
+        run, draft.slot, draft.version, effect, "[]", "[]", merged, merged, merged, "meta", len(merged), *document,
+        "", "", "[]", made, *head, row["machine_hash"], None, "[]",
     )  # fmt: skip
 
 
