@@ -263,9 +263,11 @@ def _body_faults(value: Mapping[str, Any]) -> Iterator[Fault]:
         kind = "invalid_value" if isinstance(content_type, str) else "wrong_type"
         yield Fault("/content_type", kind, detail)
     elif "content" in value and "data" in value:
-        yield Fault("/data", "invalid_value", "Give content (text) or data (JSON), not both.")
+        other = "data" if _is_text(content_type or TEXT_DEFAULT) else "content"
+        yield Fault(f"/{other}", "invalid_value", "Give content (text) or data (JSON), not both.")
     elif "content" not in value and "data" not in value:
-        yield Fault("/content", "missing_field", "Give content (text) or data (JSON).")
+        wanted = "content" if _is_text(content_type or TEXT_DEFAULT) else "data"
+        yield Fault(f"/{wanted}", "missing_field", "Give content (text) or data (JSON).")
     elif "content" in value and not isinstance(value["content"], str):
         yield Fault("/content", "wrong_type", "content is text; JSON values go into data.")
     elif "content_type" in value and _is_text(content_type) != ("content" in value):
