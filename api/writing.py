@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -61,9 +61,12 @@ def require_schema(schema: BlobSchema, document: Document, *, relocate: Callable
     raise error
 
 
-def cutoff_of(schema: BlobSchema, document: Document) -> str:
-    """Return the hash that early cut-off compares: without the fields that the schema marks volatile."""
-    return cutoff_hash(document, body=schema.lasting(document.body))
+def cutoff_of(schema: BlobSchema, document: Document, *, volatile: Sequence[str] = ()) -> str:
+    """Return the hash that early cut-off compares: without the fields that the schema marks volatile.
+
+    ``volatile`` are those that a blob's provider computes per run (``BlobView.volatile``).
+    """
+    return cutoff_hash(document, body=schema.lasting(document.body, also=volatile))
 
 
 async def change(
@@ -97,7 +100,7 @@ async def change(
             delta_id=attempt.id("delta"),
             cascade_id=attempt.id("cascade"),
             draft=draft,
-            cutoff_hash=cutoff_of(schema, draft.document),
+            cutoff_hash=cutoff_of(schema, draft.document, volatile=blob.volatile),
             actor=identity.actor,
             kept_version=blob.kept_version,
             patch_bytes=blob.patch_bytes,

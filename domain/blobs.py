@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from domain.deltas import DeltaDraft
+from domain.deltas import DeltaDraft, DeltaStatus
 from domain.documents import Document
 from domain.errors import Fault
 from domain.schemas import Validator
@@ -62,6 +62,8 @@ class BlobView:
     created_at: datetime
     updated_at: datetime
     deleted: bool
+    volatile: Sequence[str] = ()
+    """Fields that its provider computes per run, as JSON Pointers into the data; only where one blob is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,29 @@ class NewDelta:
     idempotency_key: str | None = None
     reserved: int = 0
     """Bytes that an upload has reserved for it: they are used from now on."""
+    base_version: int | None = None
+    """The version that its author knew, if that was not the newest."""
+    conflicts: Sequence[Mapping[str, Any]] = ()
+    aside: NewProposal | None = None
+    """The side that lost, written with it or not at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewProposal:
+    """A change that is offered (``proposed``), or that a later write took the place of (``rejected``)."""
+
+    user_id: UUID
+    blob_id: UUID
+    delta_id: UUID
+    draft: DeltaDraft
+    cutoff_hash: str
+    actor: str
+    status: DeltaStatus = DeltaStatus.PROPOSED
+    base_version: int | None = None
+    conflicts: Sequence[Mapping[str, Any]] = ()
+    answers: UUID | None = None
+    """The delta that it belongs to: the one beside which it lost, or the proposal that it is left of."""
+    idempotency_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +158,6 @@ class BlobSchema:
         """Return every way in which a value violates the schema."""
         return self.validator.faults(value)
 
-    def lasting(self, value: Any) -> Any:
-        """Return the value without its volatile fields; None stands for "there are none"."""
-        return strip_volatile(self.definition, value) if self.has_volatile else None
+    def lasting(self, value: Any, *, also: Sequence[str] = ()) -> Any:
+        """Return the value without its volatile fields, ``also`` included; None stands for "there are none"."""
+        return strip_volatile(self.definition, value, also=also) if self.has_volatile or also else None

@@ -185,4 +185,5 @@ def _view(row: asyncpg.Record, document: Document, size: int) -> BlobView:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         deleted=row["deleted_at"] is not None,
+        volatile=row.get("volatile", ()),
     )

@@ -41,8 +41,9 @@ where r.user_id = $1 and r.id = any($2) and r.status = 'running'
 """
 _OUTPUTS = """
 select o.derivation_id, o.slot, o.blob_id, o.machine_hash, b.version, b.document_hash, b.schema_id,
-  b.deleted_at is not null as deleted, (select d.conflicts from deltas d where d.user_id = o.user_id
-    and d.blob_id = o.blob_id and d.status = 'proposed' and d.run_id is not null order by d.id desc limit 1) as disputed
+  b.deleted_at is not null as deleted, array(select d.conflicts from deltas d where d.user_id = o.user_id
+    and d.blob_id = o.blob_id and d.status = 'proposed' and d.run_id is not null and d.conflicts is not null
+    order by d.id) as disputed
 from derivation_outputs o join blobs b on b.user_id = o.user_id and b.id = o.blob_id
 where o.user_id = $1 and o.derivation_id = any($2)
 """
@@ -190,7 +191,7 @@ def _work(
                 machine=machine.get(slot["machine_hash"]),
                 schema=pinned_schemas[definition.output(slot["slot"]).schema.slug],
                 on_conflict=run["on_conflict"],
-                disputed=orjson.loads(slot["disputed"] or "[]"),
+                disputed=[conflict for text in slot["disputed"] for conflict in orjson.loads(text)],
             )
             for slot in slots
             if slot["slot"] in made  # an output of an older definition stays as it is

@@ -47,7 +47,7 @@ returns table (
   root_id uuid, depth int, processing_meta jsonb, created_at timestamptz, updated_at timestamptz,
   deleted_at timestamptz, document_hash text, content_hash text, cascade_id uuid, parent_ids uuid[],
   storage_type text, kept_version int, patch_bytes bigint, hash text, size bigint, codec text, body bytea, location text,
-  patches text[]
+  patches text[], volatile text[]
 ) language plpgsql as $$
 #variable_conflict use_column
 begin
@@ -69,7 +69,8 @@ begin
       b.storage_type, b.kept_version, b.patch_bytes, c.hash, c.size, c.codec, c.body, c.location,
       case when s.version = d.to_version then '{}' else array(
         select p.patch from deltas p where p.user_id = p_user and p.blob_id = b.id and p.status = 'applied'
-          and p.to_version > s.version and p.to_version <= d.to_version order by p.to_version) end
+          and p.to_version > s.version and p.to_version <= d.to_version order by p.to_version) end,
+      coalesce((select o.volatile from derivation_outputs o where o.user_id = p_user and o.blob_id = b.id), '{}')
     from blobs b
     join deltas d on d.user_id = b.user_id and d.blob_id = b.id and d.status = 'applied'
       and d.to_version = coalesce(p_version, b.version)

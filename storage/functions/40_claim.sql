@@ -22,7 +22,7 @@ begin
     update deltas d set status = 'rejected', resolved_at = now(), resolved_by = d.actor
       from unnest(v_done) x(id) join derivation_outputs o on o.user_id = p_user and o.derivation_id = x.id
       where d.user_id = p_user and d.blob_id = o.blob_id and d.status = 'proposed' and d.run_id is not null
-        and d.machine_hash is distinct from o.machine_hash;
+        and d.machine_hash <> o.machine_hash;
     v_count := v_count + cardinality(v_done);
   end loop;
   return v_count;
