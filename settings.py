@@ -125,11 +125,25 @@ class MetadataGroup(Group):
     """Connections that one process keeps at most."""
 
 
+class CacheGroup(Group):
+    """The hot tier of content: what was read lately."""
+
+    bytes_max: int = Field(default=33_554_432, ge=0)
+    """Bytes of content that one process keeps in memory; 0 keeps none."""
+    url: SecretStr | None = None
+    """URL of a Valkey that processes share (``redis://host:port/0``); unset means that there is none."""
+    ttl: Duration = timedelta(hours=1)
+    """How long Valkey keeps a content."""
+
+
 class StorageGroup(Group):
     """Content and metadata."""
 
     blobs: BlobsGroup = BlobsGroup()
     metadata: MetadataGroup = MetadataGroup()
+    cache: CacheGroup = CacheGroup()
+    cold_after: Duration = timedelta(days=30)
+    """How long nobody reads a content before it moves from PostgreSQL to the object store."""
     inline_max: int = Field(default=1_048_576, ge=0)
     """Bytes of stored content below which it stays in PostgreSQL; S3 has the rest."""
     url_expires: Duration = timedelta(minutes=15)
@@ -268,6 +282,20 @@ class CascadesGroup(Group):
     """Derivations that one cascade may touch."""
 
 
+class HousekeepingGroup(Group):
+    """Looking after content: collecting, moving, verifying."""
+
+    interval: Duration = timedelta(hours=1)
+    """Pause between two passes over all users."""
+    grace: Duration = timedelta(hours=1)
+    """How long what nothing refers to is left alone: longer than any write takes, and than a client needs to use what
+    it has uploaded."""
+    steps_kept: Duration = timedelta(days=30)
+    """How long after a run has ended the outputs of its steps are kept."""
+    sample: int = Field(default=20, ge=0)
+    """Contents of each user that one pass holds against their hashes."""
+
+
 class RelayGroup(Group):
     """The relay: from PostgreSQL to NATS and Temporal."""
 
@@ -276,7 +304,7 @@ class RelayGroup(Group):
     batch: Count = 200
     """Events, and doorbells, taken at a time."""
     failpoint: str = ""
-    """Name of the point at which the relay kills its process: crash tests only."""
+    """Name of the point at which the relay, or housekeeping, kills its process: crash tests only."""
 
 
 class Settings(BaseSettings):
@@ -297,6 +325,7 @@ class Settings(BaseSettings):
     api: ApiGroup = ApiGroup()
     ai: AiGroup = AiGroup()
     cascades: CascadesGroup = CascadesGroup()
+    housekeeping: HousekeepingGroup = HousekeepingGroup()
     relay: RelayGroup = RelayGroup()
 
     @classmethod

@@ -30,15 +30,21 @@ from activities.runs import RunActivities
 from domain.errors import StudioError
 from settings import Settings, load_settings, required
 from storage.bus import Bus
+from storage.caches import caches
 from storage.contents import Contents
 from storage.database import Database
+from storage.housekeeping import Housekeeping as Keeper
+from storage.housekeeping import Rules
+from storage.idempotency import IdempotencyKeys
 from storage.object_stores import object_store
+from storage.objects import Objects
 from storage.registry import Registry
 from storage.relay import Relay
 from storage.schedule import PostgresSchedule
+from storage.uploads import Uploads
 from workflows.cascades import Cascade
 from workflows.contracts import SEARCH_ATTRIBUTES
-from workflows.housekeeping import Reconcile
+from workflows.housekeeping import Housekeeping, Reconcile
 from workflows.runs import ProviderRun
 from workflows.starter import TemporalStarter
 
@@ -90,7 +96,7 @@ def make_worker(
     return Worker(
         client,
         task_queue=settings.workflow.task_queue,
-        workflows=[Cascade, ProviderRun, Reconcile],
+        workflows=[Cascade, ProviderRun, Reconcile, Housekeeping],
         activities=[
             cascades.advance,
             runs.load,
@@ -99,6 +105,8 @@ def make_worker(
             runs.fail,
             runs.lose,
             housekeeping.reconcile,
+            housekeeping.users,
+            housekeeping.tidy,
         ],
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_all_modules()
@@ -136,7 +144,8 @@ async def running(settings: Settings) -> AsyncIterator[None]:
         stack.push_async_callback(database.close)
         relay_database = await Database.connect(relay_url, size_max=4)
         stack.push_async_callback(relay_database.close)
-        contents = make_contents(settings, database)
+        objects = make_objects(settings)
+        contents = make_contents(settings, database, objects)
         stack.push_async_callback(contents.close)
         services = HttpServices(
             {
@@ -166,7 +175,11 @@ async def running(settings: Settings) -> AsyncIterator[None]:
                 step_attempts=settings.providers.retry_policy.max_attempts,
             ),
             housekeeping=HousekeepingActivities(
-                schedule, Registry(relay_database), starter, idle=settings.cascades.reconcile_interval
+                schedule,
+                Registry(relay_database),
+                starter,
+                make_keeper(settings, database, contents, objects),
+                idle=settings.cascades.reconcile_interval,
             ),
         )
         await stack.enter_async_context(worker)
@@ -182,20 +195,59 @@ async def running(settings: Settings) -> AsyncIterator[None]:
         )
         stack.push_async_callback(_cancelled, task)
         await starter.schedule_reconcile(settings.cascades.reconcile_interval)
+        await starter.schedule_housekeeping(settings.housekeeping.interval)
         yield
 
 
-def make_contents(settings: Settings, database: Database) -> Contents:
-    """The content store of the settings."""
+def make_objects(settings: Settings) -> Objects:
+    """The object store of the settings."""
     blobs = settings.storage.blobs
-    objects = object_store(
+    return object_store(
         folder=required(blobs.path, "storage.blobs.path") if blobs.backend == "filesystem" else None,
         bucket=blobs.bucket,
         endpoint=blobs.endpoint,
         access_key=blobs.access_key.get_secret_value() if blobs.access_key else None,
         secret_key=blobs.secret_key.get_secret_value() if blobs.secret_key else None,
     )
-    return Contents(database, objects, inline_max=settings.storage.inline_max)
+
+
+def make_contents(settings: Settings, database: Database, objects: Objects) -> Contents:
+    """The content store of the settings."""
+    cache = settings.storage.cache
+    hot = caches(
+        database,
+        bytes_max=cache.bytes_max,
+        url=cache.url.get_secret_value() if cache.url else None,
+        ttl=cache.ttl,
+    )
+    return Contents(database, objects, inline_max=settings.storage.inline_max, caches=hot)
+
+
+def make_keeper(settings: Settings, database: Database, contents: Contents, objects: Objects) -> Keeper:
+    """The chores of the settings."""
+    rules = Rules(
+        grace=settings.housekeeping.grace,
+        cold_after=settings.storage.cold_after,
+        steps_kept=settings.housekeeping.steps_kept,
+        inline_max=settings.storage.inline_max,
+        sample=settings.housekeeping.sample,
+    )
+    uploads = Uploads(
+        database,
+        objects,
+        part_size=settings.storage.part_size,
+        inline_max=settings.storage.inline_max,
+        lifetime=settings.storage.upload_expires,
+    )
+    return Keeper(
+        database,
+        contents,
+        objects,
+        rules=rules,
+        expire=uploads.expire,
+        forget=IdempotencyKeys(database).forget_old,
+        failpoint=failpoint(settings),
+    )
 
 
 def make_schedule(settings: Settings, database: Database, contents: Contents) -> PostgresSchedule:

@@ -1,4 +1,7 @@
-"""Look after what no living workflow owns: cascades whose workflow is gone, runs whose lease has expired."""
+"""Look after what no living workflow owns: cascades whose workflow is gone, runs whose lease has expired.
+
+And after contents: one chore for a page of users at a time.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from temporalio import activity
 
 from activities.errors import as_failures
 from activities.heartbeat import heartbeating
+from domain.errors import StudioError
+from domain.housekeeping import Chore, Tidied
 from domain.ports import Schedule
 
 
@@ -21,6 +26,22 @@ class Reconciled:
 
     cascades_rung: int
     runs_lost: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsersAfter:
+    """Which page of users to tell: the first ``limit`` beyond ``after``."""
+
+    after: str | None
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TidyOrder:
+    """One chore for these users."""
+
+    chore: Chore
+    users: list[str]
 
 
 class Workflows(Protocol):
@@ -46,14 +67,29 @@ class Registry(Protocol):
         """Ring a cascade's doorbell: its workflow is started again if it is gone."""
         ...
 
+    async def users(self, *, after: UUID | None, limit: int) -> Sequence[UUID]:
+        """Up to ``limit`` users in the order of their ids, those beyond ``after``."""
+        ...
+
+
+class Keeper(Protocol):
+    """The chores of housekeeping."""
+
+    async def tidy(self, chore: Chore, user_id: UUID) -> Tidied:
+        """Do one chore for one user; may be repeated at any time. Raises Unavailable."""
+        ...
+
 
 class HousekeepingActivities:
-    """The work of the reconcile schedule."""
+    """The work of the reconcile and the housekeeping schedule."""
 
-    def __init__(self, schedule: Schedule, registry: Registry, workflows: Workflows, *, idle: timedelta) -> None:
+    def __init__(
+        self, schedule: Schedule, registry: Registry, workflows: Workflows, keeper: Keeper, *, idle: timedelta
+    ) -> None:
         self._schedule = schedule
         self._registry = registry
         self._workflows = workflows
+        self._keeper = keeper
         self._idle = idle
 
     @activity.defn(name="Housekeeping.reconcile")
@@ -70,3 +106,25 @@ class HousekeepingActivities:
                 for user_id, cascade_id in idle:
                     await self._registry.ring(user_id, cascade_id)
             return Reconciled(cascades_rung=len(idle), runs_lost=lost)
+
+    @activity.defn(name="Housekeeping.users")
+    async def users(self, page: UsersAfter) -> list[str]:
+        """Tell a page of users."""
+        with as_failures():
+            after = UUID(page.after) if page.after else None
+            return [str(user) for user in await self._registry.users(after=after, limit=page.limit)]
+
+    @activity.defn(name="Housekeeping.tidy")
+    async def tidy(self, order: TidyOrder) -> Tidied:
+        """Do one chore for a page of users; what cannot be done for one of them does not stop the others."""
+        done = Tidied()
+        with as_failures():
+            async with heartbeating():
+                for user in order.users:
+                    try:
+                        done += await self._keeper.tidy(order.chore, UUID(user))
+                    except StudioError as error:
+                        if error.retryable:  # a server is away: all of it again, later
+                            raise
+                        done += Tidied(failed=1, findings=(f"user {user}, {order.chore}: {error.detail}",))
+        return done

@@ -20,6 +20,7 @@ from storage.api_keys import ApiKeys
 from storage.bell import Bell
 from storage.blobs import Blobs
 from storage.buckets import Buckets
+from storage.caches import caches
 from storage.cascade_views import CascadeViews
 from storage.contents import Contents
 from storage.dag import Dags
@@ -97,7 +98,10 @@ async def open_ports(settings: Settings) -> Ports:
         await database.close()
         raise Unavailable("The database has no installation: run python -m migrations first.")
     schemas = Schemas(database)
-    contents = Contents(database, objects, inline_max=settings.storage.inline_max)
+    cache = settings.storage.cache
+    cache_url = cache.url.get_secret_value() if cache.url else None
+    hot = caches(database, bytes_max=cache.bytes_max, url=cache_url, ttl=cache.ttl)
+    contents = Contents(database, objects, inline_max=settings.storage.inline_max, caches=hot)
     return Ports(
         service_name=settings.service.name,
         services=frozenset(settings.services),

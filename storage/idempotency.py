@@ -98,6 +98,16 @@ class IdempotencyKeys:
             outcome=row["outcome"],
         )
 
+    async def forget_old(self, user_id: UUID) -> int:
+        """Delete keys past their time; return how many. For housekeeping: ``begin`` does so only now and then."""
+        done = 0
+        while True:
+            async with self._database.transaction(user_id) as connection:
+                gone = int(str(await connection.execute(_CLEAN, user_id)).split()[-1])
+            done += gone
+            if gone < _CLEAN_ROWS_MAX:
+                return done
+
     async def keep(self, connection: Any, use: KeyUse, answer: Kept) -> None:
         """Record the answer in the caller's transaction, which does what it tells of.
 

@@ -24,10 +24,11 @@ _EXPIRED = """
 select user_id, id, coalesce(workflow_id, 'cascade:' || cascade_id) from runs
 where status = 'running' and lease_until < now() order by lease_until limit $1
 """
+_USERS = "select user_id from user_state where $1::uuid is null or user_id > $1 order by user_id limit $2"
 
 
 class Registry:
-    """Reads what reconciliation compares with Temporal."""
+    """Reads what reconciliation compares with Temporal, and who there is."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -43,6 +44,12 @@ class Registry:
         async with self._database.connection() as connection:
             rows = await connection.fetch(_EXPIRED, PASS_MAX)
         return [(row[0], row[1], row[2]) for row in rows]
+
+    async def users(self, *, after: UUID | None, limit: int) -> list[UUID]:
+        """Up to ``limit`` users in the order of their ids, those beyond ``after``."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_USERS, after, limit)
+        return [row[0] for row in rows]
 
     async def ring(self, user_id: UUID, cascade_id: UUID) -> None:
         """Ring a cascade's doorbell; the relay does the rest."""

@@ -6,17 +6,25 @@ strings and numbers, so that histories read well and old ones keep decoding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from temporalio.common import SearchAttributeKey
 
+from domain.housekeeping import Tidied
+
 CASCADE = "Cascade"
 PROVIDER_RUN = "ProviderRun"
 RECONCILE = "Reconcile"
+HOUSEKEEPING = "Housekeeping"
 RING = "ring"
 
+PROGRESS = "progress"
+
 RECONCILE_SCHEDULE_ID = "reconcile"
+HOUSEKEEPING_SCHEDULE_ID = "housekeeping"
+HOUSEKEEPING_NOW_ID = "housekeeping-now"
+"""The workflow of a pass that somebody asked for; a second one who asks joins it."""
 
 USER = SearchAttributeKey.for_keyword("StudioUser")
 BLOB = SearchAttributeKey.for_keyword("StudioBlob")
@@ -65,3 +73,13 @@ class RunOutcome:
 
     status: str
     code: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """A pass of housekeeping: where it goes on, and what was done so far."""
+
+    after: str | None = None
+    done: Tidied = field(default_factory=Tidied)
+    chore: str | None = None
+    """What is being done now, for the page of users after ``after``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from temporalio.client import (
@@ -16,15 +16,26 @@ from temporalio.client import (
     SchedulePolicy,
     ScheduleSpec,
     WorkflowExecutionStatus,
+    WorkflowHandle,
 )
-from temporalio.common import Priority, SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.common import (
+    Priority,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.errors import Unavailable
+from domain.housekeeping import Tidied
 from workflows.contracts import (
     CASCADE,
     CASCADE_ID,
+    HOUSEKEEPING,
+    HOUSEKEEPING_NOW_ID,
+    HOUSEKEEPING_SCHEDULE_ID,
     RECONCILE,
     RECONCILE_SCHEDULE_ID,
     RING,
@@ -83,13 +94,34 @@ class TemporalStarter:
 
     async def schedule_reconcile(self, every: timedelta) -> None:
         """Make the reconcile schedule, once for all workers."""
+        await self._schedule(RECONCILE_SCHEDULE_ID, RECONCILE, every)
+
+    async def schedule_housekeeping(self, every: timedelta) -> None:
+        """Make the housekeeping schedule, once for all workers."""
+        await self._schedule(HOUSEKEEPING_SCHEDULE_ID, HOUSEKEEPING, every)
+
+    async def housekeep(self) -> WorkflowHandle[Any, Tidied]:
+        """Start a pass of housekeeping now, or join the one that somebody has asked for. Raises Unavailable."""
+        try:
+            return await self._client.start_workflow(
+                HOUSEKEEPING,
+                id=HOUSEKEEPING_NOW_ID,
+                task_queue=self._task_queue,
+                result_type=Tidied,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                rpc_timeout=RPC_TIMEOUT,
+            )
+        except RPCError as error:
+            raise Unavailable("Temporal does not answer.") from error
+
+    async def _schedule(self, schedule_id: str, workflow: str, every: timedelta) -> None:
         schedule = Schedule(
-            action=ScheduleActionStartWorkflow(RECONCILE, id=RECONCILE_SCHEDULE_ID, task_queue=self._task_queue),
+            action=ScheduleActionStartWorkflow(workflow, id=schedule_id, task_queue=self._task_queue),
             spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=every)]),
             policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
         )
         try:
-            await self._client.create_schedule(RECONCILE_SCHEDULE_ID, schedule, rpc_timeout=RPC_TIMEOUT)
+            await self._client.create_schedule(schedule_id, schedule, rpc_timeout=RPC_TIMEOUT)
         except ScheduleAlreadyRunningError:
             return
 

@@ -10,6 +10,7 @@ import pytest_asyncio
 from temporalio.testing import ActivityEnvironment
 
 from activities.housekeeping import HousekeepingActivities
+from domain.housekeeping import Chore, Tidied
 from storage.database import Database
 from storage.registry import Registry
 from tests.storage.engine import Engine
@@ -37,8 +38,15 @@ async def registry(database_urls: Mapping[str, str]) -> AsyncIterator[Registry]:
     await opened.close()
 
 
+class NoChores:
+    """Reconcile does not ask for any."""
+
+    async def tidy(self, chore: Chore, user_id: UUID) -> Tidied:
+        raise AssertionError(chore)
+
+
 async def reconcile(environment: ActivityEnvironment, engine: Engine, registry: Registry, workflows: Open) -> None:
-    activities = HousekeepingActivities(engine.schedule, registry, workflows, idle=HOUR)
+    activities = HousekeepingActivities(engine.schedule, registry, workflows, NoChores(), idle=HOUR)
     await environment.run(activities.reconcile)
     await engine.check()
 
