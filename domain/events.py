@@ -37,6 +37,7 @@ EVENT_TYPES: Mapping[str, str] = {
     "blob.derived": "schema",
     "blob.stale": "schema",
     "delta.applied": "blob",
+    "delta.proposed": "blob",
     "delta.rejected": "blob",
     "run.started": "provider",
     "run.completed": "provider",

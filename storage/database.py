@@ -40,7 +40,7 @@ _TRANSIENT = (
 _QUOTA = "STQ01"
 """SQLSTATE of ``studio_charge`` (``storage/functions/14_quotas.sql``)."""
 
-Before = Callable[[Any], Awaitable[None]]
+Before = Callable[[Any], Awaitable[object]]
 """What else is done in the transaction of a write, with its connection."""
 
 
@@ -82,7 +82,7 @@ def _in_our_words() -> Iterator[None]:
     except asyncpg.UnknownPostgresError as error:
         if error.sqlstate != _QUOTA:
             raise
-        told = orjson.loads(error.detail)
+        told = orjson.loads(error.detail or "")
         needed = told.pop("needed")
         # What was refused would have been part of what is used.
         usage = Usage(used=told["used"] - needed, reserved=told["reserved"], quota=told["quota"])
@@ -159,17 +159,21 @@ class Database:
         user_id: UUID,
         query: str,
         *arguments: object,
+        after: Before | None = None,
     ) -> asyncpg.Record | None:
-        """One row of one statement, in one transaction with what ``before`` does: neither unless the row ``stands``."""
-        if before is None:
+        """One row of one statement, in one transaction with ``before``, ``after``: nothing unless the row ``stands``."""
+        if before is None and after is None:
             return await self.call(query, *arguments)
         row: asyncpg.Record | None = None
         with suppress(_Undone):
             async with self.transaction(user_id) as connection:
-                await before(connection)
+                if before is not None:
+                    await before(connection)
                 row = await connection.fetchrow(query, *arguments)
                 if row is None or not stands(row):
                     raise _Undone
+                if after is not None:
+                    await after(connection)
         return row
 
     async def rows(self, user_id: UUID, query: str | ClauseElement, *arguments: object) -> list[asyncpg.Record]:

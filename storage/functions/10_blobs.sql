@@ -120,7 +120,7 @@ create or replace function append_delta(
   p_inverse text, p_document_hash text, p_content_hash text, p_cutoff_hash text, p_meta_hash text, p_binary_hash text,
   p_size bigint, p_document_size bigint, p_stored_size bigint, p_codec text, p_body bytea, p_location text,
   p_external boolean, p_title text, p_preview text, p_tags text[], p_actor text, p_idempotency_key text,
-  p_reserved bigint default 0
+  p_reserved bigint default 0, p_conflicts text default null, p_base int default null
 ) returns table (status text, version int, cascade_id uuid, updated_at timestamptz) language plpgsql as $$
 #variable_conflict use_column
 declare v_blob blobs%rowtype; v_cascade uuid; v_now timestamptz := now(); v_cause text; v_event text; v_seq bigint;
@@ -156,14 +156,23 @@ begin
       deleted_at = case p_operation when 'delete' then v_now when 'restore' then null else b.deleted_at end
     where b.user_id = p_user and b.id = p_blob;
   v_cascade := studio_fold(p_user, p_blob, p_cascade, v_cause, p_actor, p_title);
-  insert into deltas (user_id, id, blob_id, from_version, to_version, operation, patch, inverse, document_hash,
+  insert into deltas as d (user_id, id, blob_id, from_version, to_version, operation, patch, inverse, document_hash,
       content_hash, cutoff_hash, meta_hash, binary_hash, actor, previous_delta, cascade_id, idempotency_key, created_at,
-      applied_at)
+      applied_at, conflicts, base_version)
     select p_user, p_delta, p_blob, v_blob.version, v_blob.version + 1, p_operation, p_patch, p_inverse,
       p_document_hash, p_content_hash, p_cutoff_hash, p_meta_hash, p_binary_hash, p_actor,
       (select d.id from deltas d where d.user_id = p_user and d.blob_id = p_blob
          and d.to_version = v_blob.version and d.status = 'applied'),
-      v_cascade, p_idempotency_key, v_now, v_now;
+      v_cascade, p_idempotency_key, v_now, v_now, p_conflicts, p_base
+    -- A proposal that is being accepted (accept_delta) becomes the applied delta itself.
+    on conflict (user_id, id) do update set from_version = excluded.from_version, to_version = excluded.to_version,
+      operation = excluded.operation, patch = excluded.patch, inverse = excluded.inverse,
+      document_hash = excluded.document_hash, content_hash = excluded.content_hash, cutoff_hash = excluded.cutoff_hash,
+      meta_hash = excluded.meta_hash, binary_hash = excluded.binary_hash, actor = excluded.actor,
+      previous_delta = excluded.previous_delta, cascade_id = excluded.cascade_id, applied_at = excluded.applied_at,
+      conflicts = excluded.conflicts, status = 'applied', resolved_at = excluded.applied_at, resolved_by = excluded.actor
+      where d.status = 'pending';
+  if not found then raise unique_violation using message = 'delta ' || p_delta || ' is there already'; end if;
   update user_state set event_seq = event_seq + 2, bytes_used = bytes_used + p_size - v_blob.size, updated_at = v_now,
       bytes_reserved = bytes_reserved - p_reserved,
       blob_count = blob_count + case p_operation when 'delete' then -1 when 'restore' then 1 else 0 end

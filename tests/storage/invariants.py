@@ -75,7 +75,7 @@ ALWAYS: dict[str, str] = {
           where s.user_id = b.user_id and s.blob_id = b.id) x
         cross join lateral (select coalesce(sum(octet_length(d.patch)), 0) as weight from deltas d
           where d.user_id = b.user_id and d.blob_id = b.id and d.status = 'applied' and d.to_version > x.version
-            and d.provider_id is null) y
+            and (d.provider_id is null or d.operation = 'update')) y
         where b.user_id = $1 and b.version > 0 and (b.kept_version <> x.version or b.patch_bytes <> y.weight)""",
     "(13) event sequences have no gaps": """
         select s.event_seq, x.* from user_state s cross join lateral (
