@@ -10,7 +10,9 @@ import jsonschema
 import jsonschema_rs
 
 from domain.canonical import canonical, escaped
+from domain.concurrency import ON_CONFLICT, ConflictPolicy
 from domain.errors import Fault, StudioError
+from domain.merge import MERGE_KEY
 from domain.patterns import PATTERN_CHARS_MAX
 from domain.schema_graph import SchemaGraph
 
@@ -45,7 +47,7 @@ def _faults(definition: Any) -> list[Fault]:
     graph = SchemaGraph(definition)
     if len(graph.nodes) > SUBSCHEMAS_MAX:
         return [Fault("", "too_many", f"A schema has at most {SUBSCHEMAS_MAX} subschemas.")]
-    faults = [*_meta_faults(definition), *_reference_faults(graph), *_pattern_faults(graph)]
+    faults = [*_meta_faults(definition), *_reference_faults(graph), *_pattern_faults(graph), *_merge_faults(graph)]
     # The meta-schema and the compiler of patterns may both complain of one pattern.
     distinct = {(fault.pointer, fault.code): fault for fault in faults}
     return list(distinct.values()) or graph.work_faults() or _compile_faults(definition)
@@ -118,3 +120,22 @@ def _reference_faults(graph: SchemaGraph) -> Iterator[Fault]:
             yield Fault(f"{here}/$ref", "remote_ref", detail)
         elif graph.target(reference) is None:
             yield Fault(f"{here}/$ref", "invalid_schema", f"{reference[:100]} names nothing in this schema.")
+
+
+def _merge_faults(graph: SchemaGraph) -> Iterator[Fault]:
+    """Keywords of ours that say how edits merge: what is misspelled here would surface as a lost edit much later."""
+    for here, schema in graph.nodes.items():
+        if not isinstance(schema, dict):
+            continue
+        if MERGE_KEY in schema and not (isinstance(schema[MERGE_KEY], str) and schema[MERGE_KEY]):
+            detail = f"{MERGE_KEY} is the name of the member that tells the items of the array apart."
+            yield Fault(f"{here}/{MERGE_KEY}", "invalid_schema", detail)
+        elif MERGE_KEY in schema and not _is_array(schema):
+            yield Fault(f"{here}/{MERGE_KEY}", "invalid_schema", f"{MERGE_KEY} stands beside type: array.")
+        if ON_CONFLICT in schema and (here or schema[ON_CONFLICT] not in list(ConflictPolicy)):
+            detail = f"{ON_CONFLICT} stands at the root of a schema and is {', '.join(ConflictPolicy)}."
+            yield Fault(f"{here}/{ON_CONFLICT}", "invalid_schema", detail)
+
+
+def _is_array(schema: dict[str, Any]) -> bool:
+    return schema["type"] in ("array", ["array", "null"], ["null", "array"]) if "type" in schema else "items" in schema

@@ -331,3 +331,27 @@ def test_a_schema_survives_being_stored_and_being_registered_again(raw: dict[str
     again = parse_schema(schema.to_json())
     assert again == schema
     assert again.digest == schema.digest
+
+
+@pytest.mark.parametrize(
+    ("definition", "pointer"),
+    [
+        ({"properties": {"a": {"type": "array", "x-merge-key": ""}}}, "/properties/a/x-merge-key"),
+        ({"properties": {"a": {"type": "array", "x-merge-key": ["id"]}}}, "/properties/a/x-merge-key"),
+        ({"properties": {"a": {"type": "object", "x-merge-key": "id"}}}, "/properties/a/x-merge-key"),
+        ({"x-merge-key": "id"}, "/x-merge-key"),
+        ({"x-on-conflict": "newest"}, "/x-on-conflict"),
+        ({"x-on-conflict": None}, "/x-on-conflict"),
+        ({"x-on-conflict": ["merge"]}, "/x-on-conflict"),
+        ({"properties": {"a": {"x-on-conflict": "merge"}}}, "/properties/a/x-on-conflict"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_misspelled_rule_for_merging_is_refused(definition: Any, pointer: str) -> None:
+    assert pointers(definition_faults(definition)) == {pointer: "invalid_schema"}
+
+
+def test_rules_for_merging_may_be_stated() -> None:
+    items = {"type": "array", "x-merge-key": "id", "items": {"type": "object"}}
+    assert definition_faults({"x-on-conflict": "merge", "properties": {"a": items, "b": {**items}}}) == []
+    assert definition_faults({"x-merge-key": "id", "type": ["array", "null"]}) == []
