@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from api import (
+    batches,
     blobs,
     buckets,
     cascades,
@@ -34,6 +35,7 @@ from settings import Settings
 
 ROUTERS = (
     blobs,
+    batches,
     contents,
     deltas,
     dag,

@@ -17,6 +17,7 @@ from api.streams import Places
 from domain.errors import Unavailable
 from settings import Settings, required
 from storage.api_keys import ApiKeys
+from storage.batches import Batches
 from storage.bell import Bell
 from storage.blobs import Blobs
 from storage.buckets import Buckets
@@ -65,6 +66,7 @@ class Ports:
     idempotency: IdempotencyKeys
     blobs: Blobs
     deltas: Deltas
+    batches: Batches
     dags: Dags
     schema_lookup: SchemaLookup
     users: Users
@@ -127,6 +129,7 @@ async def open_ports(settings: Settings) -> Ports:
         idempotency=IdempotencyKeys(database),
         blobs=Blobs(database, contents),
         deltas=Deltas(database, contents, snapshot_every=settings.storage.snapshot_every),
+        batches=Batches(database, contents, snapshot_every=settings.storage.snapshot_every),
         dags=Dags(database),
         schema_lookup=SchemaLookup(schemas),
         users=Users(database, quota_default=settings.storage.quota_default),

@@ -76,12 +76,18 @@ def status_of(error: StudioError) -> int:
 
 
 def problem_response(request: Request, error: StudioError, headers: Mapping[str, str] | None = None) -> Response:
-    """Render an error; its members (``current_version``, ``limit_bytes``) stand beside the standard ones."""
+    """Render an error."""
     status = status_of(error)
-    body = {
+    more = _headers(status, error) | dict(headers or {})
+    return Response(orjson.dumps(problem_body(request, error), default=str), status, more, media_type=PROBLEM_JSON)
+
+
+def problem_body(request: Request, error: StudioError) -> dict[str, Any]:
+    """Return an error as JSON; its members (``current_version``, ``limit_bytes``) stand beside the standard ones."""
+    return {
         "type": f"{str(request.base_url).rstrip('/')}/problems/{error.problem_code}",
         "title": error.kind.title,
-        "status": status,
+        "status": status_of(error),
         "detail": error.detail,
         "instance": request.url.path,
         "code": error.problem_code,
@@ -91,8 +97,6 @@ def problem_response(request: Request, error: StudioError, headers: Mapping[str,
         "errors": [{"pointer": f.pointer, "code": f.code, "detail": f.detail} for f in error.faults],
         **error.members,
     }
-    more = _headers(status, error) | dict(headers or {})
-    return Response(orjson.dumps(body, default=str), status, more, media_type=PROBLEM_JSON)
 
 
 def _headers(status: int, error: StudioError) -> dict[str, str]:

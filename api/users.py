@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Admin, Caller, Identity, bearer_of
+from api.auth import Admin, Caller, Identity, Reader, bearer_of
 from api.bodies import Wire, answer, fault, path_id, read, request_body
 from api.deps import Stores
 from api.idempotency import Attempt, Keep, once
@@ -24,6 +24,7 @@ from api.pages import page_request, page_response
 from domain.errors import Forbidden
 from domain.ids import ApiKeyId, UserId, new_id
 from domain.keys import KEY_SECRET_BYTES, SCOPES, USER_SCOPES, key_prefix, mint_key
+from domain.quotas import QUOTA_BYTES_MAX, Usage
 
 router = APIRouter(tags=["users"])
 
@@ -44,6 +45,13 @@ class NewKey(Wire):
     name: str = Field(default="", max_length=NAME_CHARACTERS_MAX)
     scopes: list[str] | None = Field(default=None, min_length=1, max_length=len(SCOPES))
     expires_at: str | None = Field(default=None, description="A time of RFC 3339; without one the key does not expire.")
+
+
+class Limits(Wire):
+    """What a user may have."""
+
+    bytes_quota: int | None = Field(ge=0, le=QUOTA_BYTES_MAX)
+    """Bytes that may be stored; null: no limit."""
 
 
 @router.post(
@@ -71,6 +79,39 @@ async def create_user(request: Request, identity: Admin, ports: Stores) -> Respo
 async def me(identity: Caller) -> Response:
     """Say who you are and what your key allows."""
     return answer(_shown_identity(identity) | {"name": identity.name, "api_key_id": identity.key_id})
+
+
+@router.put(
+    "/users/{user_id}/limits", operation_id="users_put_limits",
+    openapi_extra=request_body(Limits, example={"bytes_quota": 10_000_000_000}),
+)  # fmt: skip
+async def put_limits(request: Request, user_id: str, identity: Admin, ports: Stores) -> Response:
+    """Say how many bytes a user may store. What is there stays, even beyond; then nothing can grow."""
+
+    async def work(attempt: Attempt) -> Response:
+        of = path_id(user_id, "user_id")
+        await ports.users.state(of)  # 404 goes before what is wrong with the body
+        body = await read(request, Limits)
+        keep: Keep[Usage] = attempt.keep(lambda usage: answer({"user_id": of, **_shown_usage(usage)}))
+        await ports.users.limit(of, body.bytes_quota, by=identity.user_id, keep=keep)
+        return keep.response
+
+    return await once(request, ports, identity.user_id, work)
+
+
+@router.get("/me/state", operation_id="users_me_state")
+async def my_state(identity: Reader, ports: Stores) -> Response:
+    """Say what you have: blobs, bytes, and the number of your newest event."""
+    state = await ports.users.state(identity.user_id)
+    shown = {"user_id": identity.user_id, "blob_count": state.blob_count, "event_seq": state.event_seq}
+    return answer(shown | _shown_usage(state.usage) | {"updated_at": state.updated_at})
+
+
+@router.get("/me/quota", operation_id="users_me_quota")
+async def my_quota(identity: Reader, ports: Stores) -> Response:
+    """Say how many bytes you use, open uploads have reserved, you may have, and are left."""
+    usage = (await ports.users.state(identity.user_id)).usage
+    return answer({**_shown_usage(usage), "bytes_free": usage.free})
 
 
 @router.get("/validate-token", operation_id="users_validate_token")
@@ -136,6 +177,10 @@ def _shown_identity(identity: Identity) -> dict[str, Any]:
         "scopes": sorted(identity.scopes),
         "expires_at": identity.expires_at,
     }
+
+
+def _shown_usage(usage: Usage) -> dict[str, Any]:
+    return {"bytes_used": usage.used, "bytes_reserved": usage.reserved, "bytes_quota": usage.quota}
 
 
 def _shown_key(key: Any) -> dict[str, Any]:

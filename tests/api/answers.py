@@ -91,6 +91,9 @@ async def _blobs(ask: Gathering, blob: str) -> None:
     await ask("blobs_versions", f"GET /blobs/{blob}/versions?limit=1")
     await ask("blobs_version", f"GET /blobs/{blob}/versions/1")
     deltas = await ask("blobs_deltas", f"GET /blobs/{blob}/deltas?limit=1")
+    items = [{"op": "create", "content": "A calm."}, {"op": "update", "id": blob, "patch": {"tags": ["sea"]}}]
+    await ask("blobs_batch", "POST /blobs/batch", {"items": items})
+    await ask("blobs_batch_get", "POST /blobs/batch-get", {"ids": [blob]})
     await ask("deltas_get", f"GET /deltas/{deltas['data'][0]['id']}")
 
 
@@ -122,7 +125,10 @@ async def _operation(ask: Gathering, blob: dict[str, Any], run: UUID) -> None:
 async def _people(ask: Gathering) -> None:
     await ask("users_me", "GET /me")
     await ask("users_validate_token", "GET /validate-token")
-    await ask("users_create", "POST /users", {"name": f"ada-{UUID(int=7)}"}, admin=True)
+    await ask("users_me_state", "GET /me/state")
+    await ask("users_me_quota", "GET /me/quota")
+    ada = await ask("users_create", "POST /users", {"name": f"ada-{UUID(int=7)}"}, admin=True)
+    await ask("users_put_limits", f"PUT /users/{ada['user_id']}/limits", {"bytes_quota": 10**10}, admin=True)
     await ask("api_keys_create", "POST /api-keys", {"name": "reader", "scopes": ["blobs:read"]})
     await ask("api_keys_list", "GET /api-keys?limit=1")
     await ask("problems_list", "GET /problems")

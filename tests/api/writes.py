@@ -113,6 +113,12 @@ async def blobs_delete(client: httpx2.AsyncClient) -> Call:
 
 
 @_write
+async def blobs_batch(client: httpx2.AsyncClient) -> Call:
+    edit = {"op": "update", "id": (await make(client))["id"], "patch": {"title": "once"}}
+    return Call("POST", "/blobs/batch", {"items": [{"op": "create", "content": "once"}, edit]})
+
+
+@_write
 async def contents_put(client: httpx2.AsyncClient) -> Call:
     headers = {"content-type": "text/plain", "if-match": '"v1"'}
     return Call("PUT", f"/blobs/{(await make(client))['id']}/content", content=b"two", headers=headers)
@@ -197,6 +203,12 @@ async def api_keys_revoke(client: httpx2.AsyncClient) -> Call:
 @_write
 async def users_create(client: httpx2.AsyncClient) -> Call:
     return Call("POST", "/users", {"name": f"ada-{new_id()}"})
+
+
+@_write
+async def users_put_limits(client: httpx2.AsyncClient) -> Call:
+    me = (await client.get(f"{BASE}/me")).json()["user_id"]
+    return Call("PUT", f"/users/{me}/limits", {"bytes_quota": 1_000_000})
 
 
 @_write
