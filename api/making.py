@@ -13,6 +13,7 @@ from api.auth import Identity
 from api.bodies import fault
 from api.deps import Ports
 from api.idempotency import Attempt
+from api.quotas import require_room
 from api.writing import (
     SCHEMA_OF_DATA,
     SCHEMA_OF_TEXT,
@@ -50,6 +51,7 @@ async def made_of(
     document = wish.document
     schema = await schema_of(ports, identity.user_id, wish.schema_id or default_schema(document))
     require_schema(schema, document)
+    await require_room(ports, identity.user_id, content_size(document) - (landing.reserved if landing else 0))
     new = NewBlob(
         user_id=identity.user_id,
         blob_id=attempt.id("blob"),
