@@ -482,7 +482,9 @@ async def test_the_relays_role_sees_who_there_is_and_nothing_else(
     database_urls: Mapping[str, str], user: Person, other: Person
 ) -> None:
     opened = await Database.connect(database_urls["DATABASE_RELAY_URL"], size_max=1)
-    registry, found, after = Registry(opened), [], None
+    registry = Registry(opened)
+    found: list[UUID] = []
+    after: UUID | None = None
     try:
         while page := await registry.users(after=after, limit=2):
             found, after = [*found, *page], page[-1]
