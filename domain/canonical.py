@@ -42,7 +42,9 @@ def load(body: bytes | str, *, unique: bool = False) -> Any:
             raise _too_deep("", DEPTH_MAX) from None
         if "infinity" in err.msg:
             raise _out_of_range("", f"A number has no 64-bit form, at offset {err.pos}.") from None
-        raise Malformed(f"The body is not JSON: {err.msg} at offset {err.pos}.") from None
+        # The parser counts characters; who looks for the place in what was sent counts bytes.
+        offset = len(err.doc[: err.pos].encode(errors="replace"))
+        raise Malformed(f"The body is not JSON: {err.msg} at offset {offset}.") from None
     long = _LONG_INTEGER.search(body.encode() if isinstance(body, str) else body)
     if unique or long:
         try:

@@ -16,13 +16,15 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from domain.canonical import escaped
+from domain.canonical import DEPTH_MAX, escaped
 from domain.errors import Conflict, Fault, Invalid, TooLarge
 
 Operation = Mapping[str, Any]
 
 COPIED_VALUES_MAX = 1_000_000
 """How many JSON values the copy operations of one patch may make; it stops a document that doubles itself."""
+COPIED_DEPTH_MAX = DEPTH_MAX + 3
+"""How deep a copied value may be nested: no document is deeper, but one that copies into itself grows by each copy."""
 _INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 _BAD_ESCAPE = re.compile(r"~(?![01])")
 
@@ -150,16 +152,18 @@ class Editing:
         self._own[id(mine)] = mine
         return mine
 
-    def _copy(self, value: Any) -> Any:
+    def _copy(self, value: Any, depth: int = 0) -> Any:
         """Copy deeply, so that writing into one of the two places does not change the other."""
+        if depth > COPIED_DEPTH_MAX:
+            raise TooLarge(f"A copy operation may copy values nested {COPIED_DEPTH_MAX} deep.", code="too_deep")
         self._copied += 1
         if self._copied > COPIED_VALUES_MAX:
             detail = f"The copy operations of a patch may make {COPIED_VALUES_MAX} values."
             raise TooLarge(detail, code="content_too_large")
         if isinstance(value, dict):
-            return {name: self._copy(inner) for name, inner in value.items()}
+            return {name: self._copy(inner, depth + 1) for name, inner in value.items()}
         if isinstance(value, list):
-            return [self._copy(inner) for inner in value]
+            return [self._copy(inner, depth + 1) for inner in value]
         return value
 
 
