@@ -229,7 +229,6 @@ def make_keeper(settings: Settings, database: Database, contents: Contents, obje
         grace=settings.housekeeping.grace,
         cold_after=settings.storage.cold_after,
         steps_kept=settings.housekeeping.steps_kept,
-        inline_max=settings.storage.inline_max,
         sample=settings.housekeeping.sample,
     )
     uploads = Uploads(

@@ -42,11 +42,11 @@ where user_id = $1 and body is not null and chunks is null and stored_size >= $3
   and accessed_at < now() - $2::interval and touched_at < now() - $2::interval and hash > $4
 order by hash limit $5
 """
+# Only what was moved comes back: the rest are objects because they are large, or because a provider wants them so.
 _READ_AGAIN = f"""
 select {STORED} from contents
-where user_id = $1 and location is not null and chunks is null and size <= $3
-  and accessed_at > now() - $2::interval and hash > $4
-order by hash limit $5
+where user_id = $1 and location is not null and chunks is null and accessed_at > moved_at and hash > $2
+order by hash limit $3
 """  # noqa: S608 - a constant
 _OLDEST = f"""
 select {STORED} from contents where user_id = $1 order by verified_at nulls first, hash limit $2
@@ -63,7 +63,6 @@ class Rules:
     grace: timedelta
     cold_after: timedelta
     steps_kept: timedelta
-    inline_max: int
     sample: int
 
 
@@ -191,9 +190,7 @@ class Housekeeping:
     async def _warm(self, user_id: UUID) -> Tidied:
         done, after = Tidied(), ""
         while True:
-            rows = await self._database.rows(
-                user_id, _READ_AGAIN, user_id, self._rules.cold_after, self._rules.inline_max, after, BATCH
-            )
+            rows = await self._database.rows(user_id, _READ_AGAIN, user_id, after, BATCH)
             for row in rows:
                 done += await self._warm_one(user_id, row)
             if len(rows) < BATCH:

@@ -143,7 +143,7 @@ contents = Table(
     _id("user_id"), _text("hash"), _big("size"), _text("codec", "identity"), _text("tier", "warm"),
     Column("body", LargeBinary), _maybe_text("location"), _time("created_at"),
     _big("stored_size", 0), Column("chunks", LargeBinary), _time("touched_at"), _time("accessed_at"),
-    _maybe_time("verified_at"),
+    _maybe_time("verified_at"), _maybe_time("moved_at"),
     PrimaryKeyConstraint("user_id", "hash"),
     CheckConstraint("(body is null) <> (location is null)", name="placed"),
     Index("contents_location_idx", "user_id", "location", postgresql_where=text("location is not null")),

@@ -35,7 +35,7 @@ def downgrade() -> None:
           drop column resolved_by;
         alter table blobs drop column kept_version, drop column patch_bytes;
         alter table contents drop column stored_size, drop column chunks, drop column touched_at,
-          drop column accessed_at, drop column verified_at;
+          drop column accessed_at, drop column verified_at, drop column moved_at;
         alter table user_state drop column bytes_reserved;
         truncate idempotency_keys;
         alter table idempotency_keys drop constraint idempotency_keys_pkey, drop column principal, drop column holder,

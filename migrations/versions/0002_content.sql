@@ -121,4 +121,6 @@ alter table derivation_outputs add column volatile text[] not null default '{}';
 -- Housekeeping goes from user to user, over ids alone; and asks of each object who names it.
 create policy user_state_relay on user_state for select to studio_relay using (true);
 grant select (user_id) on user_state to studio_relay;
+-- When housekeeping moved a content to the object store; null: nobody moved it.
+alter table contents add column moved_at timestamptz;
 create index contents_location_idx on contents (user_id, location) where location is not null;

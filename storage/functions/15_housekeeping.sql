@@ -39,17 +39,18 @@ create or replace function move_to_cold(p_user uuid, p_hash text, p_location tex
 returns boolean language plpgsql as $$
 begin
   perform set_config('app.user_id', p_user::text, true);
-  update contents set tier = 'cold', location = p_location, body = null
+  update contents set tier = 'cold', location = p_location, body = null, moved_at = now()
     where user_id = p_user and hash = p_hash and body is not null and accessed_at = p_accessed;
   return found;
 end $$;
 
--- An object's bytes come back into the row, unless it names another one by now.
+-- An object's bytes come back into the row, unless it names another one by now. moved_at: only what was moved comes back;
+-- what was never in a row is an object because it is large, or because a provider wants it so.
 create or replace function move_to_warm(p_user uuid, p_hash text, p_location text, p_body bytea)
 returns boolean language plpgsql as $$
 begin
   perform set_config('app.user_id', p_user::text, true);
-  update contents set tier = 'warm', location = null, body = p_body
+  update contents set tier = 'warm', location = null, body = p_body, moved_at = null
     where user_id = p_user and hash = p_hash and location = p_location;
   return found;
 end $$;

@@ -29,9 +29,7 @@ from tests.conftest import Person, objects_of
 INLINE_MAX = 65_536
 AT_ONCE = timedelta(milliseconds=1)
 HOUR = timedelta(hours=1)
-RULES = Rules(
-    grace=AT_ONCE, cold_after=timedelta(days=30), steps_kept=timedelta(days=30), inline_max=INLINE_MAX, sample=5
-)
+RULES = Rules(grace=AT_ONCE, cold_after=timedelta(days=30), steps_kept=timedelta(days=30), sample=5)
 
 
 async def _nobody(_user_id: UUID) -> int:
@@ -317,8 +315,11 @@ async def test_what_is_tiny_or_in_parts_or_was_written_lately_does_not_move(shel
     assert (await shelf.tidy(Chore.COLD)).moved_to_cold == 0
 
 
-async def test_what_is_larger_than_a_row_may_hold_stays_cold_however_often_it_is_read(shelf: Shelf) -> None:
-    await shelf.keep(LARGE)
+async def test_what_was_never_in_a_row_stays_an_object_however_often_it_is_read(shelf: Shelf) -> None:
+    placed = await shelf.keep(LARGE)
+    await shelf.aged(placed.hash)
+    await shelf.contents.get(shelf.user_id, placed.hash)
+    await shelf.contents._accesses.write()
     assert (await shelf.tidy(Chore.WARM)).moved_to_warm == 0
 
 
