@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import httpx2
@@ -197,28 +196,27 @@ async def blocked(admin: Any, count: int) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_a_patch_taken_over_while_it_is_under_way_answers_twice_alike(
-    client: httpx2.AsyncClient, admin: Any, user: Any, database_urls: Any
+@pytest.mark.parametrize("operation", ["blobs_create", "blobs_update", "blobs_delete", "contents_put"])
+async def test_a_blob_write_taken_over_while_it_is_under_way_answers_twice_alike(
+    client: httpx2.AsyncClient, admin: Any, user: Any, database_urls: Any, operation: str
 ) -> None:
-    made = await make(client)
-    url, body = f"{BASE}/blobs/{made['id']}", [{"op": "add", "path": "/tags/-", "value": "once"}]
-    headers = keyed() | {"content-type": "application/json-patch+json", "if-match": '"v1"'}
-
-    def patch() -> Any:
-        return asyncio.create_task(client.patch(url, json=body, headers=headers))
-
+    """Their derived ids meet: the second finds what the first did."""
+    call = await WRITES[operation](client)
+    deltas = "select count(*) from deltas where user_id = $1"
+    before = await admin.fetchval(deltas, user.user_id)
     holder = await asyncpg.connect(database_urls["DATABASE_ADMIN_URL"])
     async with holder.transaction():
-        await holder.execute("select from blobs where id = $1 for update", UUID(made["id"]))
-        first = patch()
+        await holder.execute("select from user_state where user_id = $1 for update", user.user_id)
+        first = asyncio.create_task(call.send(client, "slow"))
         await blocked(admin, 1)
         await forget_answer(admin, user)
-        second = patch()
+        second = asyncio.create_task(call.send(client, "slow"))
         await blocked(admin, 2)
     await holder.close()
-    answers = await asyncio.gather(first, second)
-    assert [(answer.status_code, answer.headers["etag"]) for answer in answers] == [(200, '"v2"')] * 2
-    assert (await client.get(url)).json()["tags"] == ["once"]
+    answers = [await first, await second, await call.send(client, "slow")]
+    assert answers[0].is_success, answers[0].text
+    assert [said(answer) for answer in answers] == [said(answers[0])] * 3
+    assert await admin.fetchval(deltas, user.user_id) == before + 1
 
 
 @pytest.mark.parametrize("folded", [False, True])

@@ -125,6 +125,11 @@ async def contents_put(client: httpx2.AsyncClient) -> Call:
 
 
 @_write
+async def blobs_batch_get(client: httpx2.AsyncClient) -> Call:
+    return Call("POST", "/blobs/batch-get", {"ids": [(await make(client))["id"]]})
+
+
+@_write
 async def buckets_create(client: httpx2.AsyncClient) -> Call:
     return Call("POST", "/buckets", {"name": "The Storm"})
 
