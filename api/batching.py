@@ -163,7 +163,7 @@ async def _decide_edit(work: Work, item: Edit, view: BlobView) -> None:
         delta_id=item.delta_id,
         schema_id=view.schema_id,
         document=draft.document,
-        cutoff_hash=cutoff_of(schema, draft.document),
+        cutoff_hash=cutoff_of(schema, draft.document, volatile=view.volatile),
         content_hash=draft.content_hash,
         growth=content_size(draft.document) - view.size,
         draft=draft,
