@@ -33,6 +33,7 @@ from tests.e2e.waiting import eventually
 START_SECONDS = 60.0
 COMMITTED = (
     "api_keys_revoke",
+    "blobs_batch",
     "blobs_delete",
     "buckets_delete",
     "buckets_put_blob",
