@@ -51,7 +51,11 @@ where b.user_id = $1 and b.version > 0 and b.deleted_at is null
         where m.user_id = $1 and m.bucket_id = $7 and m.blob_id = b.id))
 order by b.created_at desc, b.id desc limit $8
 """  # noqa: S608 - constants of this module
-_BY_ID = f"select {_COLUMNS} from blobs b where b.user_id = $1 and b.version > 0 and b.id = any($2)"  # noqa: S608
+_BY_ID = f"""
+select {_COLUMNS}, coalesce((select o.volatile from derivation_outputs o
+  where o.user_id = b.user_id and o.blob_id = b.id), '{{}}') as volatile
+from blobs b where b.user_id = $1 and b.version > 0 and b.id = any($2)
+"""  # noqa: S608 - constants of this module
 
 
 class Blobs:
