@@ -77,7 +77,7 @@ def carry_out(work: RunWork, *, now: datetime, records: Sequence[StepRecord] = (
             context.update(evaluate(work, step, context))
     usage = total_usage(records)
     usage["duration_ms"] = context["execution_time"]
-    return Settlement(run_id=work.run_id, outputs=tuple(settled), usage=usage)
+    return Settlement(run_id=work.run_id, outputs=tuple(settled), usage=usage, storage=work.storage)
 
 
 def usage_of(answer: Any) -> dict[str, Any]:

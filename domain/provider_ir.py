@@ -36,6 +36,20 @@ class Debounce:
     max_wait_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where outputs are kept (seed 004): ``inline`` in PostgreSQL, ``url`` in the object store, ``hybrid`` by size.
+
+    ``threshold`` (bytes) is what ``hybrid`` keeps in PostgreSQL at most; None stands for the setting.
+    """
+
+    strategy: str = "hybrid"
+    threshold: int | None = None
+
+
+BY_SIZE: Final = Placement()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     """A registered processor. Immutable: registering it again makes another version.
@@ -71,6 +85,7 @@ class Provider:
     on_conflict: str = "keep_human"
     on_delete: str = "keep"
     debounce: Debounce | None = None
+    storage: Placement = BY_SIZE
     settings_schema: Mapping[str, Any] | None = field(default=None, hash=False)
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     activate: bool = True
@@ -105,6 +120,7 @@ class Provider:
             "outputs": [output_to_json(output) for output in self.outputs],
             "collect": asdict(self.collect) if self.collect else None,
             "debounce": asdict(self.debounce) if self.debounce else None,
+            "storage": asdict(self.storage),
             "settings": dict(self.settings),
             "settings_schema": dict(self.settings_schema) if self.settings_schema is not None else None,
         }
@@ -118,6 +134,7 @@ class Provider:
         plain["outputs"] = tuple(output_from_json(output) for output in stored["outputs"])
         plain["collect"] = Collect(**stored["collect"]) if stored["collect"] else None
         plain["debounce"] = Debounce(**stored["debounce"]) if stored["debounce"] else None
+        plain["storage"] = Placement(**stored.get("storage", {}))
         return cls(**plain)
 
 

@@ -22,6 +22,7 @@ from domain.provider_ir import (
     WORKFLOW_ALIASES,
     Collect,
     Debounce,
+    Placement,
     Provider,
     canonical_provider,
     canonical_workflow,
@@ -34,6 +35,7 @@ __all__ = [
     "WORKFLOW_ALIASES",
     "Collect",
     "Debounce",
+    "Placement",
     "Provider",
     "canonical_provider",
     "canonical_workflow",
@@ -50,6 +52,8 @@ PRIORITY_MAX: Final = 5
 INPUT_BYTES_MAX: Final = 64 * 2**20
 QUIET_SECONDS_MAX: Final = 3600
 WAIT_SECONDS_MAX: Final = 86_400
+#: seed 004 says external for url
+STRATEGIES: Final = {"inline": "inline", "url": "url", "external": "url", "hybrid": "hybrid"}
 READABLE: Final = ("title", "tags", "metadata")
 
 _ID: Final = r"[a-z0-9][a-z0-9-]{0,62}"
@@ -304,7 +308,28 @@ def _scheduling(fields: Fields) -> dict[str, Any]:
         "on_conflict": fields.choice("on_conflict", ("keep_human", "wait", "take_machine"), "keep_human"),
         "on_delete": fields.choice("on_delete", ("keep", "delete"), "keep"),
         "debounce": _debounce(fields),
+        "storage": _storage(fields),
     }
+
+
+def _storage(fields: Fields) -> Placement:
+    """``storage: {strategy, threshold}``, or the two fields of seed 004 beside each other."""
+    if not fields.has("storage"):
+        fields.raw("storage")
+        return _placement(fields, "storage_strategy", "storage_threshold_bytes")
+    block = Fields(fields.raw("storage"), fields.at("storage"), fields.faults, "storage")
+    placement = _placement(block, "strategy", "threshold")
+    block.finish()
+    return placement
+
+
+def _placement(fields: Fields, strategy_name: str, threshold_name: str) -> Placement:
+    strategy = STRATEGIES[fields.choice(strategy_name, tuple(STRATEGIES), "hybrid")]
+    threshold = fields.integer(threshold_name, least=0, most=INPUT_BYTES_MAX)
+    if threshold is not None and strategy != "hybrid":
+        fields.fault(threshold_name, "invalid_value", "Only hybrid has a threshold.")
+        threshold = None
+    return Placement(strategy, threshold)
 
 
 def _debounce(fields: Fields) -> Debounce | None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from domain.canonical import same
 from domain.diffs import diff, patch_bytes
 from domain.disputes import disputed_head
 from domain.documents import Document, cutoff_hash, document_hash, visible
 from domain.errors import Invalid, TooLarge
-from domain.merge import Conflict, Merge, OnConflict, merge, unmerged
+from domain.merge import ABSENT, Conflict, Merge, OnConflict, merge
 from domain.schemas import Schema
 from domain.volatile import strip_volatile
 from domain.works import RunOutput, SettledOutput
@@ -104,10 +105,23 @@ class _Settling:
         except (Invalid, TooLarge) as error:
             if error.problem_code == "immutable_field":
                 raise
-            return unmerged(base, current, self._staged, on_conflict=policy)
+            return _whole(base, current, self._staged, policy)
         if not merged.changed or not schema.validator.faults(visible(merged.document)):
             return merged
-        return unmerged(base, current, self._staged, on_conflict=policy)
+        return _whole(base, current, self._staged, policy)
+
+
+def _whole(base: Document, current: Document, staged: Document, policy: OnConflict) -> Merge:
+    """Two documents that cannot be one: each of their fields that differs is a conflict."""
+    roots = [document.to_json() for document in (base, current, staged)]
+    fields = {name: [root.get(name, ABSENT) for root in roots] for name in {**roots[1], **roots[2]}}
+    conflicts = tuple(
+        Conflict(pointer=f"/{name}", base=before, ours=ours, theirs=theirs)
+        for name, (before, ours, theirs) in fields.items()
+        if not same(ours, theirs)
+    )
+    document = staged if policy is OnConflict.TAKE_MACHINE else current
+    return Merge(document=document, conflicts=conflicts, changed=document != current)
 
 
 def _same(head: Document, staged: Document, schema: Schema, volatile: tuple[str, ...]) -> bool:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from domain.definitions import Definition
 from domain.documents import Document
+from domain.provider_ir import BY_SIZE, Placement
 from domain.schemas import Schema
 
 
@@ -87,6 +88,7 @@ class RunWork:
     outputs: tuple[RunOutput, ...]
     schemas: Mapping[str, Schema]
     started_at: datetime
+    storage: Placement = BY_SIZE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,3 +131,4 @@ class Settlement:
     run_id: UUID
     outputs: tuple[SettledOutput, ...]
     usage: Mapping[str, Any]
+    storage: Placement = BY_SIZE

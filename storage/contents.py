@@ -26,6 +26,8 @@ from storage.objects import Objects
 
 STORED = "hash, size, codec, body, location"
 """The columns of ``contents`` that ``Contents.read`` needs."""
+INLINE_BYTES_MAX = 16 * 2**20
+"""The largest that a provider's choice keeps in PostgreSQL; beyond it, even ``inline`` is an object."""
 MOVES_MAX = 3
 """How often a reader follows content that moves away under it; it moves at most a few times a month."""
 _FIND = f"select {STORED} from contents where user_id = $1 and hash = $2"  # noqa: S608 - a constant
@@ -64,13 +66,20 @@ class Contents:
         """Raise Unavailable if large content could not be stored now."""
         await self._objects.check()
 
-    async def put(self, user_id: UUID, data: bytes) -> Placed:
-        """Place bytes: up to ``inline_max`` they go along into the transaction, larger ones to the object store now.
+    async def put(
+        self, user_id: UUID, data: bytes, *, strategy: str = "hybrid", threshold: int | None = None
+    ) -> Placed:
+        """Place bytes: some go along into the transaction, others to the object store now.
 
-        What is there already is not stored again.
+        ``strategy`` says which go along (``Placement``): ``hybrid`` those up to ``threshold`` bytes (None:
+        ``inline_max``), ``url`` none, ``inline`` all up to ``INLINE_BYTES_MAX``. What is there already is not stored
+        again: where the user has it, there it stays.
         """
         digest = document_hash(data)
-        external = len(data) > self._inline_max
+        inline_max = {"url": -1, "inline": INLINE_BYTES_MAX}.get(
+            strategy, self._inline_max if threshold is None else threshold
+        )
+        external = len(data) > inline_max
         if external and (known := await self._touched(user_id, digest)) is not None:
             return known
         codec, stored = await encoded(data)
@@ -163,7 +172,7 @@ class Contents:
         """Return where content is already; housekeeping then leaves it alone for a while."""
         async with self._database.transaction(user_id) as connection:
             row = await connection.fetchrow(_TOUCH, user_id, digest)
-        if row is None or row["location"] is None:
+        if row is None:
             return None
         return Placed(digest, row["size"], row["stored_size"], row["codec"], None, row["location"])
 

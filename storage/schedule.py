@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -78,8 +79,9 @@ class PostgresSchedule:
 
     async def settle(self, user_id: UUID, settlements: Sequence[Settlement], *, caller: UUID | None) -> dict[UUID, str]:
         """End runs: ``settled``, ``superseded``, or ``moved`` when an output changed since the merge."""
-        outputs = [(settled.run_id, output) for settled in settlements for output in settled.outputs]
-        columns = [await self._columns(user_id, run_id, output) for run_id, output in outputs]
+        columns = [
+            await self._columns(user_id, settled, output) for settled in settlements for output in settled.outputs
+        ]
         usages = {str(settled.run_id): dict(settled.usage) for settled in settlements}
         arrays = [[row[index] for row in columns] for index in range(len(_OUTPUT_COLUMNS))]
         async with self._gate(user_id), self._database.connection() as connection:
@@ -180,21 +182,22 @@ class PostgresSchedule:
             for row in rows
         ]
 
-    async def _columns(self, user_id: UUID, run_id: UUID, output: SettledOutput) -> tuple[Any, ...]:
+    async def _columns(self, user_id: UUID, settled: Settlement, output: SettledOutput) -> tuple[Any, ...]:
         """One output as ``settle_runs`` takes it; large documents go to S3 now, before the transaction.
 
         Only what becomes a version is kept whole: what is offered is its patch.
         """
         document, machine = output.document, output.machine
-        head = await self._contents.put(user_id, machine.to_bytes())
+        where = asdict(settled.storage)
+        head = await self._contents.put(user_id, machine.to_bytes(), **where)
         if output.effect != "change":
             placed = _unplaced(document.to_bytes())
         elif document is machine:
             placed = head
         else:
-            placed = await self._contents.put(user_id, document.to_bytes())
+            placed = await self._contents.put(user_id, document.to_bytes(), **where)
         return (
-            run_id,
+            settled.run_id,
             output.slot,
             output.expected,
             output.effect,

@@ -15,6 +15,7 @@ import orjson
 from domain.definitions import Definition
 from domain.documents import Document
 from domain.errors import StudioError
+from domain.provider_ir import Placement
 from domain.schemas import Schema
 from domain.works import RunInput, RunOutput, RunWork
 from storage.contents import STORED, Contents
@@ -198,6 +199,7 @@ def _work(
         ),
         schemas=pinned_schemas,
         started_at=run["started_at"],
+        storage=Placement(**spec.get("storage", {})),
     )
 
 

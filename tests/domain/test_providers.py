@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import Invalid
-from domain.providers import Collect, Debounce, Provider, canonical_provider, canonical_workflow, parse_provider
+from domain.providers import (
+    Collect,
+    Debounce,
+    Placement,
+    Provider,
+    canonical_provider,
+    canonical_workflow,
+    parse_provider,
+)
 from domain.yaml_text import parse_yaml
 from tests.domain.stories import DEFINITIONS, SCHEMAS, SEED
 
@@ -259,3 +267,38 @@ def test_a_provider_survives_being_stored(raw: dict[str, Any]) -> None:
     stored = Provider.from_json(found.to_json())
     assert stored == found
     assert stored.digest == found.digest
+
+
+@pytest.mark.parametrize(
+    ("fields", "placement"),
+    [
+        ({}, Placement("hybrid", None)),
+        ({"storage": {"strategy": "inline"}}, Placement("inline", None)),
+        ({"storage": {"strategy": "hybrid", "threshold": 0}}, Placement("hybrid", 0)),
+        ({"storage_strategy": "hybrid", "storage_threshold_bytes": 4096}, Placement("hybrid", 4096)),
+        ({"storage_strategy": "external"}, Placement("url", None)),
+    ],
+    ids=["default", "inline", "threshold", "seed-004", "seed-004-external"],
+)
+def test_where_outputs_are_kept_is_said_in_either_spelling(fields: dict[str, Any], placement: Placement) -> None:
+    found = provider({**PURE, **fields})
+    assert found.storage == placement
+    assert Provider.from_json(found.to_json()) == found
+    earlier = {name: value for name, value in found.to_json().items() if name != "storage"}
+    assert Provider.from_json(earlier).storage == Placement("hybrid", None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer", "code"),
+    [
+        ({"storage": {"strategy": "cloud"}}, "/storage/strategy", "invalid_value"),
+        ({"storage": {"strategy": "url", "threshold": 5}}, "/storage/threshold", "invalid_value"),
+        ({"storage": {"strategy": "hybrid", "threshold": -1}}, "/storage/threshold", "invalid_value"),
+        ({"storage": {"backend": "redis"}}, "/storage/backend", "unknown_field"),
+        ({"storage": {"strategy": "url"}, "storage_strategy": "url"}, "/storage_strategy", "unknown_field"),
+        ({"storage_threshold_bytes": "1 MB"}, "/storage_threshold_bytes", "wrong_type"),
+    ],
+    ids=["strategy", "needless", "negative", "backend", "twice", "type"],
+)
+def test_where_outputs_are_kept_has_to_make_sense(fields: dict[str, Any], pointer: str, code: str) -> None:
+    assert refused({**PURE, **fields}) == {pointer: code}
