@@ -23,6 +23,8 @@ SPLICE_CHARACTERS_MIN = 64
 """Shorter texts are replaced whole: a splice would be longer."""
 SPLICE_OVERHEAD = 60
 """What a splice operation costs in bytes beside its two texts."""
+SPLICED_CHARACTERS_MAX = 2_000_000_000
+"""Each splice copies its text; together the splices of a text copy so much, which takes half a second."""
 OPERATIONS_STORED_MAX = 2_000
 """A field whose change takes more operations than this is stored as one replacement."""
 PATCH_DEPTH_MAX = DEPTH_MAX + 3
@@ -127,9 +129,9 @@ def _text_edits(path: str, before: str, after: str) -> Iterator[Edit]:
     if whole < 2 * SPLICE_CHARACTERS_MIN:
         yield _replacement(path, before, after)
         return
-    splices = [_splice(path, region, before, after) for region in reversed(_changes(before, after))]
+    splices = [_splice(path, change, before, after) for change in reversed(_few(_changes(before, after), len(before)))]
     room = sum(2 * (len(edit["remove"]) + len(edit["insert"]) + SPLICE_OVERHEAD) for edit, _ in splices)
-    if len(splices) <= OPERATIONS_STORED_MAX and room < whole:
+    if room < whole:
         # From the right, so that every offset is one of the text before.
         yield from splices
     else:
@@ -172,11 +174,21 @@ def _trimmed(change: Region, removed: str, inserted: str) -> Region:
     return low + head, high - tail, new_low + head, new_high - tail
 
 
-def _joined(changes: Iterable[Region]) -> list[Region]:
+def _few(changes: list[Region], length: int) -> list[Region]:
+    """Join changes that are near each other until they are few enough to be stored and applied."""
+    most = min(OPERATIONS_STORED_MAX, SPLICED_CHARACTERS_MAX // max(1, length))
+    distance = SPLICE_OVERHEAD
+    while len(changes) > most:
+        distance *= 2
+        changes = _joined(changes, distance)
+    return changes
+
+
+def _joined(changes: Iterable[Region], distance: int = SPLICE_OVERHEAD) -> list[Region]:
     """Join changes between which so little is equal that one splice is shorter than two."""
     joined: list[Region] = []
     for change in changes:
-        if joined and change[0] - joined[-1][1] <= SPLICE_OVERHEAD:
+        if joined and change[0] - joined[-1][1] <= distance:
             low, _, new_low, _ = joined[-1]
             joined[-1] = (low, change[1], new_low, change[3])
         else:

@@ -116,7 +116,7 @@ class Features:
     def of(cls, paragraph: str) -> Features:
         """Return the features of the beginning of a paragraph."""
         text = paragraph[:COMPARED_CHARACTERS_MAX].lower()
-        pairs = frozenset(first + second for first, second in pairwise(text))
+        pairs = frozenset(map(str.__add__, text, text[1:]))
         return cls(is_heading(paragraph), frozenset(_WORD.findall(text)), pairs)
 
     def likeness(self, other: Features) -> float:
