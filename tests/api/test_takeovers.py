@@ -238,6 +238,32 @@ async def test_processing_asked_for_again_by_a_retry_is_not_done_twice(
     assert await count_rows(user.user_id) == before
 
 
+async def test_who_takes_over_a_request_that_waits_finds_what_was_asked(
+    client: httpx2.AsyncClient, admin: Any, user: Any
+) -> None:
+    """``Prefer: wait`` holds the answer back, not the effect: both hear of one cascade."""
+    body = {"blob_id": (await make(client))["id"]}
+    asked = "select count(*) from cascades where user_id = $1 and cause = 'process'"
+
+    def process(seconds: int) -> Any:
+        headers = keyed() | {"prefer": f"wait={seconds}"}
+        return client.post(f"{BASE}/providers/text-expansion/process", json=body, headers=headers)
+
+    waiting = asyncio.create_task(process(30))
+    await changed(admin, asked, user, 0)
+    problem(await process(30), 409, "idempotency_key_in_flight")
+    await forget_answer(admin, user)
+    taken_over = await process(0)
+    assert (taken_over.status_code, taken_over.json()["status"]) == (202, "pending")
+    await admin.execute("update cascades set status = 'completed' where user_id = $1", user.user_id)
+    overtaken = await waiting
+    assert (overtaken.status_code, overtaken.json()["id"]) == (202, taken_over.json()["id"])
+    assert overtaken.headers["preference-applied"] == "wait=30"
+    again = await process(30)
+    assert (said(again), again.headers["idempotency-replayed"]) == (said(taken_over), "true")
+    assert await admin.fetchval(asked, user.user_id) == 1
+
+
 async def test_a_request_under_way_is_409_until_its_lease_is_over(
     client: httpx2.AsyncClient, user: Any, admin: Any
 ) -> None:
