@@ -1,4 +1,4 @@
-"""``studio``: Memmie Studio from a terminal. A client of the HTTP API, but for ``dev``, ``doctor`` and ``demo``."""
+"""``studio``: Memmie Studio from a terminal, over the HTTP API (but for ``dev``, ``doctor``, ``demo``, ``admin``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import blobs, buckets, cascades, catalogue, exits, requests, runs
+from cli import admin, blobs, buckets, cascades, catalogue, exits, requests, runs
 from cli.output import AsJson, details, forget, print_json, say, show, show_problem, wants_json
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.add_typer(catalogue.schemas, name="schema")
 app.add_typer(runs.app, name="run")
 app.add_typer(cascades.app, name="cascade")
 app.add_typer(runs.events, name="events")
+app.add_typer(admin.app, name="admin")
 app.command()(requests.api)
 
 

@@ -11,8 +11,7 @@ from devstack.stack import Stack
 NAME = "endpoints.json"
 WHOAMI = "/api/v1/studio/validate-token"
 
-# our key -> the variable that children are given
-_FROM_ENVIRONMENT = {
+VARIABLES = {
     "api_key": "STUDIO_DEV_API_KEY",
     "admin_key": "STUDIO_ADMIN_API_KEY",
     "database_url": "DATABASE_URL",
@@ -26,6 +25,7 @@ _FROM_ENVIRONMENT = {
     "s3_secret_key": "S3_SECRET_KEY",
     "ai_url": "AI_URL",
 }
+"""Our key, and the variable that children are given."""
 
 
 def write(stack: Stack) -> None:
@@ -33,7 +33,7 @@ def write(stack: Stack) -> None:
     known = stack.state.read(NAME)
     environment = stack.endpoints
     api_url = f"http://127.0.0.1:{environment['STUDIO_PORT']}" if "STUDIO_PORT" in environment else None
-    values: dict[str, object] = {name: environment.get(variable) for name, variable in _FROM_ENVIRONMENT.items()}
+    values: dict[str, object] = {name: environment.get(variable) for name, variable in VARIABLES.items()}
     stack.state.write(
         NAME,
         {

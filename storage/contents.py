@@ -108,7 +108,7 @@ class Contents:
         """
         digest = row["hash"]
         if digest is None:
-            raise StudioError("A version's content is gone.", code="integrity")
+            raise _gone()
         self._accesses.note(user_id, digest)
         if self._caches is None:
             return await self.fetch(user_id, row)
@@ -120,6 +120,8 @@ class Contents:
 
     async def fetch(self, user_id: UUID, row: Any) -> bytes:
         """Return what is stored itself, past every cache: fetched, unpacked, verified. Raises as ``read`` does."""
+        if row["hash"] is None:
+            raise _gone()
         for _ in range(MOVES_MAX):
             try:
                 return await self._stored(row)
@@ -179,3 +181,7 @@ class Contents:
 
 def _not(digest: str) -> StudioError:
     return StudioError(f"Stored content does not match its hash {digest}.", code="integrity")
+
+
+def _gone() -> StudioError:
+    return StudioError("A version's content is gone.", code="integrity")
