@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from api.bodies import (
     Wire,
     answer,
     etag,
+    fault,
     parsed,
     path_id,
     query_int,
@@ -26,11 +28,11 @@ from api.bodies import (
 from api.deps import Ports, ports_of
 from api.idempotency import Attempt, once
 from api.making import BUCKETS_MAX, Wish, bucket_ids_of, made_of
-from api.openapi import CURSOR, LIMIT, VERSION, parameters, query
+from api.openapi import AT, CURSOR, LIMIT, ON_CONFLICT, VERSION, parameters, query
 from api.pages import page_request, page_response
-from api.preconditions import if_match, moved_on, not_modified
+from api.preconditions import if_match, not_modified, query_instant
 from api.shapes import Blob, Page
-from api.wire import blob_json, blob_url, timestamp
+from api.wire import blob_json, timestamp
 from api.writing import (
     change,
     changed,
@@ -166,10 +168,10 @@ async def page(request: Request) -> Response:
     "/{blob_id}",
     operation_id="blobs_get",
     responses={200: {"model": Blob}, 304: {"description": "As If-None-Match names it"}},
-    openapi_extra=parameters(VERSION),
+    openapi_extra=parameters(VERSION, AT),
 )
 async def get(request: Request, blob_id: str) -> Response:
-    """Read a blob as it is, or as it was: ``?version=3``."""
+    """Read a blob as it is, or as it was: ``?version=3``, ``?at=2026-11-20T17:36:07Z``."""
     ports, identity = ports_of(request), await allow(request, "blobs:read")
     blob = await wanted_version(request, ports, identity, blob_id)
     if not_modified(request, etag(blob.version)):
@@ -178,19 +180,23 @@ async def get(request: Request, blob_id: str) -> Response:
 
 
 async def wanted_version(request: Request, ports: Ports, identity: Identity, blob_id: str) -> BlobView:
-    """Return the blob of the path at the version of the query, or as it is; 404, 410, 422."""
+    """Return the blob of the path at the version or the instant of the query, or as it is; 404, 410, 422."""
     identifier = path_id(blob_id, "blob_id")
     version = query_int(request, "version", low=0, high=VERSION_MAX)
-    if version is None:
+    at = query_instant(request, "at")
+    if version is not None and at is not None:
+        raise fault("/query/at", "invalid_value", "Give version or at, one of them.")
+    if version is None and at is None:
         return await ports.blobs.living(identity.user_id, identifier)
-    return await ports.blobs.get(identity.user_id, identifier, version)
+    return await ports.blobs.get(identity.user_id, identifier, version, at=at)
 
 
 @router.patch(
     "/{blob_id}",
     operation_id="blobs_update",
     responses={200: {"model": Blob, "description": "Changed, or the same version if nothing changed"}},
-    openapi_extra={
+    openapi_extra=parameters(ON_CONFLICT)
+    | {
         "requestBody": {
             "required": True,
             "content": {
@@ -213,24 +219,24 @@ async def patch(request: Request, blob_id: str) -> Response:
         media = require_media(request, (ENVELOPE, JSON_PATCH, MERGE_PATCH))
         wanted = parse_patch(media, parsed(await read_body(request), unique=True))
         match = if_match(request, required=media != ENVELOPE)
-        pinned = wanted.from_version is not None
         schema = await schema_of(ports, identity.user_id, blob.schema_id)
 
         def decide(current: BlobView) -> DeltaDraft | None:
-            if pinned and current.version != wanted.from_version:
-                url = f"{blob_url(current.id)}/deltas?from_version={wanted.from_version}"
-                raise moved_on(current.version, url, by_header=False)
             draft = update(state_of(current), wanted)
             if draft is not None:
-                require_schema(schema, draft.document, relocate=_relocation(wanted))
+                require_schema(schema, draft.document, relocate=relocation(wanted))
             return draft
 
-        return await change(request, ports, identity, blob, attempt, decide=decide, match=match, pinned=pinned)
+        return await change(
+            request, ports, identity, blob, attempt,
+            decide=decide, match=match, pinned=wanted.from_version, stated=wanted.on_conflict,
+        )  # fmt: skip
 
     return await finished(request, ports, identity, await once(request, ports, identity.user_id, work))
 
 
-def _relocation(wanted: Patch) -> Any:
+def relocation(wanted: Patch) -> Callable[[str], str]:
+    """Return what moves a pointer into the document to the place of the patch that wrote there."""
     base = wanted.base if isinstance(wanted, MergePatch) else ""
 
     def relocate(pointer: str) -> str:
@@ -256,7 +262,7 @@ async def remove(request: Request, blob_id: str) -> Response:
             return delete(state_of(current))
 
         return await change(
-            request, ports, identity, blob, attempt, decide=decide, match=match, pinned=False, status=204
+            request, ports, identity, blob, attempt, decide=decide, match=match, merges=False, status=204
         )
 
     return await finished(request, ports, identity, await once(request, ports, identity.user_id, work))

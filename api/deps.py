@@ -34,6 +34,7 @@ from storage.idempotency import IdempotencyKeys
 from storage.instances import Instances
 from storage.members import Members
 from storage.object_stores import object_store
+from storage.proposals import Proposals
 from storage.providers import Providers
 from storage.runs import Runs
 from storage.schema_lookup import SchemaLookup
@@ -66,6 +67,7 @@ class Ports:
     idempotency: IdempotencyKeys
     blobs: Blobs
     deltas: Deltas
+    proposals: Proposals
     batches: Batches
     dags: Dags
     schema_lookup: SchemaLookup
@@ -129,6 +131,7 @@ async def open_ports(settings: Settings) -> Ports:
         idempotency=IdempotencyKeys(database),
         blobs=Blobs(database, contents),
         deltas=Deltas(database, contents, snapshot_every=settings.storage.snapshot_every),
+        proposals=Proposals(database, contents),
         batches=Batches(database, contents, snapshot_every=settings.storage.snapshot_every),
         dags=Dags(database),
         schema_lookup=SchemaLookup(schemas),

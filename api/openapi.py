@@ -68,6 +68,12 @@ def parameters(*described: dict[str, Any]) -> dict[str, Any]:
 
 
 VERSION = query("version", "integer", "The version to read; the newest without it.")
+AT = query("at", "string", "An instant (RFC 3339): the version that the blob was at then.")
+ON_CONFLICT = query(
+    "on_conflict",
+    "string",
+    "If the version you knew is not the newest: reject (default), merge, or last_write_wins.",
+)
 LIMIT = query("limit", "integer", "Rows of a page, 1 to 200; 50 without it.")
 CURSOR = query("cursor", "string", "next_cursor of the page before.")
 _REFUSAL = {

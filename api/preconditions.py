@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from fastapi import Request
 
-from domain.errors import Fault, Malformed, PreconditionRequired, StudioError, VersionConflict
+from domain.errors import Fault, Invalid, Malformed, PreconditionRequired, StudioError, VersionConflict
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _VERSION_TAG = re.compile(r"v([1-9][0-9]{0,9})")
@@ -15,6 +17,8 @@ _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=$|[,;\s])", re.IGN
 _KEY_BARE = re.compile(r"[\x21\x23-\x7e][\x21-\x7e]*")
 _KEY_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"')
 _ESCAPED = re.compile(r'\\(["\\])')
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+ -]\d\d:\d\d)", re.ASCII)
+_BLANK_SIGN = re.compile(r" (\d\d:\d\d)$")
 KEY_CHARACTERS_MAX = 255
 
 
@@ -76,6 +80,21 @@ def moved_on(version: int, deltas_url: str, *, by_header: bool) -> StudioError:
     if by_header:
         return VersionConflict(detail, code="precondition_failed", members=members)
     return VersionConflict(detail, members=members)
+
+
+def query_instant(request: Request, name: str) -> datetime | None:
+    """Return an instant of the query string (RFC 3339), None if absent; raises Invalid ``invalid_value``.
+
+    A plus sign that was not escaped arrives as a blank: it still is the offset's sign.
+    """
+    value = request.query_params.get(name)
+    if value is None:
+        return None
+    with suppress(ValueError):  # the thirtieth of February, a twenty-fifth hour
+        if _INSTANT.fullmatch(value):
+            return datetime.fromisoformat(_BLANK_SIGN.sub(r"+\1", value).upper())
+    detail = f"{name} is an instant with its offset (RFC 3339), such as 2026-11-20T17:36:07Z."
+    raise Invalid(detail, code="invalid_value", faults=[Fault(f"/query/{name}", "invalid_value", detail)])
 
 
 def wait_seconds(request: Request, limit: float) -> float | None:

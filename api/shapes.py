@@ -78,6 +78,12 @@ class Blob(Shape):
     """The cascade that its latest change belongs to."""
     created_at: datetime
     updated_at: datetime
+    conflicts: list[Any] | None = None
+    """After a write that knew an older version: where it clashed, each with base, ours (what was there), theirs."""
+    proposed_delta: UUID | None = None
+    """Beside conflicts: the writer's side, which waits for a decision."""
+    rejected_delta: UUID | None = None
+    """Beside conflicts: what the write took the place of."""
     distance: int | None = None
     """Steps from the blob asked about, in lists of children, ancestors and descendants only."""
 
@@ -119,9 +125,36 @@ class Delta(Story):
     machine_hash: str | None
     base_hash: str | None
     conflicts: list[Any]
+    base_version: int | None
+    """The version that its author knew, if that was not the newest."""
+    resolved_at: datetime | None
+    """When a proposed delta was accepted or rejected."""
+    resolved_by: str | None
     inputs: list[Any]
     """Of a run's delta: the versions that it read."""
     error: str | None
+
+
+class ComparedSide(Shape):
+    """One of two documents that are compared."""
+
+    blob_id: UUID
+    version: int
+    title: str
+
+
+class Compared(Shape):
+    """What differs between two documents, bounded: ``truncated`` says that something is told coarsely."""
+
+    left: ComparedSide
+    right: ComparedSide
+    unit: Literal["paragraph", "sentence", "word"]
+    equal: bool
+    summary: dict[str, int]
+    """Fields that differ, units inserted and deleted."""
+    truncated: bool
+    fields: list[dict[str, Any]]
+    """By ``pointer``: a text with ``spans`` that cover both sides in order, or a value ``before`` and ``after``."""
 
 
 class DagNode(Shape):
@@ -174,3 +207,27 @@ class Dag(Shape):
     nodes: list[DagNode]
     edges: list[DagEdge]
     levels: list[list[UUID]] = Field(description="Blob ids by the longest path from the root.")
+
+
+class UploadShape(Shape):
+    """An upload as it stands."""
+
+    id: UUID
+    status: Literal["open", "completed", "aborted"]
+    content_type: str
+    size: int | None
+    """Bytes of the whole, if they were declared."""
+    digest: str | None
+    part_size: int
+    """Bytes of every part but the last."""
+    parts_url: str
+    """Where parts go: ``PUT {parts_url}/{number}``, from 1."""
+    parts: list[int]
+    """Numbers of the parts that are here."""
+    received: int
+    """Bytes that are here."""
+    blob_id: UUID | None
+    """The blob whose content is to be replaced, or the one that came of it."""
+    created_at: datetime
+    expires_at: datetime
+    """When it is aborted by itself; every part moves it."""

@@ -93,6 +93,9 @@ def delta_json(row: Mapping[str, Any]) -> dict[str, Any]:
         "machine_hash": row["machine_hash"],
         "base_hash": row["base_hash"],
         "conflicts": _fragment(row["conflicts"]) or [],
+        "base_version": row["base_version"],
+        "resolved_at": row["resolved_at"],
+        "resolved_by": row["resolved_by"],
         "inputs": row["inputs"] or [],
         "error": row["error"],
     }

@@ -1,10 +1,12 @@
-"""What every write of a blob does between the request and the store: schema, hashes, the loop over versions."""
+"""What every write of a blob does between the request and the store: the loop over versions, and the answer."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 from fastapi import Request
@@ -12,61 +14,50 @@ from starlette.responses import Response
 
 from api.auth import Identity
 from api.bodies import answer, etag
+from api.checks import (
+    SCHEMA_OF_DATA,
+    SCHEMA_OF_TEXT,
+    cutoff_of,
+    require_schema,
+    schema_of,
+    state_of,
+    unknown_content,
+)
+from api.concurrency import Decide, Wanted, asked_policy, overtaken, resolved
 from api.deps import Ports
 from api.idempotency import Attempt
-from api.preconditions import IfMatch, moved_on
+from api.preconditions import IfMatch
 from api.waiting import waited
 from api.wire import blob_json, blob_url, cascade_link
-from domain.blobs import Appended, BlobSchema, BlobView, NewDelta
-from domain.deltas import DeltaDraft, State
-from domain.documents import Document, content_size, cutoff_hash, preview, visible
-from domain.errors import Fault, Gone, Invalid, NotFound
+from domain.blobs import Appended, BlobSchema, BlobView, LostSide, NewDelta, NewProposal
+from domain.concurrency import Resolution, policy_of
+from domain.deltas import DeltaDraft
+from domain.documents import content_size, preview
+from domain.errors import Gone, NotFound
 from domain.uploads import Landing
 
-ATTEMPTS_MAX = 25
-"""How often an edit that names no version is decided again because another one came first."""
-SCHEMA_OF_TEXT = "text-v1"
-SCHEMA_OF_DATA = "blob-v1"
+__all__ = [
+    "SCHEMA_OF_DATA",
+    "SCHEMA_OF_TEXT",
+    "Decide",
+    "Show",
+    "Written",
+    "advanced",
+    "change",
+    "changed",
+    "changes_url",
+    "cutoff_of",
+    "finished",
+    "require_schema",
+    "respond",
+    "schema_of",
+    "state_of",
+    "unknown_content",
+]
 
+ATTEMPTS_MAX = 100
+"""How often an edit that may be is decided again because another one came first."""
 _CASCADE = re.compile(r'/cascades/([0-9a-f-]{36})>; rel="cascade"')
-
-Decide = Callable[[BlobView], DeltaDraft | None]
-"""Decides a delta against the blob as it is; None: nothing changes."""
-
-
-async def schema_of(ports: Ports, user_id: UUID, reference: str) -> BlobSchema:
-    """Return a schema by slug or id; raises Invalid ``unknown_schema``."""
-    schema = await ports.schema_lookup.find(user_id, reference)
-    if schema is None:
-        detail = f"There is no schema {reference[:100]!r}; GET /schemas lists them."
-        raise Invalid(detail, code="unknown_schema", faults=[Fault("/schema_id", "unknown_schema", detail)])
-    return schema
-
-
-def require_schema(schema: BlobSchema, document: Document, *, relocate: Callable[[str], str] | None = None) -> None:
-    """Raise Invalid ``schema_violation`` unless what schemas see of a document satisfies this one."""
-    faults = schema.faults(visible(document))
-    if not faults:
-        return
-    inside = f"/{document.kind}" if document.kind == "data" else ""
-    moved = [replace(fault, pointer=inside + fault.pointer) for fault in faults]
-    words = f"{moved[0].pointer or '/'}: {moved[0].detail}"
-    error = Invalid(f"The content does not satisfy {schema.slug}: {words}", code="schema_violation", faults=moved)
-    if relocate is not None:
-        error = Invalid(
-            error.detail,
-            code="schema_violation",
-            faults=[replace(fault, pointer=relocate(fault.pointer)) for fault in moved],
-        )
-    raise error
-
-
-def cutoff_of(schema: BlobSchema, document: Document, *, volatile: Sequence[str] = ()) -> str:
-    """Return the hash that early cut-off compares: without the fields that the schema marks volatile.
-
-    ``volatile`` are those that a blob's provider computes per run (``BlobView.volatile``).
-    """
-    return cutoff_hash(document, body=schema.lasting(document.body, also=volatile))
 
 
 async def change(
@@ -77,75 +68,175 @@ async def change(
     attempt: Attempt,
     *,
     decide: Decide,
-    match: IfMatch | None,
-    pinned: bool,
+    match: IfMatch | None = None,
+    pinned: int | None = None,
+    stated: str | None = None,
+    merges: bool = True,
     status: int = 200,
     landing: Landing | None = None,
+    show: Show | None = None,
 ) -> Response:
-    """Decide and append one delta; decide again if another came first, unless the client named a version.
+    """Decide and append one delta; decide again if another came first, as far as the client's policy lets it.
 
-    Raises 412 if ``match`` does not allow the current version, 409 if the body named it (``pinned``).
+    ``pinned`` is the version that the body names, ``stated`` the policy that it asks for. What does not merge
+    (``merges``), or ends an upload (``landing``), is refused if it knew an older version. ``show`` makes the answer.
+
+    Raises 412 if ``match`` does not allow the current version, 409 if the body named it, both with what has changed.
     """
-    named = pinned or (match is not None and not match.any)
-    for _ in range(ATTEMPTS_MAX):
-        if match is not None and not match.allows(blob.version):
-            raise moved_on(blob.version, changes_url(blob, match), by_header=True)
-        draft = decide(blob)
-        if draft is None:
-            return respond(request, blob, status)
-        schema = await schema_of(ports, identity.user_id, blob.schema_id)
-        new = NewDelta(
-            user_id=identity.user_id,
-            blob_id=blob.id,
-            delta_id=attempt.id("delta"),
-            cascade_id=attempt.id("cascade"),
-            draft=draft,
-            cutoff_hash=cutoff_of(schema, draft.document, volatile=blob.volatile),
-            actor=identity.actor,
-            kept_version=blob.kept_version,
-            patch_bytes=blob.patch_bytes,
-            external=blob.external,
-            idempotency_key=attempt.key,
-            reserved=landing.reserved if landing else 0,
+    schema = await schema_of(ports, identity.user_id, blob.schema_id)
+    wanted = Wanted(match=match, version=pinned or None)
+    if merges and landing is None:
+        wanted = replace(wanted, policy=policy_of(asked_policy(request, stated), schema.definition))
+    writing = _Writing(
+        request=request,
+        ports=ports,
+        identity=identity,
+        attempt=attempt,
+        decide=decide,
+        wanted=wanted,
+        schema=schema,
+        status=status,
+        landing=landing,
+        show=show or show_blob,
+        delta_id=attempt.id("delta"),
+        cascade_id=attempt.id("cascade"),
+        aside_id=attempt.id("aside"),
+    )
+    return await writing.run(blob)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Writing:
+    """One change under way."""
+
+    request: Request
+    ports: Ports
+    identity: Identity
+    attempt: Attempt
+    decide: Decide
+    wanted: Wanted
+    schema: BlobSchema
+    status: int
+    landing: Landing | None
+    show: Show
+    delta_id: UUID
+    cascade_id: UUID
+    aside_id: UUID
+
+    async def run(self, blob: BlobView) -> Response:
+        """Write until it is written or refused."""
+        response = await self._tried(blob)
+        if response is not None:
+            return response
+        # Many write at once: one after the other, each decides against what the last one left.
+        async with self.ports.deltas.turn(blob.id):
+            for _ in range(ATTEMPTS_MAX):
+                read = self.ports.blobs.get if blob.deleted else self.ports.blobs.living
+                blob = await read(self.identity.user_id, blob.id)
+                response = await self._tried(blob)
+                if response is not None:
+                    return response
+        raise await overtaken(self.ports, self.identity.user_id, blob, self.wanted)
+
+    async def _tried(self, blob: BlobView) -> Response | None:
+        """Decide against the blob as it is, and write; None if somebody else was faster."""
+        resolution = await resolved(
+            self.ports,
+            self.identity,
+            blob,
+            self.wanted,
+            decide=self.decide,
+            schema=self.schema,
+            check=partial(require_schema, self.schema),
         )
-        done = await ports.deltas.append(new, before=landing.before if landing else None)
-        if done.status == "applied":
-            ports.bell.ring()
-            after = advanced(blob, draft, done)
-            return respond(request, after, status, cascade_id=done.cascade_id)
+        aside = self._aside(blob, resolution)
+        if resolution.draft is None:
+            if aside is not None:
+                await self.ports.proposals.propose(aside)
+                self.ports.bell.ring()
+            return await self.show(self.request, Written(blob, self.status, None, resolution.conflicts, aside))
+        before = self.landing.before if self.landing else None
+        done = await self.ports.deltas.append(self._delta(blob, resolution, resolution.draft, aside), before=before)
+        if done.status != "applied":
+            return await self._overtaken(done, resolution.draft)
+        self.ports.bell.ring()
+        after = advanced(blob, resolution.draft, done)
+        return await self.show(self.request, Written(after, self.status, done.cascade_id, resolution.conflicts, aside))
+
+    async def _overtaken(self, done: Appended, draft: DeltaDraft) -> Response | None:
         if done.status == "not_found":
             raise NotFound("There is no such blob.")
         if done.status == "unknown_content":
             raise unknown_content(draft.document)
         # The one that came first may be this very request, taken over from an attempt that was still under way.
-        if attempt.keyed and (own := await ports.deltas.outcome(identity.user_id, new.delta_id)):
-            return await changed(request, ports, identity, own.blob_id, own.version, status=status)
+        user_id = self.identity.user_id
+        if self.attempt.keyed and (own := await self.ports.deltas.outcome(user_id, self.delta_id)):
+            return await changed(
+                self.request, self.ports, self.identity, own.blob_id, own.version, status=self.status, show=self.show
+            )
         if done.status == "deleted":
             raise Gone("The blob was deleted meanwhile.", members={"current_version": done.version})
-        if named:
-            raise moved_on(done.version, changes_url(blob, match), by_header=match is not None and not match.any)
-        blob = await ports.blobs.living(identity.user_id, blob.id)
-    raise moved_on(blob.version, changes_url(blob, match), by_header=False)
+        return None
+
+    def _delta(self, blob: BlobView, resolution: Resolution, draft: DeltaDraft, aside: NewProposal | None) -> NewDelta:
+        return NewDelta(
+            user_id=self.identity.user_id,
+            blob_id=blob.id,
+            delta_id=self.delta_id,
+            cascade_id=self.cascade_id,
+            draft=draft,
+            cutoff_hash=cutoff_of(self.schema, draft.document, volatile=blob.volatile),
+            actor=self.identity.actor,
+            kept_version=blob.kept_version,
+            patch_bytes=blob.patch_bytes,
+            external=blob.external,
+            idempotency_key=self.attempt.key,
+            reserved=self.landing.reserved if self.landing else 0,
+            base_version=None if self.wanted.allows(blob.version) else self.wanted.known,
+            conflicts=resolution.conflicts,
+            aside=aside,
+        )
+
+    def _aside(self, blob: BlobView, resolution: Resolution) -> NewProposal | None:
+        """Return the side that lost, as it is stored beside the delta, or alone if nothing else is to be written."""
+        aside = resolution.aside
+        if aside is None:
+            return None
+        return NewProposal(
+            user_id=self.identity.user_id,
+            blob_id=blob.id,
+            delta_id=self.aside_id,
+            draft=aside.draft,
+            cutoff_hash=cutoff_of(self.schema, aside.draft.document, volatile=blob.volatile),
+            actor=self.identity.actor,
+            status=aside.status,
+            base_version=self.wanted.known,
+            conflicts=resolution.conflicts,
+            answers=None if resolution.draft is None else self.delta_id,
+        )
 
 
 async def changed(
-    request: Request, ports: Ports, identity: Identity, blob_id: UUID, version: int, *, status: int
+    request: Request,
+    ports: Ports,
+    identity: Identity,
+    blob_id: UUID,
+    version: int,
+    *,
+    status: int,
+    show: Show | None = None,
 ) -> Response:
     """Answer a write that an earlier attempt of the same request has done."""
     blob = await ports.blobs.get(identity.user_id, blob_id, version)
-    return respond(request, replace(blob, current_version=version), status, cascade_id=blob.cascade_id)
+    blob = replace(blob, current_version=version)
+    conflicts, aside = await ports.deltas.resolution(identity.user_id, blob_id, version)
+    return await (show or show_blob)(request, Written(blob, status, blob.cascade_id, conflicts, aside))
 
 
 def changes_url(blob: BlobView, match: IfMatch | None) -> str:
     """Return where to read what changed since the version that the client knew."""
     known = min(match.versions, default=blob.version) if match is not None else blob.version
     return f"{blob_url(blob.id)}/deltas?from_version={known}"
-
-
-def unknown_content(document: Document) -> Invalid:
-    """Return the error about a binary document that names bytes which the user has not."""
-    detail = f"There is no content {document.body['hash']} of yours; send it first: POST /uploads."
-    return Invalid(detail, code="unknown_content", faults=[Fault("/binary/hash", "unknown_content", detail)])
 
 
 def advanced(blob: BlobView, draft: DeltaDraft, done: Appended) -> BlobView:
@@ -166,7 +257,43 @@ def advanced(blob: BlobView, draft: DeltaDraft, done: Appended) -> BlobView:
     )
 
 
-def respond(request: Request, blob: BlobView, status: int, *, cascade_id: UUID | None = None) -> Response:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a write: the blob as it is now, where it clashed with others, and the side that lost."""
+
+    blob: BlobView
+    status: int
+    cascade_id: UUID | None
+    conflicts: Sequence[Mapping[str, Any]] = ()
+    aside: NewProposal | LostSide | None = None
+
+    @property
+    def disputed(self) -> dict[str, Any]:
+        """What an answer says about conflicts: nothing without any."""
+        if not self.conflicts:
+            return {}
+        said: dict[str, Any] = {"conflicts": list(self.conflicts)}
+        if self.aside is not None:
+            said[f"{self.aside.status}_delta"] = self.aside.delta_id
+        return said
+
+
+Show = Callable[[Request, Written], Awaitable[Response]]
+
+
+async def show_blob(request: Request, written: Written) -> Response:
+    """Answer a write with the blob."""
+    return respond(request, written.blob, written.status, cascade_id=written.cascade_id, disputed=written.disputed)
+
+
+def respond(
+    request: Request,
+    blob: BlobView,
+    status: int,
+    *,
+    cascade_id: UUID | None = None,
+    disputed: Mapping[str, Any] | None = None,
+) -> Response:
     """Answer a write with the blob (204: without), its ETag, and the link of its cascade."""
     headers = {"ETag": etag(blob.version)}
     if cascade_id is not None:
@@ -175,12 +302,7 @@ def respond(request: Request, blob: BlobView, status: int, *, cascade_id: UUID |
         headers["Location"] = blob_url(blob.id)
     if status == 204:  # noqa: PLR2004 - no content
         return Response(status_code=204, headers=headers)
-    return answer(blob_json(request, blob), status, headers)
-
-
-def state_of(blob: BlobView) -> State:
-    """Return what the rules of ``domain.deltas`` see of a blob."""
-    return State(document=blob.document, version=blob.version, deleted=blob.deleted)
+    return answer(blob_json(request, blob) | dict(disputed or {}), status, headers)
 
 
 async def finished(request: Request, ports: Ports, identity: Identity, response: Response) -> Response:

@@ -120,6 +120,25 @@ class NewProposal:
     idempotency_key: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What somebody proposed: ``theirs`` is what they made of ``base``, the blob at ``from_version``."""
+
+    delta_id: UUID
+    blob_id: UUID
+    from_version: int
+    base: Document
+    theirs: Document
+
+
+@dataclass(frozen=True, slots=True)
+class LostSide:
+    """A stored delta that was set aside when another one was written."""
+
+    delta_id: UUID
+    status: str
+
+
 @dataclass(frozen=True, slots=True)
 class Appended:
     """What became of it.

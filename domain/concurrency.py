@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from domain.canonical import escaped, same
@@ -25,7 +26,7 @@ from domain.deltas import DeltaDraft, DeltaOperation, DeltaStatus, State, rewrit
 from domain.diff3 import ChunkKind, diff3
 from domain.documents import Document
 from domain.errors import Invalid
-from domain.merge import ABSENT, Conflict, OnConflict, merge, unmerged
+from domain.merge import ABSENT, Conflict, Merge, OnConflict, merge, unmerged
 from domain.paragraphs import DEFAULT_SEPARATOR, PARAGRAPHS_MAX, Prose, split
 from domain.words import is_prose
 
@@ -79,21 +80,25 @@ def merged(
 
     A merge that the schema refuses is one conflict about the whole body. Raises what ``domain.merge.merge`` raises.
     """
-    ours = _document(current)
-    bodies = _inserted(base.body, ours.body, theirs.body, prose=ours.is_text)
-    sides = [replace(side, body=body) for side, body in zip((base, ours, theirs), bodies, strict=True)]
-    kept = merge(*sides, schema=definition, words=True)
-    if not _satisfies(check, kept.document):
-        kept = unmerged(base, ours, theirs)
-        offered = theirs
-    elif not kept.conflicts:
-        offered = kept.document
-    else:
-        taken = merge(*sides, schema=definition, words=True, on_conflict=OnConflict.TAKE_MACHINE).document
-        offered = taken if _satisfies(check, taken) else theirs
+    kept, offered = _combined(base, _document(current), theirs, definition, check)
     draft = rewrite(current, kept.document, operation=DeltaOperation.UPDATE)
-    conflicts = tuple(conflict.to_json() for conflict in kept.conflicts)
-    return Resolution(draft=draft, aside=_aside(current, draft, offered, DeltaStatus.PROPOSED), conflicts=conflicts)
+    aside = _aside(current, draft, offered, DeltaStatus.PROPOSED)
+    return Resolution(draft=draft, aside=aside, conflicts=_shown(kept.conflicts))
+
+
+def _combined(
+    base: Document, ours: Document, theirs: Document, definition: Any, check: Check
+) -> tuple[Merge, Document]:
+    """Return the merge, and the document that it would be with the author's side of every conflict."""
+    if base.kind == ours.kind == theirs.kind:
+        bodies = _inserted(base.body, ours.body, theirs.body, prose=ours.is_text)
+        sides = [replace(side, body=body) for side, body in zip((base, ours, theirs), bodies, strict=True)]
+        merging = partial(merge, *sides, schema=definition, words=True)
+        kept = merging()
+        if _satisfies(check, kept.document):
+            taken = merging(on_conflict=OnConflict.TAKE_MACHINE).document if kept.conflicts else kept.document
+            return kept, taken if _satisfies(check, taken) else theirs
+    return unmerged(base, ours, theirs), theirs
 
 
 def overwritten(base: Document, current: State, theirs: Document, *, check: Check) -> Resolution:
@@ -102,14 +107,21 @@ def overwritten(base: Document, current: State, theirs: Document, *, check: Chec
     Raises what ``check`` raises for the result.
     """
     ours = _document(current)
-    roots = (base.to_json(), ours.to_json(), theirs.to_json())
-    last, first = _Overlay(last=True), _Overlay(last=False)
-    wins = Document.parse(last.value("", *roots))
+    if base.kind == ours.kind == theirs.kind:
+        roots = (base.to_json(), ours.to_json(), theirs.to_json())
+        last, first = _Overlay(last=True), _Overlay(last=False)
+        wins, lost = (Document.parse(overlay.value("", *roots)) for overlay in (last, first))
+        conflicts = last.conflicts
+    else:
+        wins, lost, conflicts = theirs, ours, list(unmerged(base, ours, theirs).conflicts)
     check(wins)
     draft = rewrite(current, wins, operation=DeltaOperation.UPDATE)
-    lost = Document.parse(first.value("", *roots))
-    aside = _aside(current, draft, lost, DeltaStatus.REJECTED) if last.conflicts else None
-    return Resolution(draft=draft, aside=aside, conflicts=tuple(conflict.to_json() for conflict in last.conflicts))
+    aside = _aside(current, draft, lost, DeltaStatus.REJECTED) if conflicts else None
+    return Resolution(draft=draft, aside=aside, conflicts=_shown(conflicts))
+
+
+def _shown(conflicts: Sequence[Conflict]) -> tuple[dict[str, Any], ...]:
+    return tuple(conflict.to_json() for conflict in conflicts)
 
 
 def _document(current: State) -> Document:

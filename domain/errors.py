@@ -88,6 +88,12 @@ CATALOGUE: dict[str, ProblemKind] = {
     "version_conflict": ProblemKind("The blob has moved on", "Read what changed at deltas_url and try again."),
     "precondition_failed": ProblemKind("The blob has moved on", "Read what changed at deltas_url and try again."),
     "precondition_required": ProblemKind("If-Match is required", "Send If-Match with the ETag you read, or *."),
+    "unknown_version": ProblemKind("There is no such version", "GET blobs/{id}/versions lists them."),
+    "merge_conflict": ProblemKind(
+        "Both sides changed the same thing", "Look at conflicts; say on_conflict to take one side."
+    ),
+    "already_decided": ProblemKind("The delta has been decided", "GET the delta says how."),
+    "no_machine_version": ProblemKind("No provider makes this blob", "Go back to a version of it: revert."),
     "test_failed": ProblemKind("A test operation of the patch failed", "Read the blob again."),
     "already_exists": ProblemKind("It exists already", "Choose another name, or use the existing one."),
     "built_in": ProblemKind("Built-in things do not change", "Register one of your own under another id."),

@@ -3,7 +3,7 @@
 - ``application/json-patch+json``: RFC 6902, an array of operations;
 - ``application/merge-patch+json``: RFC 7396, the members that change (null removes one);
 - ``application/json``: the seeds' envelope, ``{"delta": {"operation": "update", "patch": {…}}}`` with an optional
-  ``from_version`` beside ``patch``, which is a merge patch.
+  ``from_version`` and ``on_conflict`` beside ``patch``, which is a merge patch.
 
 All act on the same root, ``{content_type, content | data, title, tags, metadata}``. What is stored afterwards
 is none of these but the verified difference of the two states (``diff``).
@@ -58,6 +58,8 @@ class Patch:
     """A checked request to change a document; ``from_version`` is the version that the envelope names, if any."""
 
     from_version: int | None = None
+    on_conflict: str | None = None
+    """What the envelope asks for if that version is not the newest any more."""
 
     def apply(self, document: Any) -> Any:
         """Return the changed document; the one given stays as it is.
@@ -201,17 +203,24 @@ def _envelope(body: Any) -> MergePatch:
         faults = [Fault("/delta", "missing_field", 'Send {"delta": {"operation": "update", "patch": {…}}}.')]
     if faults:
         raise _invalid(faults)
-    return MergePatch(from_version=delta.get("from_version"), changes=delta["patch"], base="/delta/patch")
+    return MergePatch(
+        from_version=delta.get("from_version"),
+        on_conflict=delta.get("on_conflict"),
+        changes=delta["patch"],
+        base="/delta/patch",
+    )
 
 
 def _delta_faults(delta: Mapping[str, Any]) -> Iterator[Fault]:
-    yield from _unknown(delta, ("operation", "patch", "from_version"), "/delta")
+    yield from _unknown(delta, ("operation", "patch", "from_version", "on_conflict"), "/delta")
     if delta.get("operation", "update") != "update":
         yield Fault("/delta/operation", "invalid_operation", "Here the operation is update.")
     if "patch" not in delta:
         yield Fault("/delta/patch", "missing_field", "patch holds the members that change.")
     elif not isinstance(delta["patch"], dict):
         yield Fault("/delta/patch", "wrong_type", f"patch is an object; send operations as {JSON_PATCH}.")
+    if not isinstance(delta.get("on_conflict", ""), str):
+        yield Fault("/delta/on_conflict", "wrong_type", "on_conflict is a text.")
     version = delta.get("from_version")
     if version is not None and (type(version) is not int or not 1 <= version <= VERSION_MAX):
         yield Fault("/delta/from_version", "wrong_type", "from_version is the number of the version you read.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import asyncpg
 import orjson
 
-from domain.blobs import Appended, NewDelta, Outcome
+from domain.blobs import Appended, LostSide, NewDelta, Outcome
 from domain.deltas import State
 from domain.documents import Document, binary_hash, content_size, meta_hash, preview
 from domain.errors import NotFound
@@ -60,9 +60,15 @@ where d.user_id = $1 and d.id = $2
 _OUTCOME = "select blob_id, to_version, cascade_id from deltas where user_id = $1 and id = $2 and status = 'applied'"
 _LATEST = f"""
 select {_COLUMNS} from blobs b
-join deltas d on d.user_id = b.user_id and d.blob_id = b.id and d.status = 'applied' and d.to_version = b.version
+join deltas d on d.user_id = b.user_id and d.blob_id = b.id and d.status = 'applied'
+  and d.to_version = coalesce($3, b.version)
 where b.user_id = $1 and b.id = $2 and b.version > 0
 """  # noqa: S608 - constants of this module
+_RESOLUTION = """
+select d.conflicts, a.id as aside_id, a.status as aside_status from deltas d
+left join deltas a on a.user_id = d.user_id and a.blob_id = d.blob_id and a.caused_by = d.id
+where d.user_id = $1 and d.blob_id = $2 and d.to_version = $3 and d.status = 'applied' and d.provider_id is null
+"""
 _CHANGES = """
 select to_version, operation, actor, provider_id, applied_at,
   case when octet_length(patch) <= $5 then patch end as patch
@@ -141,6 +147,16 @@ class Deltas:
         row = await self._database.row(user_id, _OUTCOME, user_id, delta_id)
         return None if row is None else Outcome(row["blob_id"], row["to_version"], row["cascade_id"])
 
+    async def resolution(
+        self, user_id: UUID, blob_id: UUID, version: int
+    ) -> tuple[Sequence[Mapping[str, Any]], LostSide | None]:
+        """Return where the delta of a version clashed with others, and the side that lost."""
+        row = await self._database.row(user_id, _RESOLUTION, user_id, blob_id, version)
+        if row is None or row["conflicts"] is None:
+            return (), None
+        aside = None if row["aside_id"] is None else LostSide(row["aside_id"], row["aside_status"])
+        return orjson.loads(row["conflicts"]), aside
+
     async def page(
         self,
         user_id: UUID,
@@ -164,11 +180,11 @@ class Deltas:
             raise NotFound("There is no such delta.")
         return await _shown(row)
 
-    async def latest(self, user_id: UUID, blob_id: UUID) -> dict[str, Any]:
-        """Return the delta that a blob is at. Raises NotFound."""
-        row = await self._database.row(user_id, _LATEST, user_id, blob_id)
+    async def latest(self, user_id: UUID, blob_id: UUID, version: int | None = None) -> dict[str, Any]:
+        """Return the delta that a blob is at, or was at a version. Raises NotFound."""
+        row = await self._database.row(user_id, _LATEST, user_id, blob_id, version)
         if row is None:
-            raise NotFound("There is no such blob.")
+            raise NotFound("There is no such blob, or it has no such version.")
         return await _shown(row)
 
     async def changes(self, user_id: UUID, blob_id: UUID, since: int) -> list[dict[str, Any]]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import orjson
 
-from domain.blobs import NewProposal
+from domain.blobs import NewProposal, Proposal
 from domain.deltas import rebuilt
-from domain.documents import Document, binary_hash, content_size, meta_hash
+from domain.documents import binary_hash, content_size, meta_hash
 from domain.errors import NotFound, StudioError
 from storage.contents import Contents
 from storage.database import Database
@@ -31,17 +30,6 @@ select id, blob_id, from_version, operation, actor, provider_id, run_id, created
 where user_id = $1 and status in ('pending', 'proposed') order by created_at, id limit $2
 """
 _FAIL = "update deltas set status = 'failed', error = $3 where user_id = $1 and id = $2 and status = 'proposed'"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """What somebody proposed: ``theirs`` is what they made of ``base``, the blob at ``from_version``."""
-
-    delta_id: UUID
-    blob_id: UUID
-    from_version: int
-    base: Document
-    theirs: Document
 
 
 class Proposals:

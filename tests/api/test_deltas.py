@@ -14,7 +14,8 @@ from tests.conftest import BASE
 DELTA_FIELDS = {
     "id", "blob_id", "from_version", "to_version", "operation", "patch", "inverse", "status", "actor", "provider_id",
     "run_id", "cascade_id", "caused_by", "previous_delta", "created_at", "applied_at", "document_hash",
-    "content_hash", "machine_hash", "base_hash", "conflicts", "inputs", "error",
+    "content_hash", "machine_hash", "base_hash", "conflicts", "inputs", "error", "base_version", "resolved_at",
+    "resolved_by",
 }  # fmt: skip
 
 

@@ -1,0 +1,106 @@
+"""A write of a version that is not the newest any more: refused, with what has changed since, or resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from fastapi import Request
+
+from api.auth import Identity
+from api.bodies import fault
+from api.deps import Ports
+from api.preconditions import IfMatch, moved_on
+from api.wire import blob_url
+from domain.blobs import BlobSchema, BlobView
+from domain.concurrency import ConflictPolicy, Resolution, merged, overwritten
+from domain.deltas import DeltaDraft, State
+from domain.documents import Document
+from domain.errors import NotFound, StudioError
+
+Decide = Callable[[BlobView], DeltaDraft | None]
+"""Decides a delta against the blob at a version; None: nothing changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a client said about versions: by header, in its body, and what is to be done if it knew an older one."""
+
+    match: IfMatch | None = None
+    version: int | None = None
+    policy: ConflictPolicy = ConflictPolicy.REJECT
+
+    @property
+    def by_header(self) -> bool:
+        """Whether the header names versions; it is 412 then, else 409."""
+        return self.match is not None and not self.match.any
+
+    @property
+    def named(self) -> bool:
+        """Whether any version was named."""
+        return self.by_header or self.version is not None
+
+    def allows(self, current: int) -> bool:
+        """Tell whether a blob at this version is the one that the client knew."""
+        return (self.match is None or self.match.allows(current)) and self.version in {None, current}
+
+    @property
+    def known(self) -> int:
+        """The newest version that the client named; 0 if it named none of ours."""
+        by_header = self.match.versions if self.match is not None else frozenset()
+        return max(by_header | ({self.version} if self.version is not None else set()), default=0)
+
+
+def asked_policy(request: Request, stated: str | None) -> str | None:
+    """Return ``?on_conflict=`` or what the body stated; raises Invalid ``invalid_value``."""
+    asked = request.query_params.get("on_conflict", stated)
+    if asked is not None and asked not in set(ConflictPolicy):
+        pointer = "/query/on_conflict" if "on_conflict" in request.query_params else "/delta/on_conflict"
+        raise fault(pointer, "invalid_value", f"on_conflict is one of {', '.join(ConflictPolicy)}.")
+    return asked
+
+
+async def resolved(
+    ports: Ports,
+    identity: Identity,
+    blob: BlobView,
+    wanted: Wanted,
+    *,
+    decide: Decide,
+    schema: BlobSchema,
+    check: Callable[[Document], object],
+) -> Resolution:
+    """Return what to write of a client's change to the blob as it is.
+
+    Raises 412 or 409 if the client knew another version and the policy is ``reject``, Invalid ``unknown_version`` if
+    there never was the one that it names.
+    """
+    if wanted.allows(blob.version):
+        return Resolution(draft=decide(blob))
+    if wanted.policy is ConflictPolicy.REJECT or not wanted.named:
+        raise await overtaken(ports, identity.user_id, blob, wanted)
+    base = await _base(ports, identity, blob, wanted)
+    draft = decide(base)
+    if draft is None:
+        return Resolution(draft=None)
+    current = State(document=blob.document, version=blob.version, deleted=blob.deleted)
+    if wanted.policy is ConflictPolicy.LAST_WRITE_WINS:
+        return overwritten(base.document, current, draft.document, check=check)
+    return merged(base.document, current, draft.document, definition=schema.definition, check=check)
+
+
+async def _base(ports: Ports, identity: Identity, blob: BlobView, wanted: Wanted) -> BlobView:
+    try:
+        return await ports.blobs.get(identity.user_id, blob.id, wanted.known)
+    except NotFound:
+        pointer = "/header/if-match" if wanted.by_header else "/delta/from_version"
+        raise fault(pointer, "unknown_version", f"The blob has versions 1 to {blob.version}.") from None
+
+
+async def overtaken(ports: Ports, user_id: UUID, blob: BlobView, wanted: Wanted) -> StudioError:
+    """Return the error of a stale version; it says what has changed since, and by whom."""
+    since = wanted.known if wanted.known < blob.version else 0
+    error = moved_on(blob.version, f"{blob_url(blob.id)}/deltas?from_version={since}", by_header=wanted.by_header)
+    error.members["changes"] = await ports.deltas.changes(user_id, blob.id, since)
+    return error
