@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli import admin, blobs, buckets, cascades, catalogue, exits, requests, runs
+from cli import admin, blobs, buckets, cascades, catalogue, exits, requests, runs, transfers
 from cli.output import AsJson, details, forget, print_json, say, show, show_problem, wants_json
 
 app = typer.Typer(
@@ -32,6 +32,10 @@ app.add_typer(cascades.app, name="cascade")
 app.add_typer(runs.events, name="events")
 app.add_typer(admin.app, name="admin")
 app.command()(requests.api)
+app.command()(transfers.quota)
+admin.app.command("limits")(transfers.limits)
+blobs.app.command("import")(transfers.import_)
+blobs.app.command("export")(transfers.export)
 
 
 @dev.callback()

@@ -89,6 +89,32 @@ class Studio(Transport):
         """Read the graph below a blob: nodes with their states, edges, levels; ``depth`` and ``nodes`` cap it."""
         return await self.request("GET", f"/blobs/{part(blob_id)}/dag", params=caps)
 
+    async def batch(
+        self, items: Sequence[Mapping[str, Any]], *, atomic: bool = True, wait: float | None = None
+    ) -> Answer:
+        """Create, update, delete many blobs at once; ``results`` says what became of each item."""
+        body = {"atomic": atomic, "items": list(items)}
+        return await self.request("POST", "/blobs/batch", json_body=body, wait=wait)
+
+    async def batch_get(self, ids: Sequence[str], *, versions: Sequence[int | None] | None = None) -> Answer:
+        """Read many blobs at once: ``data``, and the ids that are ``unknown``, ``deleted`` or ``left_off``."""
+        body: Json = {"ids": list(ids)} | ({} if versions is None else {"versions": list(versions)})
+        return await self.request("POST", "/blobs/batch-get", json_body=body)
+
+    async def create_raw(
+        self, content: bytes, content_type: str, *, key: str | None = None, digest: str | None = None, **fields: Any
+    ) -> Answer:
+        """Make a blob whose content are these bytes; ``fields``: ``title, tag, metadata, schema_id, bucket_id``.
+
+        ``key`` makes it once however often it is sent; ``digest`` is the SHA-256 of the bytes in base64.
+        """
+        headers = {} if key is None else {"Idempotency-Key": f'"{key}"'}
+        if digest is not None:
+            headers["Content-Digest"] = f"sha-256=:{digest}:"
+        return await self.request(
+            "POST", "/blobs", content=content, content_type=content_type, params=fields, headers=headers
+        )
+
     # -- buckets
 
     async def create_bucket(self, name: str, **fields: Any) -> Answer:
@@ -174,6 +200,14 @@ class Studio(Transport):
         """Read events from ``cursor`` on; ``next_cursor`` of the answer goes on from there, whenever."""
         params = {"cursor": cursor, "limit": limit, "type": list(types) or None, **filters}
         return await self.request("GET", "/events", params=params)
+
+    async def quota(self) -> Answer:
+        """Say how many bytes are used, reserved, allowed and free."""
+        return await self.request("GET", "/me/quota")
+
+    async def set_limits(self, user_id: str, *, bytes_quota: int | None) -> Answer:
+        """Say, as an admin, how many bytes a user may store; None: no limit."""
+        return await self.request("PUT", f"/users/{part(user_id)}/limits", json_body={"bytes_quota": bytes_quota})
 
     async def me(self) -> Answer:
         """Say whose key this is and what it allows."""
