@@ -211,6 +211,7 @@ async def _housekeep(settings: Settings) -> Tidied:
     handle = await TemporalStarter(client, workflow.task_queue).housekeep()
     ended = asyncio.create_task(handle.result())
     with _progress("tidying up") as progress:
+        progress.note(f"{handle.id} is under way")
         while not (await asyncio.wait([ended], timeout=POLL_SECONDS))[0]:
             try:
                 _show_pass(progress, await handle.query(PROGRESS, result_type=Pass))

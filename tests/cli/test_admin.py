@@ -46,7 +46,7 @@ async def test_findings_end_with_1_and_are_named(studio: Studio, user: Person, a
     ended = await studio("admin", "verify", "--json")
     assert ended.status == 1
     assert ended.json["users"] > 1
-    [finding] = [found for found in ended.json["findings"] if found["blob"] == blob]
+    finding, *_ = [found for found in ended.json["findings"] if found["blob"] == blob]
     assert finding == {
         "user": str(user.user_id), "blob": blob, "version": 1, "what": "version",
         "expected": finding["expected"], "found": finding["found"],

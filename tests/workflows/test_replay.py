@@ -15,7 +15,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from tests.workflows.conftest import CALL, INLINE, Studio, TextService
 from workflows.cascades import Cascade
-from workflows.housekeeping import Reconcile
+from workflows.housekeeping import Housekeeping, Reconcile
 from workflows.runs import ProviderRun
 
 HISTORIES = Path(__file__).parent / "histories"
@@ -28,7 +28,7 @@ def recorded(path: Path) -> WorkflowHistory:
 
 def replayer() -> Replayer:
     return Replayer(
-        workflows=[Cascade, ProviderRun, Reconcile],
+        workflows=[Cascade, ProviderRun, Reconcile, Housekeeping],
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_all_modules()
         ),
@@ -46,7 +46,8 @@ async def test_a_recorded_history_replays(path: Path) -> None:
 
 
 def test_there_are_recorded_histories() -> None:
-    assert {path.stem for path in RECORDED} >= {"cascade-with-children", "cascade-inline", "run-settled", "run-failed"}
+    names = {"cascade-with-children", "cascade-inline", "run-settled", "run-failed", "housekeeping"}
+    assert {path.stem for path in RECORDED} >= names
 
 
 async def test_histories_made_now_replay(studio: Studio, temporal: Client, text_service: TextService) -> None:
