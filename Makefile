@@ -40,8 +40,8 @@ check: $(READY) ## lint, format, types, layers
 bench: $(READY) ## measured scenarios, as ratios to the raw limits
 	STUDIO_STATE_DIR=$(CURDIR)/.studio-bench $(BIN)/python -m bench
 
-soak: $(READY) ## the same under kills, for longer
-	STUDIO_STATE_DIR=$(CURDIR)/.studio-bench $(BIN)/python -m bench soak
+soak: $(READY) ## random histories, scenarios and kills, for long; SEED=n plays one again
+	STUDIO_STATE_DIR=$(CURDIR)/.studio-bench $(BIN)/python -m bench soak $(if $(SEED),--seed $(SEED))
 
 docs: $(READY) ## write the generated reference pages again
 	$(BIN)/python -m docs.generate

@@ -35,7 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     folder = Path(os.environ.get("STUDIO_STATE_DIR") or DEFAULT_FOLDER).absolute()
     if options.what == "soak":
-        return soak.run(folder, examples=options.examples, kills=options.kills, seed=options.seed)
+        return soak.run(
+            folder,
+            examples=options.examples,
+            kills=options.kills,
+            histories=options.histories,
+            seed=options.seed,
+            only=options.part,
+        )
     chosen = [scenario for scenario in SCENARIOS if not options.only or scenario.name in options.only]
     sizes = SMOKE if options.smoke else GOALS
     results, samples = run(folder, chosen, sizes, rounds=options.rounds)
@@ -73,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: shows that everything runs, judges nothing")
     parser.add_argument("--examples", type=_count, default=soak.EXAMPLES, help="soak: scenarios of the model")
     parser.add_argument("--kills", type=int, default=soak.KILLS, help="soak: random kills on real servers")
+    parser.add_argument("--histories", type=_count, default=soak.HISTORIES, help="soak: random lives of blobs")
+    parser.add_argument("--part", default="", help="soak: only tests whose name has this, such as histories")
     parser.add_argument("--seed", type=int, help="soak: repeat a run")
     return parser
 

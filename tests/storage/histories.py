@@ -16,15 +16,10 @@ from uuid import UUID
 
 import orjson
 
-from domain.blobs import NewDelta
-from domain.deltas import DeltaDraft, State, restore, revert
-from domain.documents import Document, cutoff_hash
-from domain.ids import new_id
 from storage.blobs import Blobs
-from storage.deltas import Deltas
 from tests.conftest import BASE, Person
-from tests.storage.history_oracle import deleted_after, folded, root_of, spelled
-from tests.storage.history_texts import Change, Root, any_change, new_document
+from tests.storage.history_oracle import deleted_after, folded, offered, root_of, spelled, tokens_in, tokens_kept
+from tests.storage.history_texts import MERGE_PATCH, Change, Root, any_change, insertable, new_document, token_put
 
 PAGE = 200
 """Deltas asked for at once."""
@@ -53,12 +48,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Studio:
-    """The application as one user, and the stores below it."""
+    """The application as one user, and the store below it."""
 
     app: Any
     user: Person
     blobs: Blobs
-    deltas: Deltas
 
     async def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
         """Send one request; ``content_type="text/plain"`` is a header."""
@@ -202,31 +196,21 @@ class Story:
 
     async def bring_back(self) -> None:
         """Restore the blob."""
-        if await self._append(restore):
-            self.deleted = False
+        answer = await self.studio.ask("POST", f"/blobs/{self.blob_id}/restore")
+        assert answer.status == 200, answer.body
+        self.saw(answer)
+        self.deleted = False
 
     async def go_back(self, version: int) -> None:
         """Revert to an earlier version."""
-        await self._append(lambda state: revert(state, Document.parse(self.documents[version])))
-
-    async def _append(self, decide: Any) -> bool:
-        view = await self.studio.blobs.get(self.studio.user.user_id, UUID(self.blob_id))
-        if view.deleted != (decide is restore):
-            return False
-        draft: DeltaDraft | None = decide(State(document=view.document, version=view.version, deleted=view.deleted))
-        if draft is None:
-            return False
-        done = await self.studio.deltas.append(
-            NewDelta(user_id=self.studio.user.user_id, blob_id=view.id, delta_id=new_id(), cascade_id=new_id(),
-                     draft=draft, cutoff_hash=cutoff_hash(draft.document), actor=f"user:{self.studio.user.user_id}",
-                     kept_version=view.kept_version, patch_bytes=view.patch_bytes, external=view.external)
-        )  # fmt: skip
-        assert done.status in ("applied", "conflict", "deleted"), done.status
-        if done.status != "applied":
-            return False
-        self.documents.setdefault(done.version, draft.document.to_json())
-        self.times[done.version] = done.updated_at
-        return True
+        path = f"/blobs/{self.blob_id}/revert"
+        answer = await self.studio.ask(
+            "POST", path, orjson.dumps({"version": version}), content_type="application/json"
+        )
+        assert answer.status in (200, 410), answer.body
+        if answer.status == 200:
+            self.saw(answer)
+            assert spelled(root_of(answer.json)) == spelled(self.documents[version])
 
     # --- what has to be true in the end ---------------------------------------------------------------------------
 
@@ -263,3 +247,59 @@ class Story:
         if version > 1:
             before = self.times[version] - timedelta(microseconds=1)
             assert (await self.studio.blobs.get(user_id, blob_id, at=before)).version == version - 1
+
+
+@dataclass
+class Merging(Story):
+    """Several people write into versions that are not the newest any more; nothing that one of them put in is lost."""
+
+    tokens: set[str] = field(default_factory=set)
+    """Put in and acknowledged, and not taken out again by somebody who decided so."""
+    put: int = 0
+
+    async def play(self) -> None:
+        """Make a blob, write into old versions of it, decide what is proposed, and look for every token."""
+        made = await self.studio.create(insertable(self.chance))
+        self.blob_id = made.json["id"]
+        self.saw(made)
+        for _ in range(self.chance.randint(*ROUNDS)):
+            if self.chance.random() < 0.3:
+                await self.decide_one()
+            await asyncio.gather(*(self.put_in() for _ in range(self.chance.randint(*WRITERS))))
+        history = await self.prove()
+        missing = self.tokens - tokens_kept(history, folded(history))
+        assert not missing, f"lost: {missing}"
+
+    def put_in(self) -> Awaitable[None]:
+        """Put a token into a version that somebody has seen."""
+        self.put += 1
+        token = f"q{self.seed}t{self.put}z"
+        known = self.chance.choice(sorted(self.documents))
+        policy = "merge" if self.chance.random() < 0.75 else "last_write_wins"
+        return self._sent(token, token_put(self.chance, self.documents[known], token), known, policy)
+
+    async def _sent(self, token: str, changes: Root, known: int, policy: str) -> None:
+        answer = await self.studio.ask(
+            "PATCH", f"/blobs/{self.blob_id}?on_conflict={policy}", orjson.dumps(changes),
+            content_type=MERGE_PATCH, if_match=f'"v{known}"',
+        )  # fmt: skip
+        assert answer.status == 200, answer.body
+        self.tokens.add(token)
+        self.saw(answer)
+
+    async def decide_one(self) -> None:
+        """Accept or reject something that is proposed; what an accepted one replaces was given up on purpose."""
+        history = await self.studio.history(self.blob_id)
+        proposed = [one for one in history if one["status"] == "proposed"]
+        if not proposed:
+            return
+        one = self.chance.choice(proposed)
+        if self.chance.random() < 0.4:
+            assert (await self.studio.ask("POST", f"/deltas/{one['id']}/reject")).status == 200
+            return
+        policy = self.chance.choice(["", "?on_conflict=merge", "?on_conflict=last_write_wins"])
+        answer = await self.studio.ask("POST", f"/deltas/{one['id']}/accept{policy}")
+        assert answer.status in ({200} if "last" in policy else {200, 409}), answer.body
+        documents = folded(history)
+        if answer.status == 200:
+            self.tokens -= tokens_in(documents[one["from_version"]]) - tokens_in(offered(one, documents))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -12,6 +13,7 @@ import jsonpointer
 import orjson
 
 FIELDS = ("content_type", "content", "data", "binary", "title", "tags", "metadata")
+_TOKEN = re.compile(r"q\d+t\d+z")
 
 
 def root_of(blob: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,11 +78,20 @@ def deleted_after(deltas: Sequence[Mapping[str, Any]]) -> bool:
     return bool(last) and max(last, key=lambda one: one["to_version"])["operation"] == "delete"
 
 
-def set_aside(deltas: Sequence[Mapping[str, Any]]) -> str:
-    """Everything that is written in deltas that are offered or were taken the place of."""
-    kept = [
-        {"patch": one["patch"], "conflicts": one["conflicts"]}
-        for one in deltas
-        if one["status"] in ("proposed", "rejected")
-    ]
-    return orjson.dumps(kept).decode()
+def offered(delta: Mapping[str, Any], documents: Mapping[int, Any]) -> Any:
+    """The document that an offered delta, or one whose place was taken, would make of the version it is based on."""
+    return patched(documents[delta["from_version"]], delta["patch"])
+
+
+def tokens_in(document: Any) -> set[str]:
+    """The tokens that stand in a document."""
+    return set(_TOKEN.findall(spelled(document).decode()))
+
+
+def tokens_kept(deltas: Sequence[Mapping[str, Any]], documents: Mapping[int, Any]) -> set[str]:
+    """The tokens of the newest document, and those that only a proposed or rejected delta would put in."""
+    kept = tokens_in(documents[max(documents)])
+    for delta in deltas:
+        if delta["status"] in ("proposed", "rejected"):
+            kept |= tokens_in(offered(delta, documents)) - tokens_in(documents[delta["from_version"]])
+    return kept

@@ -165,28 +165,45 @@ def _at(name: str) -> str:
     return f"/data/{name.replace('~', '~0').replace('/', '~1')}"
 
 
+def insertable(chance: random.Random) -> Root:
+    """A document into which tokens can be put in many places."""
+    if chance.random() < 0.6:
+        return {"content": "\n\n".join(paragraph(chance) for _ in range(chance.randint(1, 5)))}
+    return {"data": {"line": "a line", "prose": f"{paragraph(chance)}\n\n{paragraph(chance)}", "items": [], "deep": {}}}
+
+
 def token_put(chance: random.Random, known: Root, token: str) -> Root:
-    """The document with a token somewhere, and everything else still there."""
+    """The members that change when a token is put somewhere; whatever was there is still there."""
+    if chance.random() < 0.1:
+        return {"tags": [*known["tags"], token]}
     if "content" in known:
-        parts = known["content"].split("\n\n")
-        at = chance.randrange(len(parts))
+        return {"content": _with_token(chance, known["content"], token)}
+    return {"data": _put_into(chance, known["data"], token)}
+
+
+def _put_into(chance: random.Random, data: Root, token: str) -> Root:
+    kind = chance.choice(["field", "line", "prose", "items", "deep"])
+    if kind == "line":
+        return {"line": f"{data['line']} {token}"}
+    if kind == "prose":
+        return {"prose": _with_token(chance, data["prose"], token)}
+    if kind == "items":
+        items = list(data["items"])
+        items.insert(chance.randint(0, len(items)), token)
+        return {"items": items}
+    if kind == "deep":
+        name = chance.choice("uvw")
+        return {"deep": {name: [*data["deep"].get(name, []), token]}}
+    return {token: token}
+
+
+def _with_token(chance: random.Random, text: str, token: str) -> str:
+    parts = text.split("\n\n")
+    at = chance.randrange(len(parts))
+    if chance.random() < 0.25:
+        parts.insert(at, f"{paragraph(chance)} {token}")
+    else:
         words = parts[at].split(" ")
         words.insert(chance.randint(0, len(words)), token)
         parts[at] = " ".join(words)
-        if chance.random() < 0.25:
-            parts.insert(chance.randint(0, len(parts)), f"{paragraph(chance)} {token}")
-        return {**known, "content": "\n\n".join(parts)}
-    data = dict(known["data"])
-    roll = chance.random()
-    if roll < 0.3:
-        data[token] = token
-    elif roll < 0.6:
-        data["line"] = f"{data['line']} {token}"
-    elif roll < 0.8:
-        items = list(data["items"])
-        items.insert(chance.randint(0, len(items)), token)
-        data["items"] = items
-    else:
-        name = chance.choice("uvw")
-        data["deep"] = {**data["deep"], name: [*data["deep"].get(name, []), token]}
-    return {**known, "data": data}
+    return "\n\n".join(parts)

@@ -11,16 +11,18 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import structlog
 
+from api.app import create_app
+from settings import load_settings
 from storage.blobs import Blobs
-from storage.deltas import Deltas
 from tests.conftest import Person
-from tests.storage.histories import Story, Studio
+from tests.storage.histories import Merging, Story, Studio
 
 EXAMPLES = 100
 SEED = 20261120
@@ -29,10 +31,10 @@ AT_ONCE = 4
 USER_STORIES = 50
 """Stories of one user, whose counters are then counted again."""
 SOAK_EXAMPLES = int(os.environ.get("STUDIO_SOAK_HISTORIES", "0"))
-SNAPSHOT_EVERY = 4
-"""Small, so that short lives cross it."""
 
 NewUser = Callable[..., Awaitable[Person]]
+Tell = Callable[[Sequence[int]], Awaitable[None]]
+KINDS: Sequence[type[Story]] = (Story, Merging)
 
 
 @pytest.fixture(autouse=True)
@@ -44,21 +46,38 @@ def _quiet() -> Iterator[None]:
     structlog.configure(**before)
 
 
-async def told(
-    kind: Any, seeds: Sequence[int], app: Any, make_user: NewUser, database: Any, contents: Any, admin: Any
-) -> None:
-    """Tell the stories of these seeds, a few at a time, user by user."""
-    for first in range(0, len(seeds), USER_STORIES):
-        user = await make_user()
-        deltas = Deltas(database, contents, snapshot_every=SNAPSHOT_EVERY)
-        studio = Studio(app, user, Blobs(database, contents), deltas)
-        for at in range(first, min(first + USER_STORIES, len(seeds)), AT_ONCE):
-            batch = seeds[at : min(at + AT_ONCE, first + USER_STORIES)]
-            await asyncio.gather(*(one_told(kind, studio, seed) for seed in batch))
-        await counted(admin, user)
+SNAPSHOT_EVERY = 4
+"""Small, so that short lives cross it."""
 
 
-async def one_told(kind: Any, studio: Studio, seed: int) -> None:
+@pytest_asyncio.fixture(scope="module")
+async def studio_app(database_urls: Mapping[str, str]) -> AsyncIterator[Any]:
+    """The application, keeping every fourth version whole at the latest."""
+    settings = load_settings({**database_urls, "STUDIO__STORAGE__SNAPSHOT_EVERY": str(SNAPSHOT_EVERY)})
+    application = create_app(settings)
+    async with application.router.lifespan_context(application):
+        yield application
+
+
+@pytest.fixture
+def tell(studio_app: Any, make_user: NewUser, database: Any, contents: Any, admin: Any) -> Tell:
+    """Tells the stories of these seeds, a few at a time, user by user."""
+    blobs = Blobs(database, contents)
+
+    async def tell(seeds: Sequence[int]) -> None:
+        for first in range(0, len(seeds), USER_STORIES):
+            user = await make_user()
+            studio = Studio(studio_app, user, blobs)
+            of_user = seeds[first : first + USER_STORIES]
+            for at in range(0, len(of_user), AT_ONCE):
+                await asyncio.gather(*(one_told(studio, seed) for seed in of_user[at : at + AT_ONCE]))
+            await counted(admin, user)
+
+    return tell
+
+
+async def one_told(studio: Studio, seed: int) -> None:
+    kind = KINDS[seed % len(KINDS)]
     try:
         await kind(studio, seed).play()
     except Exception as error:
@@ -74,15 +93,14 @@ async def counted(admin: Any, user: Person) -> None:
     assert tuple(state) == tuple(recount)
 
 
-async def test_random_histories(app: Any, make_user: NewUser, database: Any, contents: Any, admin: Any) -> None:
-    seeds = range(SEED, SEED + EXAMPLES)
-    await told(Story, seeds, app, make_user, database, contents, admin)
+async def test_random_histories(tell: Tell) -> None:
+    await tell(range(SEED, SEED + EXAMPLES))
 
 
 @pytest.mark.skipif(not SOAK_EXAMPLES, reason="a soak: set STUDIO_SOAK_HISTORIES")
-async def test_soak_of_random_histories(app: Any, make_user: NewUser, database: Any, contents: Any, admin: Any) -> None:
+async def test_soak_of_random_histories(tell: Tell) -> None:
     first = int(os.environ.get("STUDIO_SOAK_SEED") or secrets.randbelow(10**9))
     print(f"histories: seeds {first} to {first + SOAK_EXAMPLES - 1}", flush=True)  # noqa: T201
     started = time.monotonic()
-    await told(Story, range(first, first + SOAK_EXAMPLES), app, make_user, database, contents, admin)
+    await tell(range(first, first + SOAK_EXAMPLES))
     print(f"histories: {SOAK_EXAMPLES} in {time.monotonic() - started:.0f} s", flush=True)  # noqa: T201
