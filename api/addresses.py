@@ -28,11 +28,9 @@ class Addresses:
         grant = Grant(user_id=user_id, blob_id=blob_id, version=version, expires=expires)
         return f"{content_path(blob_id)}?{query(self.secret, grant)}"
 
-    def granted(self, request: Request, blob_id: UUID) -> Grant | None:
-        """Return what a signed address grants; None if this one is not signed. Raises Forbidden."""
+    def granted(self, request: Request, blob_id: UUID) -> Grant:
+        """Return what a signed address grants. Raises Forbidden ``signature_invalid``, ``signature_expired``."""
         given = request.query_params
-        if "signature" not in given:
-            return None
         version, user, expires, signature = (given.get(name, "") for name in NAMES)
         return granted(
             self.secret,

@@ -31,6 +31,7 @@ from api.making import BUCKETS_MAX, Wish, bucket_ids_of, made_of
 from api.openapi import AT, CURSOR, LIMIT, ON_CONFLICT, VERSION, parameters, query
 from api.pages import page_request, page_response
 from api.preconditions import if_match, not_modified, query_instant
+from api.raw import PARAMETERS, create_raw, is_raw
 from api.shapes import Blob, Page
 from api.wire import blob_json, timestamp
 from api.writing import (
@@ -95,11 +96,13 @@ class NewBlobBody(Wire):
     "",
     operation_id="blobs_create",
     status_code=201,
-    openapi_extra=request_body(NewBlobBody, example=TEXT_EXAMPLE),
+    openapi_extra=request_body(NewBlobBody, example=TEXT_EXAMPLE) | parameters(*PARAMETERS),
     responses={201: {"model": Blob, "description": "Made"}},
 )
 async def create(request: Request) -> Response:
-    """Make a blob; what reacts to it starts by itself."""
+    """Make a blob; what reacts to it starts by itself. A body of another type than JSON is the content itself."""
+    if is_raw(request):
+        return await create_raw(request)
     ports, identity = ports_of(request), await allow(request, "blobs:write")
 
     async def work(attempt: Attempt) -> Response:

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -67,6 +67,36 @@ class Upload:
     def received(self) -> int:
         """Bytes that are here."""
         return sum(part.size for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewUpload:
+    """An upload to begin; a retry with the same id finds it begun."""
+
+    user_id: UUID
+    id: UUID
+    content_type: str
+    size: int | None
+    digest: str | None = None
+    blob_id: UUID | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """What its blob is to have beside the content; kept with it until then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """A content that is here whole, hashed, and not yet anybody's.
+
+    It is in ``body`` if that is to be stored in PostgreSQL, else in the object of ``upload``.
+    """
+
+    user_id: UUID
+    hash: str
+    size: int
+    chunks: bytes
+    body: bytes | None
+    upload: Upload | None
+    reserved: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +231,11 @@ class Tally:
         """The SHA-256 of every chunk, the last perhaps shorter, one after the other."""
         last = [self._chunk.digest()] if self._room < CHUNK_BYTES else []
         return b"".join([*self._chunks, *last])
+
+
+def ended(detail: str) -> Conflict:
+    """Return the error of an upload that takes nothing any more."""
+    return Conflict(f"The upload has ended. {detail}", code="upload_ended")
 
 
 def _invalid_part(detail: str) -> Invalid:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from typing import Any, Protocol
 
 import aioboto3
@@ -145,9 +146,10 @@ class S3Objects:
 
     async def put(self, key: str, data: bytes) -> None:
         """Store an object. Raises Unavailable if S3 does not take it."""
+        # As a stream, here and below: given as bytes it would be copied whole into the connection's buffer.
         client = await self._opened()
         with _in_our_words(key):
-            await client.put_object(Bucket=self._bucket, Key=checked_key(key), Body=data)
+            await client.put_object(Bucket=self._bucket, Key=checked_key(key), Body=BytesIO(data))
 
     async def get(self, key: str) -> bytes:
         """Return an object. Raises Unavailable, or StudioError ``integrity`` if it is gone."""
@@ -189,7 +191,7 @@ class S3Objects:
         client = await self._opened()
         with _in_our_words(key):
             done = await client.upload_part(
-                Bucket=self._bucket, Key=checked_key(key), UploadId=upload, PartNumber=number, Body=data
+                Bucket=self._bucket, Key=checked_key(key), UploadId=upload, PartNumber=number, Body=BytesIO(data)
             )
         return str(done["ETag"])
 

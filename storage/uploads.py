@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,10 +20,13 @@ import orjson
 from domain.errors import Conflict, Forbidden, LimitExceeded, NotFound, StudioError
 from domain.media import HEAD_BYTES, require_type
 from domain.uploads import (
+    Arrived,
     Landing,
+    NewUpload,
     Part,
     Tally,
     Upload,
+    ended,
     require_part,
     require_size,
     require_whole,
@@ -97,35 +99,6 @@ delete from uploads where user_id = $1 and status <> 'open' and ended_at < now()
 """  # noqa: S608 - a constant of this module
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewUpload:
-    """An upload to begin; a retry with the same id finds it begun."""
-
-    user_id: UUID
-    id: UUID
-    content_type: str
-    size: int | None
-    digest: str | None = None
-    blob_id: UUID | None = None
-    fields: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrived:
-    """A content that is here whole, hashed, and not yet anybody's.
-
-    It is in ``body`` if that is to be stored in PostgreSQL, else in the object of ``upload``.
-    """
-
-    user_id: UUID
-    hash: str
-    size: int
-    chunks: bytes
-    body: bytes | None
-    upload: Upload | None
-    reserved: int = 0
-
-
 class Uploads:
     """The uploads of users."""
 
@@ -135,7 +108,8 @@ class Uploads:
         self._database = database
         self._objects = objects
         self._part_size = part_size
-        self._inline_max = inline_max
+        self.inline_max = inline_max
+        """Bytes of a content that stays in PostgreSQL."""
         self._lifetime = lifetime
 
     async def begin(self, new: NewUpload) -> Upload:
@@ -194,7 +168,7 @@ class Uploads:
         """
         require_whole(upload)
         tally, head, kept = Tally(), b"", bytearray()
-        keep = upload.received <= max(self._inline_max, keep_max)
+        keep = upload.received <= max(self.inline_max, keep_max)
         async for piece in self._whole(upload):
             await asyncio.to_thread(tally.add, piece)
             head = head or piece[:HEAD_BYTES]
@@ -210,7 +184,7 @@ class Uploads:
         What is small is answered in ``body``; the rest becomes an upload with parts. Whatever ends it early leaves
         nothing behind.
         """
-        upload = None if (new.size or 0) <= self._inline_max else await self.begin(new)
+        upload = None if (new.size or 0) <= self.inline_max else await self.begin(new)
         tally, number = Tally(), 0
         try:
             async for piece in source:
@@ -218,7 +192,7 @@ class Uploads:
                 if number == 1:
                     require_type(new.content_type, bytes(piece[:HEAD_BYTES]))
                 await asyncio.to_thread(tally.add, piece)
-                if upload is None and len(piece) <= self._inline_max:
+                if upload is None and len(piece) <= self.inline_max:
                     break
                 upload = upload or await self.begin(new)
                 if piece:
@@ -230,8 +204,7 @@ class Uploads:
             return await self._arrived(upload, tally, None)
         except BaseException:
             if upload is not None:
-                with suppress(StudioError):  # what cannot be removed now expires
-                    await asyncio.shield(self.abort(new.user_id, upload.id))
+                await asyncio.shield(self.close(upload))
             raise
 
     def landing(self, arrived: Arrived, blob_id: UUID, *, binary: bool, replaces: bool) -> Landing:
@@ -252,7 +225,7 @@ class Uploads:
                 )
             if binary:
                 place: tuple[object, ...] = (arrived.body, None, None)
-                if upload is not None and arrived.size > self._inline_max:
+                if upload is not None and arrived.size > self.inline_max:
                     place = (None, upload.location, arrived.chunks)
                 await connection.execute(_STORE, arrived.user_id, arrived.hash, arrived.size, arrived.size, *place)
 
@@ -275,11 +248,16 @@ class Uploads:
             await _abort(connection, user_id, {upload_id: row["reserved"]} if row["status"] == "open" else {})
         await self._clean(row)
 
-    async def clean(self, upload: Upload) -> None:
-        """Remove what an ended upload left in the object store, but for an object that a content names."""
-        async with self._database.transaction(upload.user_id) as connection:
-            row = await connection.fetchrow(_GET, upload.user_id, upload.id)
-        if row is not None:
+    async def close(self, upload: Upload) -> None:
+        """Remove what a write that is over left in the object store; what it did not use is aborted.
+
+        Nothing is raised: what cannot be removed now is left to ``expire``.
+        """
+        with suppress(StudioError):
+            async with self._database.transaction(upload.user_id) as connection:
+                row = await connection.fetchrow(f"{_GET} for update", upload.user_id, upload.id)
+                if row["status"] == "open":
+                    await _abort(connection, upload.user_id, {upload.id: row["reserved"]})
             await self._clean(row)
 
     async def expire(self, user_id: UUID, *, limit: int = EXPIRED_AT_ONCE) -> int:
@@ -339,7 +317,7 @@ class Uploads:
         async with self._database.transaction(upload.user_id) as connection:
             row = await connection.fetchrow(_ASSEMBLED, upload.user_id, upload.id, tally.digest, self._lifetime)
         if row is None:
-            await self.clean(upload)
+            await self.close(upload)
             raise ended("It was completed or aborted meanwhile.")
         return Arrived(
             user_id=upload.user_id,
@@ -372,11 +350,6 @@ class Uploads:
             await connection.execute(
                 "delete from upload_parts where user_id = $1 and upload_id = $2", user_id, row["id"]
             )
-
-
-def ended(detail: str) -> Conflict:
-    """Return the error of an upload that takes nothing any more."""
-    return Conflict(f"The upload has ended. {detail}", code="upload_ended")
 
 
 async def _found(connection: Any, user_id: UUID, upload_id: UUID) -> Upload | None:

@@ -50,6 +50,7 @@ async def gather(
     await _catalogue(ask)
     blob = await ask("blobs_create", "POST /blobs", DRAFT)
     await _blobs(ask, blob["id"])
+    await _uploads(ask)
     await _buckets(ask, blob["id"])
     await ask("providers_process", "POST /providers/text-expansion/process", {"blob_id": blob["id"]})
     await plan_all(database, schedule, user.user_id)
@@ -95,6 +96,12 @@ async def _blobs(ask: Gathering, blob: str) -> None:
     await ask("blobs_batch", "POST /blobs/batch", {"items": items})
     await ask("blobs_batch_get", "POST /blobs/batch-get", {"ids": [blob]})
     await ask("deltas_get", f"GET /deltas/{deltas['data'][0]['id']}")
+
+
+async def _uploads(ask: Gathering) -> None:
+    upload = await ask("uploads_begin", "POST /uploads", {"content_type": "application/octet-stream", "size": 0})
+    await ask("uploads_get", f"GET /uploads/{upload['id']}")
+    await ask("uploads_complete", f"POST /uploads/{upload['id']}/complete")
 
 
 async def _buckets(ask: Gathering, blob: str) -> None:

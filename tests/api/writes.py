@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -127,6 +129,33 @@ async def contents_put(client: httpx2.AsyncClient) -> Call:
 @_write
 async def blobs_batch_get(client: httpx2.AsyncClient) -> Call:
     return Call("POST", "/blobs/batch-get", {"ids": [(await make(client))["id"]]})
+
+
+@_write
+async def uploads_begin(client: httpx2.AsyncClient) -> Call:
+    return Call("POST", "/uploads", {"content_type": "image/x-raw", "size": 5})
+
+
+@_write
+async def uploads_put_part(client: httpx2.AsyncClient) -> Call:
+    upload = await _done(client, "POST", "/uploads", {"content_type": "image/x-raw"})
+    digest = base64.b64encode(hashlib.sha256(b"bytes").digest()).decode()
+    headers = {"content-type": "application/octet-stream", "content-digest": f"sha-256=:{digest}:"}
+    return Call("PUT", f"/uploads/{upload['id']}/parts/1", content=b"bytes", headers=headers)
+
+
+@_write
+async def uploads_complete(client: httpx2.AsyncClient) -> Call:
+    upload = await _done(client, "POST", "/uploads", {"content_type": "image/x-raw"})
+    sent = await client.put(f"{upload['parts_url']}/1", content=b"bytes")
+    assert sent.status_code == 204, sent.text
+    return Call("POST", f"/uploads/{upload['id']}/complete")
+
+
+@_write
+async def uploads_abort(client: httpx2.AsyncClient) -> Call:
+    upload = await _done(client, "POST", "/uploads", {"content_type": "image/x-raw"})
+    return Call("DELETE", f"/uploads/{upload['id']}")
 
 
 @_write
