@@ -32,6 +32,7 @@ from tests.e2e.waiting import eventually
 
 START_SECONDS = 60.0
 COMMITTED = (
+    "api_keys_create",
     "api_keys_revoke",
     "blobs_batch",
     "blobs_delete",
@@ -44,10 +45,11 @@ COMMITTED = (
     "providers_process",
     "providers_put_instance",
     "schemas_register",
+    "users_create",
 )
 """Those that a second execution would refuse, or answer otherwise."""
 UNCOMMITTED = ("buckets_delete", "providers_process", "providers_put_instance")
-LATER = ("blobs_delete", "contents_put", "providers_process")
+LATER = ("blobs_delete", "contents_put", "providers_process", "users_create")
 """Those whose answer is recorded after their effect: a retry waits for the lease of who died."""
 CASES = [(name, AFTER_COMMIT) for name in COMMITTED] + [(name, BEFORE_COMMIT) for name in UNCOMMITTED]
 
