@@ -17,6 +17,8 @@ from typing import Self, cast
 
 ANSWER_SECONDS_MAX = 60.0
 SLICES = 3
+DRAINED_BYTES = 2**20
+"""Read at once of a large answer."""
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -117,6 +119,24 @@ def request(method: str, path: str, body: bytes = b"", headers: Mapping[str, str
     lines = [f"{method} {path} HTTP/1.1", "host: bench", f"content-length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in {"content-type": "application/json", **(headers or {})}.items()]
     return "\r\n".join(lines).encode() + _END_OF_HEAD + body
+
+
+async def drained(address: Address, message: bytes) -> int:
+    """Return how many bytes of body an answer of 200 has, without keeping them; raises BadAnswer for another status."""
+    reader, writer = await asyncio.open_connection(address.host, address.port, limit=DRAINED_BYTES)
+    try:
+        writer.write(message)
+        head = await reader.readuntil(_END_OF_HEAD)
+        answer = Answer(int(head[9:12]), head, b"")
+        size = int(answer.header("content-length") or 0)
+        if answer.status != 200:
+            raise BadAnswer(f"{answer.status} instead of 200: {(await reader.read(500)).decode(errors='replace')}")
+        received = 0
+        while received < size and (part := await reader.read(DRAINED_BYTES)):
+            received += len(part)
+        return received
+    finally:
+        writer.close()
 
 
 Turn = Callable[[int], Awaitable[object]]

@@ -24,9 +24,21 @@ class Sizes:
     """The cascade: ``levels`` of ``width`` nodes."""
     nodes: int
     """The tree and the chain whose descendants are read."""
+    deltas: int
+    """Of the blob with a long past."""
+    words: int
+    """Of the text that is merged."""
+    upload_bytes: int
+    """Of the file that is sent and fetched."""
 
 
-GOALS = Sizes(seconds=1.5, connections=16, singles=300, edits=40, pause_seconds=0.02, levels=10, width=100, nodes=1000)
+GOALS = Sizes(
+    seconds=1.5, connections=16, singles=300, edits=40, pause_seconds=0.02, levels=10, width=100, nodes=1000,
+    deltas=10_000, words=100_000, upload_bytes=2**30,
+)  # fmt: skip
 """The sizes that the goals speak of."""
-SMOKE = Sizes(seconds=0.1, connections=4, singles=5, edits=3, pause_seconds=0.0, levels=2, width=3, nodes=20)
+SMOKE = Sizes(
+    seconds=0.1, connections=4, singles=5, edits=3, pause_seconds=0.0, levels=2, width=3, nodes=20,
+    deltas=200, words=2_000, upload_bytes=300_000,
+)  # fmt: skip
 """Enough to see that everything runs."""

@@ -62,11 +62,19 @@ class Stage:
     """Servers and connections to them; made by ``staged`` and ``connected``."""
 
     def __init__(
-        self, stack: Stack, database: Database, contents: Contents, raw: Any, bus: Nats, temporal: Temporal
+        self,
+        stack: Stack,
+        database: Database,
+        contents: Contents,
+        objects: S3Objects,
+        raw: Any,
+        bus: Nats,
+        temporal: Temporal,
     ) -> None:
         self.stack = stack
         self.database = database
         self.contents = contents
+        self.objects = objects
         self.raw = raw
         self.bus = bus
         self.temporal = temporal
@@ -147,4 +155,4 @@ async def connected(stack: Stack) -> AsyncIterator[Stage]:
         bus = await nats.connect(endpoints["NATS_URL"])
         closing.push_async_callback(bus.close)
         temporal = await Temporal.connect(endpoints["TEMPORAL_HOST"], namespace=endpoints["TEMPORAL_NAMESPACE"])
-        yield Stage(stack, database, contents, raw, bus, temporal)
+        yield Stage(stack, database, contents, objects, raw, bus, temporal)

@@ -74,13 +74,19 @@ async def setting(stage: Stage, sizes: Sizes) -> AsyncIterator[Configurations]:
 
 
 def _new(user_id: UUID) -> NewBlob:
-    document = Document.parse({"content": fresh_text(), "title": "A note", "metadata": {"source": "bench"}})
+    return new_blob(
+        user_id, Document.parse({"content": fresh_text(), "title": "A note", "metadata": {"source": "bench"}})
+    )
+
+
+def new_blob(user_id: UUID, document: Document) -> NewBlob:
+    """Return what the store is told of a new blob."""
     return NewBlob(
         user_id=user_id,
         blob_id=new_id(),
         delta_id=new_id(),
         cascade_id=new_id(),
-        schema_id="text-v1",
+        schema_id="text-v1" if document.is_text else "blob-v1",
         document=document,
         content_hash=content_hash(document),
         cutoff_hash=cutoff_hash(document),
