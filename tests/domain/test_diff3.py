@@ -270,7 +270,7 @@ def test_the_cost_of_a_merge_is_bounded(kind: str) -> None:
     base, ours, theirs = (shape_of(kind, side) for side in range(3))
     started = time.process_time()
     chunks = diff3(base, ours, theirs)
-    assert time.process_time() - started < 10
+    assert time.process_time() - started < 30
     assert chunks[-1].base[1] == LONG or kind in ("equal", "periodic")
 
 

