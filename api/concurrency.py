@@ -30,6 +30,8 @@ class Wanted:
     match: IfMatch | None = None
     version: int | None = None
     policy: ConflictPolicy = ConflictPolicy.REJECT
+    inside: str = ""
+    """Where in the body ``from_version`` and ``on_conflict`` are."""
 
     @property
     def by_header(self) -> bool:
@@ -52,11 +54,11 @@ class Wanted:
         return max(by_header | ({self.version} if self.version is not None else set()), default=0)
 
 
-def asked_policy(request: Request, stated: str | None) -> str | None:
+def asked_policy(request: Request, stated: str | None = None, *, inside: str = "") -> str | None:
     """Return ``?on_conflict=`` or what the body stated; raises Invalid ``invalid_value``."""
     asked = request.query_params.get("on_conflict", stated)
     if asked is not None and asked not in set(ConflictPolicy):
-        pointer = "/query/on_conflict" if "on_conflict" in request.query_params else "/delta/on_conflict"
+        pointer = "/query/on_conflict" if "on_conflict" in request.query_params else f"{inside}/on_conflict"
         raise fault(pointer, "invalid_value", f"on_conflict is one of {', '.join(ConflictPolicy)}.")
     return asked
 
@@ -94,7 +96,7 @@ async def _base(ports: Ports, identity: Identity, blob: BlobView, wanted: Wanted
     try:
         return await ports.blobs.get(identity.user_id, blob.id, wanted.known)
     except NotFound:
-        pointer = "/header/if-match" if wanted.by_header else "/delta/from_version"
+        pointer = "/header/if-match" if wanted.by_header else f"{wanted.inside}/from_version"
         raise fault(pointer, "unknown_version", f"The blob has versions 1 to {blob.version}.") from None
 
 

@@ -17,7 +17,7 @@ from api.bodies import JSON, etag, media_type_of, parsed, path_id, read_body, re
 from api.deps import Ports, ports_of
 from api.idempotency import Attempt, once
 from api.landing import text_of
-from api.openapi import VERSION, parameters, query
+from api.openapi import AT, VERSION, parameters, query
 from api.preconditions import if_match, moved_on, not_modified
 from api.problems import problem_response
 from api.ranges import NotSatisfiable, wanted_range
@@ -54,7 +54,7 @@ class _Source:
         200: {"description": "The bytes", "content": {"text/plain": {}, "application/json": {}, "*/*": {}}},
         206: {"description": "The bytes of one range"},
     },
-    openapi_extra=parameters(VERSION, *_SIGNED),
+    openapi_extra=parameters(VERSION, AT, *_SIGNED),
 )
 async def get(request: Request, blob_id: str) -> Response:
     """Read the bytes of a blob's content, or one range of them; never shown inline by a browser."""
@@ -180,7 +180,7 @@ async def put(request: Request, blob_id: str) -> Response:
             require_schema(schema, after)
             return rewrite(state_of(current), after, operation=DeltaOperation.UPDATE)
 
-        return await change(request, ports, identity, blob, attempt, decide=decide, match=match, pinned=False)
+        return await change(request, ports, identity, blob, attempt, decide=decide, match=match)
 
     answered = await once(request, ports, identity.user_id, work, streamed=_is_streamed(request))
     return await finished(request, ports, identity, answered)

@@ -90,13 +90,15 @@ class NewDeltaBody(Wire):
     """A change to be appended: RFC 6902 operations, or the members that change (RFC 7396)."""
 
     operation: str = Field(default="update", pattern="^update$", description="The other operations have own routes.")
-    patch: list[Any] | dict[str, Any]
+    patch: Any = Field(json_schema_extra={"type": ["array", "object"]})
     from_version: int | None = Field(default=None, ge=1, le=VERSION_MAX, description="The version that you read.")
     on_conflict: str | None = None
     proposed: bool = Field(default=False, description="Change nothing until somebody accepts it.")
 
     def parsed(self) -> Patch:
         """Return the patch, checked; pointers of its faults begin with ``/patch``."""
+        if not isinstance(self.patch, list | dict):
+            raise fault(PATCH, "wrong_type", "patch is an array of operations, or an object of what changes.")
         with _inside_patch():
             given = parse_patch(JSON_PATCH if isinstance(self.patch, list) else MERGE_PATCH, self.patch)
         return replace(given, from_version=self.from_version)
@@ -147,8 +149,8 @@ async def _applied(
 
     return await change(
         request, ports, identity, blob, attempt,
-        decide=decide, match=if_match(request), pinned=body.from_version, stated=body.on_conflict, status=201,
-        show=_show_delta(ports, identity),
+        decide=decide, match=if_match(request), pinned=body.from_version, stated=body.on_conflict, inside="",
+        status=201, show=_show_delta(ports, identity),
     )  # fmt: skip
 
 

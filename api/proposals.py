@@ -44,7 +44,7 @@ async def accept(request: Request, delta_id: str) -> Response:
                 return await _decided(ports, identity, identifier, DeltaStatus.APPLIED)
             blob = await ports.blobs.living(identity.user_id, proposal.blob_id)
             accepting = _Accepting(ports, identity, proposal, blob, attempt)
-            if await accepting.done(asked_policy(request, None)):
+            if await accepting.done(asked_policy(request)):
                 return await delta_answer(ports, identity, identifier, 200)
         raise Conflict("Others change the blob all the time; try again.", code="version_conflict")
 
@@ -73,7 +73,9 @@ async def _decided(ports: Ports, identity: Identity, delta_id: UUID, wanted: Del
     """Answer a delta that has been decided this way, whoever did it; raises Conflict ``already_decided``."""
     row = await ports.deltas.get(identity.user_id, delta_id)
     if row["status"] != wanted:
-        raise Conflict(f"The delta is {row['status']}.", code="already_decided", members={"delta_status": row["status"]})
+        raise Conflict(
+            f"The delta is {row['status']}.", code="already_decided", members={"delta_status": row["status"]}
+        )
     return await delta_answer(ports, identity, delta_id, 200)
 
 

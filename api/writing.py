@@ -27,6 +27,7 @@ from api.concurrency import Decide, Wanted, asked_policy, overtaken, resolved
 from api.deps import Ports
 from api.idempotency import Attempt
 from api.preconditions import IfMatch
+from api.quotas import require_room
 from api.waiting import waited
 from api.wire import blob_json, blob_url, cascade_link
 from domain.blobs import Appended, BlobSchema, BlobView, LostSide, NewDelta, NewProposal
@@ -71,6 +72,7 @@ async def change(
     match: IfMatch | None = None,
     pinned: int | None = None,
     stated: str | None = None,
+    inside: str = "/delta",
     merges: bool = True,
     status: int = 200,
     landing: Landing | None = None,
@@ -78,15 +80,15 @@ async def change(
 ) -> Response:
     """Decide and append one delta; decide again if another came first, as far as the client's policy lets it.
 
-    ``pinned`` is the version that the body names, ``stated`` the policy that it asks for. What does not merge
-    (``merges``), or ends an upload (``landing``), is refused if it knew an older version. ``show`` makes the answer.
+    ``pinned`` is the version that the body names, ``stated`` the policy that it asks for, both at ``inside``. What
+    does not merge (``merges``), or ends an upload, is refused if it knew an older version. ``show`` makes the answer.
 
     Raises 412 if ``match`` does not allow the current version, 409 if the body named it, both with what has changed.
     """
     schema = await schema_of(ports, identity.user_id, blob.schema_id)
-    wanted = Wanted(match=match, version=pinned or None)
+    wanted = Wanted(match=match, version=pinned or None, inside=inside)
     if merges and landing is None:
-        wanted = replace(wanted, policy=policy_of(asked_policy(request, stated), schema.definition))
+        wanted = replace(wanted, policy=policy_of(asked_policy(request, stated, inside=inside), schema.definition))
     writing = _Writing(
         request=request,
         ports=ports,
@@ -155,6 +157,9 @@ class _Writing:
                 await self.ports.proposals.propose(aside)
                 self.ports.bell.ring()
             return await self.show(self.request, Written(blob, self.status, None, resolution.conflicts, aside))
+        reserved = self.landing.reserved if self.landing else 0
+        growth = content_size(resolution.draft.document) - blob.size - reserved
+        await require_room(self.ports, self.identity.user_id, growth)
         before = self.landing.before if self.landing else None
         done = await self.ports.deltas.append(self._delta(blob, resolution, resolution.draft, aside), before=before)
         if done.status != "applied":

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx2
 
+from activities.cascades import CascadeActivities, CascadeRef
 from storage.database import Database
 from storage.schedule import PostgresSchedule
 from tests.api.schedule import claim, plan_all
@@ -59,6 +61,7 @@ async def gather(
     await schedule.fail(user.user_id, runs[0], code="service_rejected", detail="No such model.", usage={"tokens": 3})
     await claim(schedule, user.user_id, blob["cascade_id"])
     await _operation(ask, blob, runs[0])
+    await _derived(ask, user, database, schedule)
     await _people(ask)
     return ask.answers
 
@@ -96,6 +99,21 @@ async def _blobs(ask: Gathering, blob: str) -> None:
     await ask("blobs_batch", "POST /blobs/batch", {"items": items})
     await ask("blobs_batch_get", "POST /blobs/batch-get", {"ids": [blob]})
     await ask("deltas_get", f"GET /deltas/{deltas['data'][0]['id']}")
+    await _versions(ask, blob)
+
+
+async def _versions(ask: Gathering, blob: str) -> None:
+    await ask("blobs_revert", f"POST /blobs/{blob}/revert", {"version": 1})
+    await ask("blobs_restore", f"POST /blobs/{blob}/restore")
+    await ask("blobs_diff", f"GET /blobs/{blob}/diff?from=1&to=2")
+    await ask("blobs_compare", f"GET /compare?left={blob}&right={blob}@2")
+    await ask("deltas_append", f"POST /blobs/{blob}/deltas", {"patch": {"tags": ["storm"]}})
+    offers = [
+        await ask("", f"POST /blobs/{blob}/deltas", {"patch": {"title": title}, "proposed": True})
+        for title in ("The Storm", "The Calm")
+    ]
+    await ask("deltas_accept", f"POST /deltas/{offers[0]['id']}/accept")
+    await ask("deltas_reject", f"POST /deltas/{offers[1]['id']}/reject")
 
 
 async def _uploads(ask: Gathering) -> None:
@@ -127,6 +145,17 @@ async def _operation(ask: Gathering, blob: dict[str, Any], run: UUID) -> None:
     await ask("blobs_children", f"GET /blobs/{blob['id']}/children")
     await ask("blobs_descendants", f"GET /blobs/{blob['id']}/descendants")
     await ask("blobs_ancestors", f"GET /blobs/{child['id']}/ancestors")
+
+
+async def _derived(ask: Gathering, user: Person, database: Database, schedule: PostgresSchedule) -> None:
+    """What only a derived blob answers: the provider shouts at once, here."""
+    source = await ask("", "POST /blobs", {"content": "the ship sailed"})
+    await ask("", "POST /providers/shout/process", {"blob_id": source["id"]})
+    activities = CascadeActivities(schedule, window=100, batch=50, budget=timedelta(seconds=5))
+    for cascade_id in await plan_all(database, schedule, user.user_id):
+        await activities.advance(CascadeRef(user_id=str(user.user_id), cascade_id=str(cascade_id)))
+    [derived] = (await ask("", "GET /blobs?provider_id=shout&limit=1"))["data"]
+    await ask("blobs_reset", f"POST /blobs/{derived['id']}/reset")
 
 
 async def _people(ask: Gathering) -> None:

@@ -22,14 +22,16 @@ STORY = "The ship sailed at dawn.\n\nThe storm came at noon.\n\nNobody slept tha
 @pytest_asyncio.fixture(scope="session")
 async def api_url(app: Any) -> AsyncIterator[str]:
     """The application behind a socket of its own."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_config=None))
-    serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(10):
-        while not server.started:
-            await asyncio.sleep(0)
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_config=None)
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    serving = asyncio.create_task(server.main_loop())
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     await serving
+    await server.shutdown()
 
 
 @pytest_asyncio.fixture
@@ -264,7 +266,8 @@ async def test_every_token_that_a_random_writer_inserts_is_somewhere(client: htt
         await asyncio.gather(*batch)
         rows = await deltas_of(client, made["id"], "applied")
         versions = [
-            (await client.get(f"{BASE}/blobs/{made['id']}?version={row['to_version']}")).json()["content"] for row in rows
+            (await client.get(f"{BASE}/blobs/{made['id']}?version={row['to_version']}")).json()["content"]
+            for row in rows
         ]
     kept = versions[-1] + str(await deltas_of(client, made["id"], "proposed"))
     kept += str(await deltas_of(client, made["id"], "rejected")) + " ".join(versions)
