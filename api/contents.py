@@ -17,7 +17,7 @@ from api.bodies import JSON, etag, media_type_of, parsed, path_id, read_body, re
 from api.deps import Ports, ports_of
 from api.idempotency import Attempt, once
 from api.landing import text_of
-from api.openapi import AT, VERSION, parameters, query
+from api.openapi import AT, ON_CONFLICT, VERSION, parameters, query
 from api.preconditions import if_match, moved_on, not_modified
 from api.problems import problem_response
 from api.ranges import NotSatisfiable, wanted_range
@@ -37,6 +37,10 @@ router = APIRouter(prefix="/blobs", tags=["contents"])
 _log = structlog.get_logger("api.contents")
 
 _SIGNED = tuple(query(name, "string", "Of a signed address.") for name in NAMES if name != "version")
+
+
+class BrokenOff(Exception):
+    """An answer that had begun could not be ended: no error of the API any more, its connection is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,7 @@ async def _all(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]
     except StudioError as error:
         # The answer has begun: all that is left is to break it off, so that nobody takes it for the whole.
         _log.exception("content broken off", code=error.problem_code)
-        raise
+        raise BrokenOff from error
 
 
 def _content_type(document: Document) -> str:
@@ -147,7 +151,8 @@ def _content_type(document: Document) -> str:
     "/{blob_id}/content",
     operation_id="contents_put",
     responses={200: {"model": Blob, "description": "Replaced"}},
-    openapi_extra={
+    openapi_extra=parameters(ON_CONFLICT)
+    | {
         "requestBody": {
             "required": True,
             "content": {

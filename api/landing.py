@@ -103,9 +103,7 @@ async def land_change(
         unchanged = draft is None
         return draft
 
-    response = await change(
-        request, ports, identity, blob, attempt, decide=decide, match=match, pinned=False, landing=landing
-    )
+    response = await change(request, ports, identity, blob, attempt, decide=decide, match=match, landing=landing)
     if unchanged and arrived.upload is not None:
         await ports.uploads.land_alone(landing, identity.user_id)
     return response
