@@ -85,10 +85,13 @@ ALWAYS: dict[str, str] = {
           select count(*) as n, coalesce(max(seq), 0) as last from events e where e.user_id = s.user_id) x
         where s.user_id = $1 and (s.event_seq <> x.n or s.event_seq <> x.last)""",
     "user_state equals a recount": """
-        select s.blob_count, x.n, s.bytes_used, x.bytes from user_state s cross join lateral (
+        select s.blob_count, x.n, s.bytes_used, x.bytes, s.bytes_reserved, y.reserved from user_state s
+        cross join lateral (
           select count(*) filter (where deleted_at is null) as n, coalesce(sum(size), 0) as bytes
           from blobs b where b.user_id = s.user_id and b.version > 0) x
-        where s.user_id = $1 and (s.blob_count <> x.n or s.bytes_used <> x.bytes)""",
+        cross join lateral (select coalesce(sum(reserved), 0) as reserved from uploads u
+          where u.user_id = s.user_id and u.status = 'open') y
+        where s.user_id = $1 and (s.blob_count <> x.n or s.bytes_used <> x.bytes or s.bytes_reserved <> y.reserved)""",
 }
 
 AT_REST: dict[str, str] = {

@@ -146,10 +146,12 @@ def make_user(database: Database) -> Callable[..., Awaitable[Person]]:
     return lambda scopes=USER_SCOPES: new_person(database, scopes)
 
 
-async def new_person(database: Database, scopes: tuple[str, ...] = USER_SCOPES) -> Person:
+async def new_person(
+    database: Database, scopes: tuple[str, ...] = USER_SCOPES, *, users: Users | None = None
+) -> Person:
     """A new user with a key of these scopes."""
     user_id, key = UserId(new_id()), mint_key(secrets.token_bytes(KEY_SECRET_BYTES))
-    users = Users(database)
+    users = users or Users(database)
     roles = ["admin"] if scopes == SCOPES else ["user"]
     await users.create(user_id, f"user-{user_id}", roles=roles, scopes=list(scopes), key_id=ApiKeyId(new_id()), key=key)
     return Person(user_id, key, scopes, {"Authorization": f"Bearer {key}"})
