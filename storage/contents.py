@@ -80,10 +80,11 @@ class Contents:
             strategy, self._inline_max if threshold is None else threshold
         )
         external = len(data) > inline_max
-        if external and (known := await self._touched(user_id, digest)) is not None:
+        known = await self._touched(user_id, digest) if external else None
+        if known is not None and known.location is not None:
             return known
         codec, stored = await encoded(data)
-        if not external:
+        if not external or known is not None:  # in a row it stays in a row, and its bytes go along as ever
             return Placed(digest, len(data), len(stored), codec, stored, None)
         # Unguessable: a listing of the object store tells nothing about what is in it.
         location = f"{user_id}/{uuid4()}"

@@ -508,3 +508,15 @@ async def test_what_is_stored_is_what_is_read(shelf: Shelf) -> None:
     assert (placed.codec, placed.body) == (codec, packed)
     assert await shelf.contents.fetch(shelf.user_id, asdict(placed)) == b"again and again " * 500
     assert placed.hash == document_hash(b"again and again " * 500)
+
+
+async def test_what_is_in_a_row_already_stays_there_whoever_wants_it_as_an_object(shelf: Shelf) -> None:
+    kept = await shelf.keep(SMALL)
+    again = await shelf.contents.put(shelf.user_id, SMALL, strategy="url")
+    async with shelf.database.transaction(shelf.user_id) as connection:
+        await connection.execute(
+            "select studio_store($1, $2, $3, $4, $5, $6, $7)", shelf.user_id, again.hash, again.size,
+            again.stored_size, again.codec, again.body, again.location,
+        )  # fmt: skip
+    assert (await shelf.row(kept.hash))["tier"] == "warm"
+    assert await shelf.stored() == set()
