@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,37 +96,66 @@ async def test_importing_again_makes_nothing_and_what_is_new_is_added(
     assert made == len(STORY) + 2
 
 
-async def test_an_import_killed_anywhere_goes_on_without_doubles_or_gaps(
-    studio: Studio, tmp_path: Path, admin: Any, user: Person, api_url: str
-) -> None:
-    source = write(tmp_path / "in", {f"f{number % 7}/{number:03}.md": f"text {number}" for number in range(450)})
-    write(source, {f"b/{number}.bin": bytes([number, 255, 0]) for number in range(10)})
-    environment = {**os.environ, "STUDIO_API_URL": api_url, "STUDIO_API_KEY": user.key}
-    counted = "select count(*) from blobs where user_id = $1"
-    for some in (1, 150, 300):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "cli.main",
-            "blob",
-            "import",
-            str(source),
-            cwd=ROOT,
-            env=environment,
-            stdout=-3,
-            stderr=-3,
-        )
-        async with asyncio.timeout(60):
-            while process.returncode is None and await admin.fetchval(counted, user.user_id) < some:
+@dataclass(frozen=True)
+class Kills:
+    """Imports a folder with a process that is killed again and again, then to its end."""
+
+    studio: Studio
+    admin: Any
+    user: Person
+    api_url: str
+
+    async def made(self) -> int:
+        count: int = await self.admin.fetchval("select count(*) from blobs where user_id = $1", self.user.user_id)
+        return count
+
+    async def killed_at(self, source: Path, some: int) -> None:
+        """Import until there are ``some`` blobs; then the process dies wherever it is."""
+        environment = {**os.environ, "STUDIO_API_URL": self.api_url, "STUDIO_API_KEY": self.user.key}
+        command = [sys.executable, "-m", "cli.main", "blob", "import", str(source)]
+        process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment, stdout=-3, stderr=-3)
+        async with asyncio.timeout(300):
+            while process.returncode is None and await self.made() < some:
                 pass  # asking the database is the pause
         if process.returncode is None:
             process.send_signal(signal.SIGKILL)
         await process.wait()
-    report = await imported(studio, source)
-    assert report["imported"] + report["already_there"] == 460
-    assert await admin.fetchval(counted, user.user_id) == 460
-    listed = (await studio("blob", "list", "--all")).json["data"]
-    assert {row["metadata"]["path"] for row in listed} == set(tree(source))
+
+    async def survived(self, source: Path, *, kills: Sequence[int]) -> None:
+        """Nothing is there twice and nothing is missing, however often the import was killed."""
+        for some in kills:
+            await self.killed_at(source, some)
+        files = tree(source)
+        report = await imported(self.studio, source)
+        assert report["imported"] + report["already_there"] == len(files)
+        assert await self.made() == len(files)
+        listed = (await self.studio("blob", "list", "--all")).json["data"]
+        assert {row["metadata"]["path"] for row in listed} == set(files)
+
+
+@pytest.fixture
+def kills(studio: Studio, admin: Any, user: Person, api_url: str) -> Kills:
+    return Kills(studio, admin, user, api_url)
+
+
+async def test_an_import_killed_anywhere_goes_on_without_doubles_or_gaps(kills: Kills, tmp_path: Path) -> None:
+    source = write(tmp_path / "in", {f"f{number % 7}/{number:03}.md": f"text {number}" for number in range(450)})
+    write(source, {f"b/{number}.bin": bytes([number, 255, 0]) for number in range(10)})
+    await kills.survived(source, kills=(1, 150, 300))
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not os.environ.get("STUDIO_SOAK_KILLS"), reason="a soak: set STUDIO_SOAK_KILLS")
+async def test_soak_of_ten_thousand_files_under_kills(kills: Kills, tmp_path: Path) -> None:
+    text = "The ship sailed into the storm. " * 30
+    files: dict[str, bytes | str] = {f"{n % 50}/{n % 9}/{n:05}.md": f"# {n}\n\n{text}" for n in range(9_700)}
+    files |= {f"bin/{n}.bin": n.to_bytes(2, "big") * 500 + b"\xff\0" for n in range(300)}
+    source = write(tmp_path / "in", files)
+    await kills.survived(source, kills=(1, 2_500, 5_000, 7_500, 9_900))
+    out = tmp_path / "out"
+    assert (await kills.studio("blob", "export", str(out))).json["exported"] == len(files)
+    assert (await kills.studio("blob", "export", str(out))).json["unchanged"] == len(files)
+    assert tree(out) == tree(source)
 
 
 async def test_bad_files_are_reported_and_all_others_imported(studio: Studio, tmp_path: Path) -> None:
