@@ -16,7 +16,7 @@ from starlette.responses import Response
 from api.auth import allow
 from api.idempotency import once
 from domain.ids import new_id
-from tests.api.requests import JSON_PATCH, MERGE_PATCH, make
+from tests.api.requests import JSON_PATCH, MERGE_PATCH, envelope, make
 from tests.api.test_workflows import SHOUT
 from tests.conftest import BASE, Person
 
@@ -129,6 +129,41 @@ async def contents_put(client: httpx2.AsyncClient) -> Call:
 @_write
 async def blobs_batch_get(client: httpx2.AsyncClient) -> Call:
     return Call("POST", "/blobs/batch-get", {"ids": [(await make(client))["id"]]})
+
+
+@_write
+async def blobs_revert(client: httpx2.AsyncClient) -> Call:
+    made = await make(client)
+    await _done(client, "PATCH", f"/blobs/{made['id']}", envelope(content="two"))
+    return Call("POST", f"/blobs/{made['id']}/revert", {"version": 1}, headers={"if-match": '"v2"'})
+
+
+@_write
+async def blobs_restore(client: httpx2.AsyncClient) -> Call:
+    made = await make(client)
+    await _done(client, "DELETE", f"/blobs/{made['id']}")
+    return Call("POST", f"/blobs/{made['id']}/restore")
+
+
+@_write
+async def deltas_append(client: httpx2.AsyncClient) -> Call:
+    patch = [{"op": "add", "path": "/tags/-", "value": "once"}]
+    return Call("POST", f"/blobs/{(await make(client))['id']}/deltas", {"operation": "update", "patch": patch})
+
+
+async def _proposal(client: httpx2.AsyncClient) -> str:
+    body = {"operation": "update", "patch": {"title": "proposed"}, "proposed": True}
+    return str((await _done(client, "POST", f"/blobs/{(await make(client))['id']}/deltas", body))["id"])
+
+
+@_write
+async def deltas_accept(client: httpx2.AsyncClient) -> Call:
+    return Call("POST", f"/deltas/{await _proposal(client)}/accept")
+
+
+@_write
+async def deltas_reject(client: httpx2.AsyncClient) -> Call:
+    return Call("POST", f"/deltas/{await _proposal(client)}/reject")
 
 
 @_write
