@@ -18,7 +18,6 @@ from domain.deltas import State
 from domain.documents import Document, binary_hash, content_size, meta_hash, preview
 from domain.errors import NotFound
 from domain.snapshots import keep
-from storage.codecs import decoded
 from storage.contents import Contents, Placed
 from storage.database import Before, Database
 from storage.proposals import encoded_conflicts, offer
@@ -43,8 +42,8 @@ _COLUMNS = f"""
 d.id, d.blob_id, d.from_version, d.to_version, d.operation, d.patch, d.inverse, d.document_hash, d.content_hash,
 d.actor, d.provider_id, d.previous_delta, d.caused_by, d.cascade_id, d.status, d.run_id, d.machine_hash,
 d.base_hash, d.conflicts, d.inputs, d.error, d.created_at, d.applied_at, d.base_version, d.resolved_at, d.resolved_by,
-case when d.operation = 'create' then (select row(c.codec, c.size, c.body) from contents c
-  where c.user_id = d.user_id and c.hash = d.document_hash and c.size <= {SHOWN_BYTES_MAX} and c.body is not null)
+case when d.operation = 'create' then (select row(c.hash, c.codec, c.size, c.body, c.location)
+  from contents c where c.user_id = d.user_id and c.hash = d.document_hash and c.size <= {SHOWN_BYTES_MAX})
 end as created
 """  # noqa: S608 - constants of this module
 _PAGE = f"""
@@ -171,21 +170,21 @@ class Deltas:
         rows = await self._database.rows(
             user_id, _PAGE, user_id, blob_id, from_version, *(after or (None, None)), status, limit
         )
-        return [await _shown(row) for row in rows]
+        return [await self._shown(user_id, row) for row in rows]
 
     async def get(self, user_id: UUID, delta_id: UUID) -> dict[str, Any]:
         """Return one delta. Raises NotFound."""
         row = await self._database.row(user_id, _ONE, user_id, delta_id)
         if row is None:
             raise NotFound("There is no such delta.")
-        return await _shown(row)
+        return await self._shown(user_id, row)
 
     async def latest(self, user_id: UUID, blob_id: UUID, version: int | None = None) -> dict[str, Any]:
         """Return the delta that a blob is at, or was at a version. Raises NotFound."""
         row = await self._database.row(user_id, _LATEST, user_id, blob_id, version)
         if row is None:
             raise NotFound("There is no such blob, or it has no such version.")
-        return await _shown(row)
+        return await self._shown(user_id, row)
 
     async def changes(self, user_id: UUID, blob_id: UUID, since: int) -> list[dict[str, Any]]:
         """Return what changed after a version and by whom: the newest ``CHANGES_MAX``, newest last.
@@ -213,6 +212,14 @@ class Deltas:
         """Prove a blob's stored state against its deltas, forwards and backwards. Raises NotFound."""
         return await self._replays.materialize(user_id, blob_id)
 
+    async def _shown(self, user_id: UUID, row: asyncpg.Record) -> dict[str, Any]:
+        """Return a delta with the document that it created, where that is to be shown."""
+        shown = dict(row)
+        if row["created"] is not None:  # a row of contents: from whichever tier has it
+            stored = dict(zip(("hash", "codec", "size", "body", "location"), row["created"], strict=True))
+            shown["created"] = await self._contents.read(user_id, stored)
+        return shown
+
 
 async def _nothing(_connection: Any) -> None:
     """Do nothing before the statement: it is undone with its transaction unless it stands."""
@@ -220,15 +227,6 @@ async def _nothing(_connection: Any) -> None:
 
 def _applied(row: asyncpg.Record) -> bool:
     return bool(row["status"] == "applied")
-
-
-async def _shown(row: asyncpg.Record) -> dict[str, Any]:
-    """Return a delta with the document that it created, where that is to be shown."""
-    shown = dict(row)
-    if row["created"] is not None:
-        codec, size, body = row["created"]
-        shown["created"] = await decoded(codec, body, size=size)
-    return shown
 
 
 def _columns(placed: Placed | None) -> tuple[object, ...]:

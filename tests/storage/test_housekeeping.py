@@ -520,3 +520,17 @@ async def test_what_is_in_a_row_already_stays_there_whoever_wants_it_as_an_objec
         )  # fmt: skip
     assert (await shelf.row(kept.hash))["tier"] == "warm"
     assert await shelf.stored() == set()
+
+
+async def test_the_history_shows_what_was_created_from_whichever_tier_has_it(
+    engine: Any, database: Database, contents: Contents, database_urls: Mapping[str, str], admin: Any
+) -> None:
+    blob = await engine.ask("POST", "/blobs", {"content_type": "text/plain", "content": noise(1_000).hex()})
+    before = await engine.ask("GET", f"/blobs/{blob['id']}/deltas")
+    objects = objects_of(database_urls)
+    shelf = Shelf(engine.user, contents, objects, database, admin)
+    [digest] = await shelf.hashes()
+    await shelf.aged(digest)
+    assert (await shelf.tidy(Chore.COLD)).moved_to_cold == 1
+    assert await engine.ask("GET", f"/blobs/{blob['id']}/deltas") == before
+    await objects.close()
