@@ -38,6 +38,7 @@ app = typer.Typer(no_args_is_help=True, help="Blobs: what people and programs wr
 
 BlobId = Annotated[str, typer.Argument(metavar="BLOB", help="Its id.")]
 Version = Annotated[int | None, typer.Option("--version", min=0, help="As it was at this version.")]
+At = Annotated[str | None, typer.Option("--at", help="As it was at this instant: 2026-11-20T17:36:07Z.")]
 SETTLED_WELL = frozenset({"source", "fresh", "inactive", "retired"})
 DETAILS = (
     "id version title schema_id content_type size provider_id created_by tags metadata parent_ids cascade_id"
@@ -80,15 +81,15 @@ def create(
 
 
 @app.command()
-def get(blob: BlobId, version: Version = None, as_json: AsJson = None) -> None:
+def get(blob: BlobId, version: Version = None, at: At = None, as_json: AsJson = None) -> None:
     """Show a blob with its preview."""
-    show(as_json, talk(lambda studio: studio.get_blob(blob, version=version)).body, details(DETAILS))
+    show(as_json, talk(lambda studio: studio.get_blob(blob, version=version, at=at)).body, details(DETAILS))
 
 
 @app.command()
-def cat(blob: BlobId, version: Version = None) -> None:
+def cat(blob: BlobId, version: Version = None, at: At = None) -> None:
     """Print a blob's content, byte for byte."""
-    content = talk(lambda studio: studio.get_content(blob, version=version))
+    content = talk(lambda studio: studio.get_content(blob, version=version, at=at))
     sys.stdout.buffer.write(content)
     if sys.stdout.isatty() and not content.endswith(b"\n"):
         sys.stdout.buffer.write(b"\n")
@@ -125,7 +126,10 @@ def edit(
     patch: Annotated[
         str | None, typer.Option(help="JSON: an array is RFC 6902, an object RFC 7396; @FILE or - reads it.")
     ] = None,
-    if_version: Annotated[int | None, typer.Option(help="Only if it still is this version.")] = None,
+    if_version: Annotated[int | None, typer.Option(help="The version you know: only if it still is this one.")] = None,
+    on_conflict: Annotated[
+        str | None, typer.Option(metavar="reject|merge|last_write_wins", help="If it is not: merge, or overwrite.")
+    ] = None,
     wait: Wait = None,
     as_json: AsJson = None,
 ) -> None:
@@ -135,7 +139,9 @@ def edit(
         answer = _edited_by_hand(blob, if_version, wait)
     else:
         match = "*" if if_version is None else if_version
-        answer = talk(lambda studio: studio.patch_blob(blob, wanted, if_match=match, wait=wait))
+        answer = talk(
+            lambda studio: studio.patch_blob(blob, wanted, if_match=match, on_conflict=on_conflict, wait=wait)
+        )
     show_written(as_json, answer, "Now")
 
 
@@ -213,6 +219,10 @@ def show_written(as_json: bool | None, answer: Answer, verb: str) -> None:
     blob = answer.body
     sys.stdout.write(f"{blob['id']}\n")
     say(f"{verb} version {blob['version']} of {short(_named(blob)) or 'it'} ({blob['schema_id']}).")
+    for conflict in blob.get("conflicts", ()):
+        say(f"Clash at {conflict['pointer']}: {short(conflict.get('ours'))} / {short(conflict.get('theirs'))}")
+    if "proposed_delta" in blob:
+        say(f"Yours waits: studio blob accept {blob['proposed_delta']}")
     if answer.cascade_id:
         say(f"What follows: studio cascade watch {answer.cascade_id}")
 

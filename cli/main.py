@@ -9,7 +9,19 @@ from typing import Annotated
 
 import typer
 
-from cli import admin, blobs, buckets, cascades, catalogue, exits, requests, runs, transfers
+from cli import (
+    admin,
+    blobs,
+    buckets,
+    cascades,
+    catalogue,
+    comparisons,
+    deltas,
+    exits,
+    requests,
+    runs,
+    transfers,
+)
 from cli.output import AsJson, details, forget, print_json, say, show, show_problem, wants_json
 
 app = typer.Typer(
@@ -36,6 +48,17 @@ app.command()(transfers.quota)
 admin.app.command("limits")(transfers.limits)
 blobs.app.command("import")(transfers.import_)
 blobs.app.command("export")(transfers.export)
+for command in (
+    comparisons.diff,
+    comparisons.compare,
+    deltas.revert,
+    deltas.restore,
+    deltas.reset,
+    deltas.proposals,
+    deltas.accept,
+    deltas.reject,
+):
+    blobs.app.command()(command)
 
 
 @dev.callback()

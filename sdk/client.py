@@ -39,35 +39,97 @@ class Studio(Transport):
         """Make a blob of ``content`` or ``data`` and any of ``schema_id, title, tags, metadata, bucket_ids, …``."""
         return await self.request("POST", "/blobs", json_body=fields, wait=wait)
 
-    async def get_blob(self, blob_id: str, *, version: int | None = None) -> Answer:
-        """Read a blob as it is, or as it was."""
-        return await self.request("GET", f"/blobs/{part(blob_id)}", params={"version": version})
+    async def get_blob(self, blob_id: str, *, version: int | None = None, at: str | None = None) -> Answer:
+        """Read a blob as it is, or as it was: at a version, or at an instant (RFC 3339)."""
+        return await self.request("GET", f"/blobs/{part(blob_id)}", params={"version": version, "at": at})
 
-    async def get_content(self, blob_id: str, *, version: int | None = None) -> bytes:
+    async def get_content(self, blob_id: str, *, version: int | None = None, at: str | None = None) -> bytes:
         """Read the bytes of a blob's content."""
-        return (await self.request("GET", f"/blobs/{part(blob_id)}/content", params={"version": version})).content
+        params = {"version": version, "at": at}
+        return (await self.request("GET", f"/blobs/{part(blob_id)}/content", params=params)).content
 
     async def put_content(
-        self, blob_id: str, content: bytes | str, content_type: str, *, if_match: int | str, wait: float | None = None
+        self,
+        blob_id: str,
+        content: bytes | str,
+        content_type: str,
+        *,
+        if_match: int | str,
+        on_conflict: str | None = None,
+        wait: float | None = None,
     ) -> Answer:
-        """Replace a blob's content."""
+        """Replace a blob's content; ``on_conflict`` says what to do if ``if_match`` is not the newest version."""
         return await self.request(
             "PUT",
             f"/blobs/{part(blob_id)}/content",
             content=content,
             content_type=content_type,
+            params={"on_conflict": on_conflict},
             if_match=if_match,
             wait=wait,
         )
 
     async def patch_blob(
-        self, blob_id: str, patch: Any, *, if_match: int | str = "*", wait: float | None = None
+        self,
+        blob_id: str,
+        patch: Any,
+        *,
+        if_match: int | str = "*",
+        on_conflict: str | None = None,
+        wait: float | None = None,
     ) -> Answer:
         """Change a blob: a list is a JSON Patch (RFC 6902), an object a merge patch (RFC 7396)."""
-        media = JSON_PATCH if isinstance(patch, list) else MERGE_PATCH
         return await self.request(
-            "PATCH", f"/blobs/{part(blob_id)}", json_body=patch, content_type=media, if_match=if_match, wait=wait
+            "PATCH",
+            f"/blobs/{part(blob_id)}",
+            json_body=patch,
+            content_type=JSON_PATCH if isinstance(patch, list) else MERGE_PATCH,
+            params={"on_conflict": on_conflict},
+            if_match=if_match,
+            wait=wait,
         )
+
+    async def revert_blob(
+        self, blob_id: str, version: int, *, if_match: int | str | None = None, wait: float | None = None
+    ) -> Answer:
+        """Make the document of an earlier version the current one."""
+        path = f"/blobs/{part(blob_id)}/revert"
+        return await self.request("POST", path, json_body={"version": version}, if_match=if_match, wait=wait)
+
+    async def restore_blob(self, blob_id: str, *, wait: float | None = None) -> Answer:
+        """Bring a deleted blob back."""
+        return await self.request("POST", f"/blobs/{part(blob_id)}/restore", wait=wait)
+
+    async def reset_blob(self, blob_id: str, *, wait: float | None = None) -> Answer:
+        """Make a derived blob again what its provider made of it last."""
+        return await self.request("POST", f"/blobs/{part(blob_id)}/reset", wait=wait)
+
+    async def diff_blob(
+        self, blob_id: str, *, since: int | None = None, to: int | None = None, unit: str | None = None
+    ) -> Answer:
+        """Say what changed between two versions of a blob; without any, in the newest."""
+        params = {"from": since, "to": to, "unit": unit}
+        return await self.request("GET", f"/blobs/{part(blob_id)}/diff", params=params)
+
+    async def compare(self, left: str, right: str, *, unit: str | None = None) -> Answer:
+        """Say what differs between two blobs; ``{id}@3`` is one at its version 3."""
+        return await self.request("GET", "/compare", params={"left": left, "right": right, "unit": unit})
+
+    async def propose(self, blob_id: str, patch: Any, *, from_version: int | None = None) -> Answer:
+        """Offer a change, as ``patch_blob`` takes it, for somebody to accept or reject."""
+        body = {"patch": patch, "proposed": True}
+        if from_version is not None:
+            body["from_version"] = from_version
+        return await self.request("POST", f"/blobs/{part(blob_id)}/deltas", json_body=body)
+
+    async def accept(self, delta_id: str, *, on_conflict: str | None = None, wait: float | None = None) -> Answer:
+        """Apply a proposed delta; ``on_conflict`` (``merge``, ``last_write_wins``) says what to do where it clashes."""
+        path = f"/deltas/{part(delta_id)}/accept"
+        return await self.request("POST", path, params={"on_conflict": on_conflict}, wait=wait)
+
+    async def reject(self, delta_id: str) -> Answer:
+        """Turn a proposed delta down."""
+        return await self.request("POST", f"/deltas/{part(delta_id)}/reject")
 
     async def delete_blob(self, blob_id: str, *, if_match: int | str | None = None) -> Answer:
         """Delete a blob; every version stays readable."""

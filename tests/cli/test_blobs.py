@@ -74,6 +74,20 @@ async def test_an_edit_of_an_older_version_is_a_conflict_and_changes_nothing(stu
     assert (await studio("blob", "cat", made["id"])).out == "two"
 
 
+async def test_an_edit_of_an_older_version_can_be_merged_and_says_where_it_clashes(studio: Studio) -> None:
+    made = await created(studio, "--content", "one story")
+    await studio("blob", "edit", made["id"], "--content", "two story")
+    arguments = ("blob", "edit", made["id"], "--if-version", "1", "--on-conflict", "merge", "--no-json")
+    merged = await studio(*arguments, "--content", "one story more")
+    assert (merged.status, "version 3" in merged.err) == (0, True)
+    clash = await studio(*arguments, "--content", "three story")
+    assert "Clash at /content: two / three" in clash.err
+    assert (await studio("blob", "cat", made["id"])).out == "two story more"
+    offer = clash.err.partition("studio blob accept ")[2].split()[0]
+    assert (await studio("blob", "accept", offer)).status == 0
+    assert (await studio("blob", "cat", made["id"])).out.startswith("three story")
+
+
 async def test_without_a_terminal_an_edit_has_to_say_what_changes(studio: Studio) -> None:
     made = await created(studio, "--content", "one")
     for arguments in ((), ("--set", "title=x"), ("--patch", "[]", "--title", "x")):
