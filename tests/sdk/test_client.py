@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -39,6 +41,28 @@ async def test_a_blob_is_created_read_changed_and_deleted(studio: Studio) -> Non
     assert [row["to_version"] async for row in studio.deltas(made["id"], from_version=2)] == [3, 4]
     deleted = await studio.delete_blob(made["id"], if_match=4)
     assert (deleted.status, deleted.body, deleted.version) == (204, None, 5)
+
+
+async def test_many_blobs_are_written_and_read_at_once(studio: Studio) -> None:
+    written = await studio.batch([{"op": "create", "content": "one"}, {"op": "create", "content": "two", "key": "2"}])
+    ids = [result["id"] for result in written["results"]]
+    assert written.cascade_id == written["cascade_id"]
+    edited = await studio.batch([{"op": "update", "id": ids[0], "patch": {"content": "uno"}}, {}], atomic=False)
+    assert [result["status"] for result in edited["results"]] == [200, 422]
+    read = await studio.batch_get([*ids, ids[0]], versions=[None, None, 1])
+    assert [blob["content"] for blob in read["data"]] == ["uno", "two", "one"]
+
+
+async def test_bytes_become_one_blob_however_often_they_are_sent(studio: Studio) -> None:
+    content = bytes(range(256))
+    digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+    first, again = [
+        await studio.create_raw(content, "application/octet-stream", key="k", digest=digest, title="T", tag=["a", "b"])
+        for _ in range(2)
+    ]
+    assert (first["id"], first["tags"]) == (again["id"], ["a", "b"])
+    assert await studio.get_content(first["id"]) == content
+    assert (await studio.quota())["bytes_used"] == 256
 
 
 async def test_a_problem_carries_its_document(studio: Studio) -> None:
