@@ -14,6 +14,9 @@ from storage.contents import Contents
 from storage.database import Database
 from tests.conftest import Person, client_of
 from tests.storage.engine import Engine, schedule_of
+from tests.storage.shelf import shelf
+
+__all__ = ["shelf"]
 
 
 @pytest_asyncio.fixture

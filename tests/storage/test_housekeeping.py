@@ -4,122 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, replace
-from datetime import timedelta
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-import pytest_asyncio
 
-from domain.documents import document_hash
 from domain.errors import StudioError, Unavailable
 from domain.housekeeping import FINDINGS_MAX, Chore, Tidied
 from domain.ids import new_id
-from storage.codecs import encoded
-from storage.contents import Contents, Placed
+from storage.contents import Contents
 from storage.database import Database
-from storage.housekeeping import BATCH, COLD_BYTES_MIN, Housekeeping, Rules
+from storage.housekeeping import BATCH, Housekeeping
 from storage.idempotency import IdempotencyKeys
 from storage.objects import S3Objects
 from storage.registry import Registry
 from tests.conftest import Person, objects_of
-
-INLINE_MAX = 65_536
-AT_ONCE = timedelta(milliseconds=1)
-HOUR = timedelta(hours=1)
-RULES = Rules(grace=AT_ONCE, cold_after=timedelta(days=30), steps_kept=timedelta(days=30), sample=5)
-
-
-async def _nobody(_user_id: UUID) -> int:
-    return 0
-
-
-class Shelf:
-    """The contents of one user, and housekeeping over them."""
-
-    def __init__(self, user: Person, contents: Contents, objects: S3Objects, database: Database, admin: Any) -> None:
-        self.user_id = user.user_id
-        self.contents = contents
-        self.objects = objects
-        self.database = database
-        self.admin = admin
-
-    def housekeeping(self, **changes: Any) -> Housekeeping:
-        more = {name: changes.pop(name) for name in ("expire", "forget", "failpoint") if name in changes}
-        return Housekeeping(
-            self.database, self.contents, self.objects, rules=replace(RULES, **changes),
-            **{"expire": _nobody, "forget": _nobody, **more},
-        )  # fmt: skip
-
-    async def tidy(self, chore: Chore, **changes: Any) -> Tidied:
-        return await self.housekeeping(**changes).tidy(chore, self.user_id)
-
-    async def keep(self, data: bytes) -> Placed:
-        """A content with its row, which nothing refers to."""
-        placed = await self.contents.put(self.user_id, data)
-        async with self.database.transaction(self.user_id) as connection:
-            await connection.execute(
-                "select studio_store($1, $2, $3, $4, $5, $6, $7)", self.user_id, placed.hash, placed.size,
-                placed.stored_size, placed.codec, placed.body, placed.location,
-            )  # fmt: skip
-        return placed
-
-    async def refer(self, digest: str) -> None:
-        """Make something refer to a content: a kept version of a blob."""
-        blob = new_id()
-        await self.admin.execute(
-            "insert into blobs (user_id, id, content_type, schema_id, created_by, root_id)"
-            " values ($1, $2, 'text/plain', 'text-v1', 'user', $2)", self.user_id, blob,
-        )  # fmt: skip
-        await self.admin.execute(
-            "insert into snapshots (user_id, blob_id, version, document_hash) values ($1, $2, 1, $3)",
-            self.user_id, blob, digest,
-        )  # fmt: skip
-
-    async def row(self, digest: str) -> Any:
-        return await self.admin.fetchrow(
-            "select * from contents where user_id = $1 and hash = $2", self.user_id, digest
-        )
-
-    async def hashes(self) -> set[str]:
-        rows = await self.admin.fetch("select hash from contents where user_id = $1", self.user_id)
-        return {row["hash"] for row in rows}
-
-    async def stored(self) -> set[str]:
-        """Keys of the user's objects."""
-        return {found.key for found in await self.objects.list(f"{self.user_id}/")}
-
-    async def named(self) -> set[str]:
-        """Objects that rows name."""
-        rows = await self.admin.fetch(
-            "select location from contents where user_id = $1 and location is not null", self.user_id
-        )
-        return {row["location"] for row in rows}
-
-    async def aged(self, digest: str, *, accessed: str = "60 days", touched: str = "60 days") -> None:
-        await self.admin.execute(
-            f"update contents set accessed_at = now() - interval '{accessed}',"  # noqa: S608
-            f" touched_at = now() - interval '{touched}' where user_id = $1 and hash = $2",
-            self.user_id, digest,
-        )  # fmt: skip
-
-
-@pytest_asyncio.fixture
-async def shelf(
-    user: Person, contents: Contents, database: Database, database_urls: Mapping[str, str], admin: Any
-) -> Any:
-    objects = objects_of(database_urls)
-    yield Shelf(user, contents, objects, database, admin)
-    await objects.close()
-
-
-def noise(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-SMALL, LARGE = noise(5_000), noise(INLINE_MAX + 1, 2)
+from tests.storage.shelf import AT_ONCE, HOUR, INLINE_MAX, LARGE, RULES, SMALL, Shelf, nobody, noise
 
 
 async def test_what_nothing_refers_to_is_collected_with_its_object(shelf: Shelf) -> None:
@@ -287,101 +188,6 @@ async def test_objects_that_nothing_names_are_collected_and_others_are_not(shelf
     assert await shelf.stored() == {kept.location}
 
 
-async def test_content_that_nobody_reads_moves_to_the_object_store_and_back_when_it_is_read(shelf: Shelf) -> None:
-    data = b"The same words again and again. " * 1_000
-    for text in (data, SMALL):
-        placed = await shelf.keep(text)
-        assert (await shelf.tidy(Chore.COLD)).moved_to_cold == 0
-        await shelf.aged(placed.hash)
-        if placed.stored_size >= COLD_BYTES_MIN:
-            assert (await shelf.tidy(Chore.COLD)).moved_to_cold == 1
-            row = await shelf.row(placed.hash)
-            assert (row["tier"], row["body"]) == ("cold", None)
-            assert await shelf.contents.get(shelf.user_id, placed.hash) == text
-            assert (await shelf.tidy(Chore.WARM)).moved_to_warm == 0, "nobody has noted that it was read"
-            await shelf.contents._accesses.write()
-            assert (await shelf.tidy(Chore.WARM)).moved_to_warm == 1
-        row = await shelf.row(placed.hash)
-        assert (row["tier"], row["location"]) == ("warm", None)
-        assert await shelf.contents.get(shelf.user_id, placed.hash) == text
-    assert await shelf.stored() == set()
-
-
-async def test_what_is_tiny_or_in_parts_or_was_written_lately_does_not_move(shelf: Shelf) -> None:
-    tiny, parts, written = [await shelf.keep(noise(size, size)) for size in (COLD_BYTES_MIN - 1, 4_000, 4_001)]
-    for placed in (tiny, parts, written):
-        await shelf.aged(placed.hash, touched="1 day" if placed is written else "60 days")
-    await shelf.admin.execute("update contents set chunks = 'x' where hash = $1", parts.hash)
-    assert (await shelf.tidy(Chore.COLD)).moved_to_cold == 0
-
-
-async def test_what_was_never_in_a_row_stays_an_object_however_often_it_is_read(shelf: Shelf) -> None:
-    placed = await shelf.keep(LARGE)
-    await shelf.aged(placed.hash)
-    await shelf.contents.get(shelf.user_id, placed.hash)
-    await shelf.contents._accesses.write()
-    assert (await shelf.tidy(Chore.WARM)).moved_to_warm == 0
-
-
-async def test_a_read_in_the_middle_of_a_move_keeps_the_body(shelf: Shelf) -> None:
-    kept = await shelf.keep(SMALL)
-    await shelf.aged(kept.hash)
-
-    class ReadMeanwhile(S3Objects):
-        async def put(self, key: str, data: bytes) -> None:
-            await super().put(key, data)
-            await shelf.admin.execute("update contents set accessed_at = now() where hash = $1", kept.hash)
-
-    objects = ReadMeanwhile(shelf.objects._bucket, endpoint=shelf.objects._endpoint, access_key=None, secret_key=None)
-    objects._session = shelf.objects._session
-    moving = Housekeeping(shelf.database, shelf.contents, objects, rules=RULES, expire=_nobody, forget=_nobody)
-    assert (await moving.tidy(Chore.COLD, shelf.user_id)).moved_to_cold == 0
-    await objects.close()
-    assert (await shelf.row(kept.hash))["tier"] == "warm"
-    assert await shelf.stored() == set(), "what was put for nothing is removed"
-
-
-async def test_a_reader_with_a_row_of_before_follows_content_that_moves(shelf: Shelf) -> None:
-    kept = await shelf.keep(SMALL)
-    await shelf.aged(kept.hash)
-    await shelf.tidy(Chore.COLD)
-    cold = await shelf.contents.find(shelf.user_id, kept.hash)
-    await shelf.admin.execute("update contents set accessed_at = now() where hash = $1", kept.hash)
-    assert (await shelf.tidy(Chore.WARM)).moved_to_warm == 1
-    assert await shelf.stored() == set()
-    assert await shelf.contents.read(shelf.user_id, cold) == SMALL
-    await shelf.tidy(Chore.CONTENTS)
-    with pytest.raises(StudioError) as caught:
-        await shelf.contents.read(shelf.user_id, cold)
-    assert caught.value.problem_code == "integrity"
-
-
-async def test_readers_while_content_moves_to_and_fro_never_fail(shelf: Shelf) -> None:
-    kept = await shelf.keep(SMALL)
-    await shelf.refer(kept.hash)
-    stop = asyncio.Event()
-
-    async def read() -> int:
-        times = 0
-        while not stop.is_set():
-            row = await shelf.contents.find(shelf.user_id, kept.hash)
-            await asyncio.sleep(0)
-            assert await shelf.contents.read(shelf.user_id, row) == SMALL
-            times += 1
-        return times
-
-    readers = [asyncio.create_task(read()) for _ in range(4)]
-    moved = Tidied()
-    for _ in range(15):
-        await shelf.aged(kept.hash)
-        moved += await shelf.tidy(Chore.COLD)
-        await shelf.admin.execute("update contents set accessed_at = now() where hash = $1", kept.hash)
-        moved += await shelf.tidy(Chore.WARM)
-    stop.set()
-    assert min(await asyncio.gather(*readers)) > 0
-    assert (moved.moved_to_cold, moved.moved_to_warm) == (15, 15)
-
-
 async def test_damage_is_found_told_and_left_alone(shelf: Shelf) -> None:
     good, body, gone = [await shelf.keep(data) for data in (SMALL, noise(4_000, 4), LARGE)]
     await shelf.admin.execute("update contents set body = 'other' where hash = $1", body.hash)
@@ -423,7 +229,7 @@ async def test_an_object_store_that_is_away_is_no_damage(shelf: Shelf) -> None:
     nowhere = S3Objects("bucket", endpoint="http://127.0.0.1:1", access_key="x", secret_key="y")
     away = Housekeeping(
         shelf.database, Contents(shelf.database, nowhere, inline_max=INLINE_MAX), nowhere,
-        rules=RULES, expire=_nobody, forget=_nobody,
+        rules=RULES, expire=nobody, forget=nobody,
     )  # fmt: skip
     with pytest.raises(Unavailable):
         await away.tidy(Chore.SAMPLE, shelf.user_id)
@@ -476,9 +282,6 @@ async def test_expired_uploads_are_handled_until_none_is_left(shelf: Shelf) -> N
     assert (await shelf.tidy(Chore.UPLOADS, expire=expire)).uploads_ended == 203
 
 
-Made = Callable[[], Awaitable[Person]]
-
-
 async def test_the_relays_role_sees_who_there_is_and_nothing_else(
     database_urls: Mapping[str, str], user: Person, other: Person
 ) -> None:
@@ -500,37 +303,3 @@ async def test_the_relays_role_sees_who_there_is_and_nothing_else(
 def test_counts_add_up_and_findings_are_bounded() -> None:
     done = sum([Tidied(verified=2, findings=(f"{n}",)) for n in range(FINDINGS_MAX + 5)], Tidied())
     assert (done.verified, len(done.findings)) == (2 * (FINDINGS_MAX + 5), FINDINGS_MAX)
-
-
-async def test_what_is_stored_is_what_is_read(shelf: Shelf) -> None:
-    codec, packed = await encoded(b"again and again " * 500)
-    placed = await shelf.keep(b"again and again " * 500)
-    assert (placed.codec, placed.body) == (codec, packed)
-    assert await shelf.contents.fetch(shelf.user_id, asdict(placed)) == b"again and again " * 500
-    assert placed.hash == document_hash(b"again and again " * 500)
-
-
-async def test_what_is_in_a_row_already_stays_there_whoever_wants_it_as_an_object(shelf: Shelf) -> None:
-    kept = await shelf.keep(SMALL)
-    again = await shelf.contents.put(shelf.user_id, SMALL, strategy="url")
-    async with shelf.database.transaction(shelf.user_id) as connection:
-        await connection.execute(
-            "select studio_store($1, $2, $3, $4, $5, $6, $7)", shelf.user_id, again.hash, again.size,
-            again.stored_size, again.codec, again.body, again.location,
-        )  # fmt: skip
-    assert (await shelf.row(kept.hash))["tier"] == "warm"
-    assert await shelf.stored() == set()
-
-
-async def test_the_history_shows_what_was_created_from_whichever_tier_has_it(
-    engine: Any, database: Database, contents: Contents, database_urls: Mapping[str, str], admin: Any
-) -> None:
-    blob = await engine.ask("POST", "/blobs", {"content_type": "text/plain", "content": noise(1_000).hex()})
-    before = await engine.ask("GET", f"/blobs/{blob['id']}/deltas")
-    objects = objects_of(database_urls)
-    shelf = Shelf(engine.user, contents, objects, database, admin)
-    [digest] = await shelf.hashes()
-    await shelf.aged(digest)
-    assert (await shelf.tidy(Chore.COLD)).moved_to_cold == 1
-    assert await engine.ask("GET", f"/blobs/{blob['id']}/deltas") == before
-    await objects.close()
