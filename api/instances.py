@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -21,7 +21,6 @@ from api.wire import cascade_link
 from domain.canonical import canonical
 from domain.errors import Conflict, Fault, Invalid, StudioError, VersionConflict
 from domain.ids import SYSTEM_USER, BlobId, CascadeId, InstanceId, UserId, parse_id
-from domain.merge import OnConflict
 from domain.providers import EVENTS
 from domain.schemas import compile_validator
 
@@ -47,7 +46,7 @@ class InstanceState(Wire):
 
     active: bool | None = None
     settings: dict[str, Any] | None = None
-    on_conflict: OnConflict | None = None
+    on_conflict: Literal["keep_human", "wait", "take_machine"] | None = None
 
 
 @router.post(

@@ -212,6 +212,12 @@ begin
         'to_version', o.expected + 1, 'run_id', o.run_id, 'cascade_id', r.cascade_id))
       from unnest(v_outputs) o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed
     union all
+    select o.run_id, 2, jsonb_build_object('type', 'delta.proposed', 'subject', 'deltas/' || o.delta_id, 'key',
+      o.blob_id, 'data', jsonb_build_object('blob_id', o.blob_id, 'user_id', p_user, 'delta_id', o.delta_id,
+        'operation', 'transform', 'from_version', b.version, 'provider_id', r.provider_id, 'run_id', r.id))
+      from unnest(v_outputs) o join runs r on r.user_id = p_user and r.id = o.run_id
+      join blobs b on b.user_id = p_user and b.id = o.blob_id where o.effect in ('offer', 'hold')
+    union all
     select r.id, 3, jsonb_build_object('type', 'run.completed', 'subject', 'runs/' || r.id, 'key', r.provider_id,
       'data', jsonb_build_object('run_id', r.id, 'user_id', p_user, 'derivation_id', r.derivation_id,
         'provider_id', r.provider_id, 'cascade_id', r.cascade_id, 'attempt', r.attempt))
