@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from api.auth import Identity
 from api.bodies import answer, etag
+from api.concurrency import Wanted, overtaken
 from api.deps import Ports
 from api.idempotency import Attempt, Keep
 from api.preconditions import moved_on
@@ -78,7 +79,7 @@ async def written(request: Request, work: Work, count: int) -> Response:
             work.ports.bell.ring()
             return keep.response
         for verdict in verdicts:
-            if not verdict.stands and not (verdict.status == "conflict" and _again(work, verdict, last=last)):
+            if not verdict.stands and (last or not _again(work, verdict)):
                 work.refuse(verdict.index, _refusal(work, verdict))
     raise Unavailable("Others write the same faster than this batch can be decided.")
 
@@ -97,10 +98,9 @@ async def _tried(work: Work, keep: Keep[Sequence[Verdict]], *, strict: bool) -> 
     )
 
 
-def _again(work: Work, verdict: Verdict, *, last: bool) -> bool:
-    """Whether an edit that names no version is to be decided again on the newer one."""
-    item = work.wanted[verdict.index]
-    if last or not isinstance(item, Edit) or item.from_version is not None:
+def _again(work: Work, verdict: Verdict) -> bool:
+    """Whether an edit is to be decided again on the newer version, to be refused there if it names another one."""
+    if verdict.status != "conflict":
         return False
     work.rows.pop(verdict.index, None)
     return True
@@ -113,6 +113,7 @@ async def _decide(work: Work) -> None:
     for item in open_items:
         if isinstance(item, Creation):
             work.rows[item.index] = _row_of_creation(item)
+            await asyncio.sleep(0)  # a thousand of them would keep all others waiting
     left, total = list(edits), 0
     while left:
         views, cut = await work.ports.blobs.many(work.identity.user_id, left)
@@ -146,12 +147,17 @@ def _row_of_creation(item: Creation) -> BatchRow:
 
 
 async def _decide_edit(work: Work, item: Edit, view: BlobView) -> None:
-    schema = await schema_of(work.ports, work.identity.user_id, view.schema_id)
+    user_id = work.identity.user_id
+    if item.from_version not in {None, view.version} and not view.deleted:
+        error = await overtaken(work.ports, user_id, view, Wanted(version=item.from_version))
+        work.refuse(item.index, at_item(error, item.index, "/from_version"))
+        return
+    schema = await schema_of(work.ports, user_id, view.schema_id)
     try:
         draft = _draft(item, view, schema)
-    except StudioError as error:
-        members = {"version_conflict": "/from_version", "deleted": "/id"}
-        work.refuse(item.index, at_item(error, item.index, members.get(error.problem_code, "/patch")))
+    except StudioError as refusal:
+        member = "/id" if refusal.problem_code == "deleted" else "/patch"
+        work.refuse(item.index, at_item(refusal, item.index, member))
         return
     if draft is None:
         work.done[item.index] = Verdict(item.index, "unchanged", view.version)
@@ -176,8 +182,6 @@ async def _decide_edit(work: Work, item: Edit, view: BlobView) -> None:
 def _draft(item: Edit, view: BlobView, schema: BlobSchema) -> DeltaDraft | None:
     if view.deleted:
         raise _gone(view.version)
-    if item.from_version is not None and item.from_version != view.version:
-        raise _moved(item, view.version)
     draft = item.decide(state_of(view))
     if draft is not None and item.patch is not None:
         try:

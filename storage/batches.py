@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -47,7 +48,10 @@ class Batches:
         ``strict``: nothing is written unless every item can be. ``keep`` is called if something was written. None:
         others took the room, or made a blob of the same key, at this very moment; nothing was written, look again.
         """
-        columns = [await self._columns(batch, row) for row in batch.rows]
+        columns = []
+        for row in batch.rows:
+            columns.append(await self._columns(batch, row))
+            await asyncio.sleep(0)  # a thousand of them would keep all others waiting
         arrays = [[row[index] for row in columns] for index in range(len(_TYPES))]
         with suppress(asyncpg.UniqueViolationError, Forbidden):
             async with self._transaction(batch) as connection:

@@ -121,6 +121,7 @@ async def test_a_stale_item_stops_an_atomic_batch_and_says_the_version(client: h
     refused = problem(await client.post(URL, json={"items": items}), 409, "version_conflict")
     assert refused["errors"][0]["pointer"] == "/items/2/from_version"
     assert refused["current_version"] == 2
+    assert [(change["version"], change["pointers"]) for change in refused["changes"]] == [(2, ["/content"])]
     assert [found["status"] for found in (await sent(client, items, atomic=False))["results"]] == [201, 201, 409]
     assert (await read(client, made["id"]))["content"] == "newer"
 
