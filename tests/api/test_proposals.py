@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx2
@@ -178,3 +179,32 @@ async def test_a_proposal_repeated_with_its_key_is_made_once(client: httpx2.Asyn
     assert answers[0].content == answers[1].content
     listed = (await client.get(f"{BASE}/blobs/{made['id']}/deltas?status=proposed")).json()["data"]
     assert len(listed) == 1
+
+
+async def test_however_many_accept_it_at_once_it_is_applied_once(client: httpx2.AsyncClient) -> None:
+    made = await make(client, content=STORY)
+    delta = await propose(client, made["id"], patch={"title": "T"})
+    answers = await asyncio.gather(*(decide(client, delta, "accept") for _ in range(10)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+    assert (await client.get(f"{BASE}/blobs/{made['id']}")).json()["version"] == 2
+
+
+async def test_accepting_while_others_write_loses_neither(client: httpx2.AsyncClient) -> None:
+    made = await make(client, data={"a": 0})
+    deltas = [await propose(client, made["id"], patch={"data": {f"offer{n}": n}}) for n in range(5)]
+    writes = [append(client, made["id"], patch={"data": {f"edit{n}": n}}) for n in range(10)]
+    answers = await asyncio.gather(*writes, *(decide(client, delta, "accept") for delta in deltas))
+    assert {answer.status_code for answer in answers} == {200, 201}
+    data = (await client.get(f"{BASE}/blobs/{made['id']}")).json()["data"]
+    assert data == {"a": 0, **{f"offer{n}": n for n in range(5)}, **{f"edit{n}": n for n in range(10)}}
+
+
+async def test_of_accepting_and_rejecting_at_once_one_happens(client: httpx2.AsyncClient) -> None:
+    made = await make(client)
+    delta = await propose(client, made["id"], patch={"title": "T"})
+    answers = await asyncio.gather(*(decide(client, delta, how) for how in ("accept", "reject") * 5))
+    assert sorted(answer.status_code for answer in answers) == [200] * 5 + [409] * 5
+    version = (await client.get(f"{BASE}/blobs/{made['id']}")).json()["version"]
+    status = (await client.get(f"{BASE}/deltas/{delta['id']}")).json()["status"]
+    assert (version, status) in {(1, "rejected"), (2, "applied")}
