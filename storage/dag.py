@@ -69,7 +69,10 @@ open_cascades as (
                 where r.user_id = $1 and r.status in ('running', 'parked'))
     or (c.cause = 'bucket' and c.target_id in (
           select m.bucket_id from bucket_blobs m where m.user_id = $1 and m.blob_id in (select id from nodes)))
-    or (c.cause not in ('create', 'edit', 'delete', 'restore', 'bucket') and c.planned_at is null)
+    or (c.cause = 'batch' and exists (
+          select from deltas x where x.user_id = $1 and x.cascade_id = c.id and x.run_id is null
+            and x.blob_id in (select id from nodes)))
+    or (c.cause not in ('create', 'edit', 'delete', 'restore', 'bucket', 'batch') and c.planned_at is null)
     or c.instance_id in (select instance_id from derived))
 )
 select

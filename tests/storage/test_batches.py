@@ -62,6 +62,17 @@ async def test_one_cascade_plans_and_runs_everything_that_a_batch_touches(engine
     assert len(deltas) == 2
 
 
+async def test_the_graph_of_a_blob_is_not_settled_before_its_batch_and_no_other_graph_waits(engine: Engine) -> None:
+    other = await engine.create("blob-v1")
+    await engine.rest()
+    cascade, (blob,) = await batch(engine, create("a", schema_id="blob-v1"))
+    mine, theirs = [await engine.ask("GET", f"/blobs/{one}/dag") for one in (blob, other)]
+    assert ([found["id"] for found in mine["cascades"]], mine["settled"]) == ([str(cascade)], False)
+    assert (theirs["cascades"], theirs["settled"]) == ([], True)
+    await engine.rest()
+    assert (await engine.ask("GET", f"/blobs/{blob}/dag"))["settled"]
+
+
 @pytest.mark.parametrize("batch_first", [True, False], ids=["batch-first", "edit-first"])
 async def test_an_edit_before_the_plan_of_a_batch_is_a_cause_of_its_own(engine: Engine, *, batch_first: bool) -> None:
     await engine.provider("one", "in-v1", "out-v1")
