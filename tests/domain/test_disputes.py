@@ -77,7 +77,7 @@ def test_a_place_in_dispute_is_put_back(head: Any, conflict: dict[str, Any], bef
 
 def test_the_whole_document_is_put_back_too() -> None:
     head = json_document({"a": 2}, title="New", tags=["x"], metadata={"m": 1})
-    conflicts = [
+    conflicts: list[dict[str, object]] = [
         {"pointer": "/data", "base": {"a": 1}, "ours": {"a": 0}, "theirs": {"a": 2}},
         {"pointer": "/title", "base": "Old", "ours": "Mine", "theirs": "New"},
     ]
