@@ -16,7 +16,7 @@ from domain.ids import new_id
 from storage.contents import Contents, Placed
 from storage.database import Database
 from storage.housekeeping import Housekeeping, Rules
-from storage.objects import S3Objects
+from storage.objects import Objects
 from tests.conftest import Person, objects_of
 
 INLINE_MAX = 65_536
@@ -32,8 +32,8 @@ async def nobody(_user_id: UUID) -> int:
 class Shelf:
     """The contents of one user, and housekeeping over them."""
 
-    def __init__(self, user: Person, contents: Contents, objects: S3Objects, database: Database, admin: Any) -> None:
-        self.user_id = user.user_id
+    def __init__(self, user_id: UUID, contents: Contents, objects: Objects, database: Database, admin: Any) -> None:
+        self.user_id = user_id
         self.contents = contents
         self.objects = objects
         self.database = database
@@ -100,12 +100,12 @@ class Shelf:
 
 
 @pytest_asyncio.fixture
-async def shelf(
-    user: Person, contents: Contents, database: Database, database_urls: Mapping[str, str], admin: Any
-) -> AsyncIterator[Shelf]:
+async def shelf(user: Person, database: Database, database_urls: Mapping[str, str], admin: Any) -> AsyncIterator[Shelf]:
+    """With a content store of its own: what others have read is not written down in the middle of this test."""
     objects = objects_of(database_urls)
-    yield Shelf(user, contents, objects, database, admin)
-    await objects.close()
+    contents = Contents(database, objects, inline_max=INLINE_MAX)
+    yield Shelf(user.user_id, contents, objects, database, admin)
+    await contents.close()
 
 
 def noise(size: int, seed: int = 1) -> bytes:

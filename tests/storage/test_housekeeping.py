@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +18,7 @@ from storage.contents import Contents
 from storage.database import Database
 from storage.housekeeping import BATCH, Housekeeping
 from storage.idempotency import IdempotencyKeys
+from storage.object_files import FileObjects
 from storage.objects import S3Objects
 from storage.registry import Registry
 from tests.conftest import Person, objects_of
@@ -65,7 +67,7 @@ async def test_putting_a_large_content_again_keeps_its_object(shelf: Shelf) -> N
 
 async def test_nobody_elses_content_is_touched(shelf: Shelf, other: Person) -> None:
     kept = await shelf.keep(LARGE)
-    theirs = Shelf(other, shelf.contents, shelf.objects, shelf.database, shelf.admin)
+    theirs = Shelf(other.user_id, shelf.contents, shelf.objects, shelf.database, shelf.admin)
     await theirs.keep(LARGE)
     for chore in Chore:
         await theirs.tidy(chore)
@@ -246,7 +248,7 @@ async def test_outputs_of_steps_are_dropped_long_after_their_run_and_then_collec
     run = await engine.take(cascade)
     await engine.schedule.begin_step(engine.user.user_id, run.run_id, "ask", 0, "api-call")
     objects = objects_of(database_urls)
-    shelf = Shelf(engine.user, contents, objects, database, admin)
+    shelf = Shelf(engine.user.user_id, contents, objects, database, admin)
     placed = await shelf.keep(b'{"text":"what a step said"}')
     await admin.execute("update run_steps set output_hash = $2 where run_id = $1", run.run_id, placed.hash)
     await engine.finish(run.run_id)
@@ -303,3 +305,21 @@ async def test_the_relays_role_sees_who_there_is_and_nothing_else(
 def test_counts_add_up_and_findings_are_bounded() -> None:
     done = sum([Tidied(verified=2, findings=(f"{n}",)) for n in range(FINDINGS_MAX + 5)], Tidied())
     assert (done.verified, len(done.findings)) == (2 * (FINDINGS_MAX + 5), FINDINGS_MAX)
+
+
+async def test_a_folder_is_kept_like_a_store(shelf: Shelf, tmp_path: Path) -> None:
+    """What a kill left half written lies beside the objects, and goes like one."""
+    folder = FileObjects(tmp_path)
+    contents = Contents(shelf.database, folder, inline_max=INLINE_MAX)
+    in_folder = Shelf(shelf.user_id, contents, folder, shelf.database, shelf.admin)
+    kept, dropped = await in_folder.keep(LARGE), await in_folder.keep(noise(INLINE_MAX + 5, 5))
+    await in_folder.refer(kept.hash)
+    left = tmp_path / "objects" / str(shelf.user_id) / "unfinished-write"
+    left.write_bytes(b"half")
+    assert await in_folder.stored() == {kept.location, dropped.location, f"{shelf.user_id}/unfinished-write"}
+    assert (await in_folder.tidy(Chore.CONTENTS)).contents_collected == 1
+    collected = 0
+    while not collected:  # the grace is a millisecond
+        collected = (await in_folder.tidy(Chore.OBJECTS)).objects_collected
+    assert (collected, await in_folder.stored()) == (1, {kept.location})
+    assert await contents.get(shelf.user_id, kept.hash) == LARGE

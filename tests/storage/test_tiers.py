@@ -66,6 +66,7 @@ async def test_a_read_in_the_middle_of_a_move_keeps_the_body(shelf: Shelf) -> No
             await super().put(key, data)
             await shelf.admin.execute("update contents set accessed_at = now() where hash = $1", kept.hash)
 
+    assert isinstance(shelf.objects, S3Objects)
     objects = ReadMeanwhile(shelf.objects._bucket, endpoint=shelf.objects._endpoint, access_key=None, secret_key=None)
     objects._session = shelf.objects._session
     moving = Housekeeping(shelf.database, shelf.contents, objects, rules=RULES, expire=nobody, forget=nobody)
@@ -113,7 +114,8 @@ async def test_readers_while_content_moves_to_and_fro_never_fail(shelf: Shelf) -
         moved += await shelf.tidy(Chore.WARM)
     stop.set()
     assert min(await asyncio.gather(*readers)) > 0
-    assert (moved.moved_to_cold, moved.moved_to_warm) == (15, 15)
+    # Readers' notes may come in between, and keep it where it is.
+    assert min(moved.moved_to_cold, moved.moved_to_warm) >= 10
 
 
 async def test_what_is_stored_is_what_is_read(shelf: Shelf) -> None:
@@ -142,7 +144,7 @@ async def test_the_history_shows_what_was_created_from_whichever_tier_has_it(
     blob = await engine.ask("POST", "/blobs", {"content_type": "text/plain", "content": noise(1_000).hex()})
     before = await engine.ask("GET", f"/blobs/{blob['id']}/deltas")
     objects = objects_of(database_urls)
-    shelf = Shelf(engine.user, contents, objects, database, admin)
+    shelf = Shelf(engine.user.user_id, contents, objects, database, admin)
     [digest] = await shelf.hashes()
     await shelf.aged(digest)
     assert (await shelf.tidy(Chore.COLD)).moved_to_cold == 1
