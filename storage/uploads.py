@@ -336,8 +336,6 @@ class Uploads:
 
     async def _clean(self, row: Any) -> None:
         user_id, location = row["user_id"], row["location"]
-        if row["ended_at"] is not None:
-            return
         await self._objects.abort(location)
         async with self._database.transaction(user_id) as connection:
             named = await connection.fetchval(
