@@ -198,6 +198,18 @@ async def test_an_unreadable_file_is_reported(studio: Studio, tmp_path: Path, mo
     assert [failure["path"] for failure in report["failed"]] == ["b.md"]
 
 
+async def test_without_a_terminal_lines_say_how_far_it_is(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.progress.LINE_EVERY", 100)
+    source = write(tmp_path / "in", {f"{number:03}.txt": str(number) for number in range(250)})
+    ended = await studio("blob", "import", str(source), "--no-json")
+    assert ended.err.splitlines() == [
+        "Importing: 100 of 250", "Importing: 200 of 250", "Imported 250, already there 0, left out 0.",
+    ]  # fmt: skip
+    assert ended.out == ""
+
+
 async def test_a_bucket_that_is_not_there_stops_before_anything_is_made(studio: Studio, tmp_path: Path) -> None:
     source = write(tmp_path / "in", {"a.md": "x"})
     ended = await studio("blob", "import", str(source), "--bucket", "01890a5d-ac96-774b-bcce-b302099a8057")

@@ -49,6 +49,21 @@ async def test_of_a_settled_batch_only_what_does_not_fit_fails(engine: Engine) -
     assert state.used <= (state.quota or 0)
 
 
+async def test_a_settlement_that_does_not_fit_writes_nothing(engine: Engine, count_rows: Any) -> None:
+    await engine.provider("one", "in-v1", "out-v1")
+    await engine.create("in-v1", "a" * 100)
+    await limited(engine, 10)
+    settlement = await engine.decide(await engine.take(await engine.latest()))
+    before = await count_rows(engine.user.user_id)
+    with pytest.raises(Forbidden) as refused:
+        await engine.settle(settlement)
+    assert refused.value.problem_code == "storage_quota_exceeded"
+    assert refused.value.members["needed"] > 100
+    assert not refused.value.retryable
+    assert await count_rows(engine.user.user_id) == before
+    await engine.check()
+
+
 async def test_what_failed_for_want_of_room_is_made_once_there_is_some(engine: Engine) -> None:
     await engine.provider("one", "in-v1", "out-v1")
     blob = await engine.create("in-v1", "a" * 100)
