@@ -161,7 +161,7 @@ class Database:
         *arguments: object,
         after: Before | None = None,
     ) -> asyncpg.Record | None:
-        """One row of one statement, in one transaction with ``before``, ``after``: nothing unless the row ``stands``."""
+        """One row of one statement, in one transaction with the two others; nothing unless the row ``stands``."""
         if before is None and after is None:
             return await self.call(query, *arguments)
         row: asyncpg.Record | None = None
