@@ -421,6 +421,26 @@ async def test_settings_that_are_gone_stop_the_run_that_needs_them(engine: Engin
         await engine.decide(run)
 
 
+async def test_what_a_live_run_is_pinned_to_is_not_collected(engine: Engine) -> None:
+    marked: dict[str, Any] = {"settings": {"mark": "A"}, "execution": "workflow", "supersede": "finish"}
+    await engine.provider("one", "in-v1", "out-v1", "$.data.text + $.settings.mark", **marked)
+    await engine.create("in-v1", "x")
+    run = await engine.take(await engine.latest())
+    await engine.switch("one", settings={"mark": "B"})
+    await engine.plan_all()
+    await engine.admin.execute("update contents set touched_at = '2020-01-01' where user_id = $1", engine.user.user_id)
+    user = engine.user.user_id
+    await engine.database.rows(user, "select * from collect_contents($1, interval '1 day', 100)", user)
+    assert (await engine.decide(run)).outputs[0].document.body == {"text": "xA"}
+    assert await engine.finish(run) == "settled"
+    await engine.rest()
+    assert await engine.text(await engine.output("one")) == "xB"
+    await engine.admin.execute("update contents set touched_at = '2020-01-01' where user_id = $1", user)
+    gone = await engine.database.rows(user, "select * from collect_contents($1, interval '1 day', 100)", user)
+    assert gone, "settings that nobody wants any more are collected"
+    await engine.check()
+
+
 async def test_a_run_of_before_there_were_pins_reads_what_holds_now(engine: Engine) -> None:
     await engine.provider("one", "in-v1", "out-v1", "$.data.text + $.settings.mark", settings={"mark": "A"})
     await engine.create("in-v1", "x")
