@@ -17,8 +17,9 @@ from uuid import UUID, uuid4
 
 import orjson
 
-from domain.errors import Conflict, Forbidden, LimitExceeded, NotFound, StudioError
+from domain.errors import Conflict, LimitExceeded, NotFound, StudioError
 from domain.media import HEAD_BYTES, require_type
+from domain.quotas import Usage, quota_exceeded
 from domain.uploads import (
     Arrived,
     Landing,
@@ -87,6 +88,7 @@ _RESERVE = """
 update user_state set bytes_reserved = bytes_reserved + $2
 where user_id = $1 and ($2 <= 0 or bytes_quota is null or bytes_used + bytes_reserved + $2 <= bytes_quota)
 """
+_USAGE = "select bytes_used, bytes_reserved, bytes_quota from user_state where user_id = $1"
 _OVERDUE = """
 select id, reserved from uploads where user_id = $1 and status = 'open' and expires_at < now()
 order by expires_at limit $2 for update skip locked
@@ -368,7 +370,8 @@ async def _found(connection: Any, user_id: UUID, upload_id: UUID) -> Upload | No
 
 async def _reserve(connection: Any, user_id: UUID, size: int) -> None:
     if size != 0 and await connection.execute(_RESERVE, user_id, size) != "UPDATE 1":
-        raise Forbidden(f"There is no room for {size} bytes more.", code="storage_quota_exceeded")
+        used, reserved, quota = await connection.fetchrow(_USAGE, user_id)
+        raise quota_exceeded(Usage(used=used, reserved=reserved, quota=quota), size)
 
 
 async def _abort(connection: Any, user_id: UUID, reserved: dict[UUID, int]) -> None:

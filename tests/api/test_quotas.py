@@ -173,6 +173,21 @@ async def test_each_of_many_batches_takes_what_room_is_left(
     await invariants.check(admin, user.user_id)
 
 
+async def test_what_an_upload_reserves_is_not_free_for_others(
+    client: httpx2.AsyncClient, user: Person, limit: Any, admin: Any
+) -> None:
+    await limit(1000)
+    body = {"content_type": "application/octet-stream", "size": 800}
+    begun = await client.post(f"{BASE}/uploads", json=body)
+    assert begun.status_code == 201, begun.text
+    assert await quota(client) == {"bytes_used": 0, "bytes_reserved": 800, "bytes_quota": 1000, "bytes_free": 200}
+    refused = problem(await client.post(f"{BASE}/uploads", json=body), 403, "storage_quota_exceeded")
+    assert [refused[name] for name in ("used", "reserved", "quota", "needed")] == [0, 800, 1000, 800]
+    answer = await client.post(f"{BASE}/blobs", json={"content": "x" * 201})
+    assert problem(answer, 403, "storage_quota_exceeded")["reserved"] == 800
+    await invariants.check(admin, user.user_id)
+
+
 async def test_who_comes_near_the_quota_is_warned_once(client: httpx2.AsyncClient, limit: Any) -> None:
     await limit(1000)
 
