@@ -15,9 +15,7 @@ WINDOW = 100
 
 def schedule_of(database: Database, contents: Contents) -> PostgresSchedule:
     """The real schedule over the real database."""
-    return PostgresSchedule(
-        database, contents, lease=timedelta(minutes=5), depth_max=64, nodes_max=1000
-    )
+    return PostgresSchedule(database, contents, lease=timedelta(minutes=5), depth_max=64, nodes_max=1000)
 
 
 async def plan_all(database: Database, schedule: PostgresSchedule, user_id: UUID) -> list[UUID]:
