@@ -85,7 +85,7 @@ class Library:
 
     async def fill(self) -> None:
         """Texts of several versions: small ones in rows, large ones as objects, most versions as patches."""
-        for number, size in enumerate((1_700, 1_800, 6_000, 9_000)):
+        for number, size in enumerate((1_600, 1_700, 1_800, 1_900, 6_000, 9_000)):
             text = words(size, number)
             made = await self.person.note(text)
             blob = UUID(made["id"])
