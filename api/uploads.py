@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -216,11 +217,13 @@ async def complete(request: Request, upload_id: str) -> Response:
 
 
 async def _completing(request: Request, ports: Ports, identity: Identity, upload: Upload) -> Response:
-    arrived: Arrived | None = None
+    kept = document_bytes_max(upload.content_type)
     try:
-        arrived = await ports.uploads.assembled(upload, keep_max=document_bytes_max(upload.content_type))
-        require_digest(upload.digest, arrived.hash)
-        response = await _landed(request, ports, identity, upload, arrived)
+        # What is to become a document is in memory meanwhile.
+        async with ports.places.one() if kept else nullcontext():
+            arrived = await ports.uploads.assembled(upload, keep_max=kept)
+            require_digest(upload.digest, arrived.hash)
+            response = await _landed(request, ports, identity, upload, arrived)
     except (Invalid, Malformed, TooLarge):
         # What came is what came: no repetition makes it acceptable, so nothing of it stays.
         await asyncio.shield(ports.uploads.close(upload))
