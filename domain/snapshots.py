@@ -9,6 +9,9 @@ from __future__ import annotations
 
 
 def keep(document_bytes: int, *, patch_bytes: int, versions: int, every: int) -> bool:
-    """Whether a version is kept whole: its document has ``document_bytes`` and would be reached from the last kept one
-    by ``versions`` patches (its own included) of ``patch_bytes`` in all."""
+    """Whether a version is kept whole.
+
+    Its document has ``document_bytes`` and would be reached from the last kept one by ``versions`` patches, its own
+    included, of ``patch_bytes`` in all.
+    """
     return versions >= every or patch_bytes >= document_bytes

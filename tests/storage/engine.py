@@ -134,8 +134,8 @@ class Engine:
             return False
         done = await deltas.append(
             NewDelta(user_id=self.user.user_id, blob_id=blob_id, delta_id=new_id(), cascade_id=new_id(), draft=draft,
-                     cutoff_hash=cutoff_hash(draft.document), actor=f"user:{self.user.user_id}", kept_version=row["kept_version"], patch_bytes=row["patch_bytes"],
-                     external=False)
+                     cutoff_hash=cutoff_hash(draft.document), actor=f"user:{self.user.user_id}",
+                     kept_version=row["kept_version"], patch_bytes=row["patch_bytes"], external=False)
         )  # fmt: skip
         return done.status == "applied"
 

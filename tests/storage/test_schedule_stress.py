@@ -29,9 +29,9 @@ from domain.errors import Invalid
 from settings import load_settings
 from storage.contents import Contents
 from storage.database import Database
-from storage.states import States
 from storage.relay import Doorbell, Relay
 from storage.schedule import PostgresSchedule
+from storage.states import States
 from tests.conftest import BASE, Person, client_of, new_person, objects_of
 from tests.storage import invariants
 from tests.storage.engine import Engine, decided, schedule_of
