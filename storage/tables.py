@@ -421,8 +421,8 @@ events = Table(
 
 USER_TABLES = (
     users, user_state, api_keys, idempotency_keys, contents, blobs, deltas, snapshots, uploads, upload_parts,
-    manual_edges, buckets, bucket_blobs, instances, derivations, derivation_inputs, derivation_outputs, runs, run_steps, cascades,
-    dead_letters, events,
+    manual_edges, buckets, bucket_blobs, instances, derivations, derivation_inputs, derivation_outputs, runs, run_steps,
+    cascades, dead_letters, events,
 )
 """Tables of one user: the policy is ``user_id = app_user()``."""
 

@@ -20,7 +20,8 @@ async def head_of(engine: Engine, provider: str) -> Document:
     """The machine head of a provider's only output."""
     [row] = await engine.rows(
         "select c.hash, c.size, c.codec, c.body, c.location from derivation_outputs o"
-        " join blobs b on b.user_id = o.user_id and b.id = o.blob_id join contents c on c.user_id = o.user_id and c.hash = o.machine_hash"
+        " join blobs b on b.user_id = o.user_id and b.id = o.blob_id"
+        " join contents c on c.user_id = o.user_id and c.hash = o.machine_hash"
         " where o.user_id = $1 and b.provider_id = $2",
         provider,
     )
