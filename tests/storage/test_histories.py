@@ -13,7 +13,10 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
+import asyncpg
+import orjson
 import pytest
 import pytest_asyncio
 import structlog
@@ -48,6 +51,9 @@ def _quiet() -> Iterator[None]:
 
 SNAPSHOT_EVERY = 4
 """Small, so that short lives cross it."""
+PAST = 150
+TOUCHED = "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = 'deltas'"
+"""Rows of deltas that the transaction has looked at so far."""
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -95,6 +101,26 @@ async def counted(admin: Any, user: Person) -> None:
 
 async def test_random_histories(tell: Tell) -> None:
     await tell(range(SEED, SEED + EXAMPLES))
+
+
+async def test_a_read_touches_as_many_deltas_however_long_the_past_is(
+    studio_app: Any, user: Person, database: Any, contents: Any, admin: Any, database_urls: Mapping[str, str]
+) -> None:
+    studio = Studio(studio_app, user, Blobs(database, contents))
+    made = (await studio.create({"data": {"number": 0}})).json
+    for number in range(1, PAST):
+        patch = orjson.dumps({"delta": {"patch": {"data": {"number": number}}}})
+        done = await studio.ask("PATCH", f"/blobs/{made['id']}", patch, content_type="application/json")
+        assert done.version == number + 1
+    await admin.execute("analyze deltas, blobs, snapshots, contents")
+    # A few pages are read faster from end to end; that is not what is to be seen here.
+    connection = await asyncpg.connect(database_urls["DATABASE_URL"], server_settings={"enable_seqscan": "off"})
+    for version in (None, 1, PAST // 2, PAST):
+        async with connection.transaction():
+            before = await connection.fetchval(TOUCHED)
+            await connection.fetchrow("select * from read_blob($1, $2, $3)", user.user_id, UUID(made["id"]), version)
+            assert await connection.fetchval(TOUCHED) - before <= SNAPSHOT_EVERY + 1
+    await connection.close()
 
 
 @pytest.mark.skipif(not SOAK_EXAMPLES, reason="a soak: set STUDIO_SOAK_HISTORIES")
