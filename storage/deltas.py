@@ -13,14 +13,14 @@ from weakref import WeakValueDictionary
 import asyncpg
 import orjson
 
-from domain.blobs import Appended, LostSide, NewDelta, Outcome
+from domain.blobs import Appended, LostSide, NewDelta, NewProposal, Outcome
 from domain.deltas import State
 from domain.documents import Document, binary_hash, content_size, meta_hash, preview
 from domain.errors import NotFound
 from domain.snapshots import keep
 from storage.contents import Contents, Placed
 from storage.database import Before, Database
-from storage.proposals import encoded_conflicts, offer
+from storage.proposals import encoded_conflicts, hold, offer
 from storage.replays import Replays, Report
 
 SNAPSHOT_EVERY = 50
@@ -60,7 +60,7 @@ _OUTCOME = "select blob_id, to_version, cascade_id from deltas where user_id = $
 _LATEST = f"""
 select {_COLUMNS} from blobs b
 join deltas d on d.user_id = b.user_id and d.blob_id = b.id and d.status = 'applied'
-  and d.to_version = coalesce($3, b.version)
+  and d.to_version = case when $3::int is null then b.version else $3 end
 where b.user_id = $1 and b.id = $2 and b.version > 0
 """  # noqa: S608 - constants of this module
 _RESOLUTION = """
@@ -108,7 +108,7 @@ class Deltas:
 
         As ``append``; the status is ``resolved`` if it is not open any more.
         """
-        return await self._write(_ACCEPT, new, _nothing)
+        return await self._write(_ACCEPT, new, partial(_locked, new.user_id))
 
     async def _write(self, statement: str, new: NewDelta, before: Before | None) -> Appended:
         draft, document = new.draft, new.draft.document
@@ -121,6 +121,8 @@ class Deltas:
         )
         placed = await self._contents.put(new.user_id, data) if kept else None
         external = new.external if placed is None else placed.location is not None
+        if new.aside is not None and new.aside.draft.document.binary:
+            before = partial(_holding, new.aside, before)
         row = await self._database.call_after(
             before, _applied, new.user_id,
             statement, new.user_id, new.blob_id, draft.from_version, new.delta_id, new.cascade_id, str(draft.operation),
@@ -221,8 +223,16 @@ class Deltas:
         return shown
 
 
-async def _nothing(_connection: Any) -> None:
-    """Do nothing before the statement: it is undone with its transaction unless it stands."""
+async def _locked(user_id: UUID, connection: Any) -> None:
+    """Take the user lock, which comes before a blob's; what follows is undone with the transaction unless it stands."""
+    await connection.execute("select studio_lock($1)", user_id)
+
+
+async def _holding(aside: NewProposal, before: Before | None, connection: Any) -> None:
+    """Do what comes before a delta with another side, and hold the bytes that the side names."""
+    if before is not None:
+        await before(connection)
+    await hold(aside, connection)
 
 
 def _applied(row: asyncpg.Record) -> bool:
