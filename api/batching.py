@@ -20,9 +20,9 @@ from api.idempotency import Attempt, Keep
 from api.preconditions import moved_on
 from api.problems import problem_body
 from api.wire import blob_url, cascade_link
-from api.writing import cutoff_of, require_schema, schema_of, state_of, unknown_content
+from api.writing import cutoff_of, require_schema, schema_of, state_of
 from domain.batches import CHANGED_BYTES_MAX, Batch, BatchRow, Creation, Edit, Verdict, at_item
-from domain.blobs import BlobSchema, BlobView
+from domain.blobs import BlobSchema, BlobView, unknown_content
 from domain.deltas import DeltaDraft
 from domain.documents import content_hash, content_size
 from domain.errors import Fault, Forbidden, Gone, Invalid, NotFound, StudioError, TooLarge, Unavailable

@@ -51,12 +51,6 @@ def cutoff_of(schema: BlobSchema, document: Document, *, volatile: Sequence[str]
     return cutoff_hash(document, body=schema.lasting(document.body, also=volatile))
 
 
-def unknown_content(document: Document) -> Invalid:
-    """Return the error about a binary document that names bytes which the user has not."""
-    detail = f"There is no content {document.body['hash']} of yours; send it first: POST /uploads."
-    return Invalid(detail, code="unknown_content", faults=[Fault("/binary/hash", "unknown_content", detail)])
-
-
 def state_of(blob: BlobView) -> State:
     """Return what the rules of ``domain.deltas`` see of a blob."""
     return State(document=blob.document, version=blob.version, deleted=blob.deleted)

@@ -32,9 +32,8 @@ from api.writing import (
     require_schema,
     schema_of,
     state_of,
-    unknown_content,
 )
-from domain.blobs import BlobView, NewProposal
+from domain.blobs import BlobView, NewProposal, unknown_content
 from domain.deltas import DeltaDraft, DeltaStatus, update
 from domain.errors import Fault, Gone, NotFound, StudioError
 from domain.patches import JSON_PATCH, MERGE_PATCH, Patch, parse_patch

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -73,9 +74,9 @@ async def land_new(
 ) -> Response:
     """Make the blob of a content; ``wish.document`` says what it is to have beside it."""
     document = await document_of(wish.document.content_type, arrived, fields_of(wish.document))
-    arrived = await _placed(ports, arrived, document)
-    landing = ports.uploads.landing(arrived, attempt.id("blob"), binary=document.binary, replaces=False)
-    return await made_of(request, ports, identity, attempt, replace(wish, document=document), landing)
+    async with _placed(ports, arrived, document) as placed:
+        landing = ports.uploads.landing(placed, attempt.id("blob"), binary=document.binary, replaces=False)
+        return await made_of(request, ports, identity, attempt, replace(wish, document=document), landing)
 
 
 async def land_change(
@@ -90,9 +91,7 @@ async def land_change(
 ) -> Response:
     """Replace the content of a blob; title, tags and metadata stay."""
     found = await document_of(blob.document.content_type, arrived, fields_of(blob.document))
-    arrived = await _placed(ports, arrived, found)
     schema = await schema_of(ports, identity.user_id, blob.schema_id)
-    landing = ports.uploads.landing(arrived, blob.id, binary=found.binary, replaces=True)
     unchanged = False
 
     def decide(current: BlobView) -> DeltaDraft | None:
@@ -103,19 +102,33 @@ async def land_change(
         unchanged = draft is None
         return draft
 
-    response = await change(request, ports, identity, blob, attempt, decide=decide, match=match, landing=landing)
-    if unchanged and arrived.upload is not None:
-        await ports.uploads.land_alone(landing, identity.user_id)
+    async with _placed(ports, arrived, found) as placed:
+        landing = ports.uploads.landing(placed, blob.id, binary=found.binary, replaces=True)
+        response = await change(request, ports, identity, blob, attempt, decide=decide, match=match, landing=landing)
+        if unchanged and placed.upload is not None:
+            await ports.uploads.land_alone(landing, identity.user_id)
     return response
 
 
-async def _placed(ports: Ports, arrived: Arrived, document: Document) -> Arrived:
+async def over(ports: Ports, arrived: Arrived) -> None:
+    """Remove what is not used of a content whose write is done, or will never be."""
+    if arrived.upload is not None:
+        await asyncio.shield(ports.uploads.close(arrived.upload))
+
+
+@asynccontextmanager
+async def _placed(ports: Ports, arrived: Arrived, document: Document) -> AsyncIterator[Arrived]:
     """Send on to the object store what came as a text and is too large to be a document."""
     body = arrived.body
     if not document.binary or body is None or arrived.upload is not None or arrived.size <= ports.uploads.inline_max:
-        return arrived
+        yield arrived
+        return
     new = NewUpload(user_id=arrived.user_id, id=new_id(), content_type=document.content_type, size=arrived.size)
-    return await ports.uploads.received(new, _slices(body, ports.part_size))
+    placed = await ports.uploads.received(new, _slices(body, ports.part_size))
+    try:
+        yield placed
+    finally:
+        await over(ports, placed)
 
 
 async def _slices(body: bytes, size: int) -> AsyncIterator[bytearray]:

@@ -22,9 +22,8 @@ from api.writing import (
     require_schema,
     respond,
     schema_of,
-    unknown_content,
 )
-from domain.blobs import BlobView, Made, NewBlob
+from domain.blobs import BlobView, Made, NewBlob, unknown_content
 from domain.documents import Document, content_hash, content_size, preview
 from domain.errors import Fault, Invalid, StudioError
 from domain.ids import parse_id

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.auth import Identity, allow
 from api.bodies import path_id
-from api.checks import cutoff_of, require_schema, schema_of, state_of, unknown_content
+from api.checks import cutoff_of, require_schema, schema_of, state_of
 from api.concurrency import asked_policy
 from api.deltas import delta_answer
 from api.deps import Ports, ports_of
@@ -17,7 +17,7 @@ from api.idempotency import Attempt, once
 from api.openapi import ON_CONFLICT, parameters
 from api.shapes import Delta
 from api.writing import ATTEMPTS_MAX, finished
-from domain.blobs import BlobSchema, BlobView, NewDelta, NewProposal, Proposal
+from domain.blobs import BlobSchema, BlobView, NewDelta, NewProposal, Proposal, unknown_content
 from domain.concurrency import ConflictPolicy, Resolution, merged, overwritten
 from domain.deltas import DeltaDraft, DeltaOperation, DeltaStatus, rewrite
 from domain.documents import Document

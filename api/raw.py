@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import orjson
@@ -13,7 +12,7 @@ from api.auth import Identity, allow
 from api.bodies import JSON, fault, media_type_of
 from api.deps import Ports, ports_of
 from api.idempotency import Attempt, once
-from api.landing import awaited, document_bytes_max, land_change, land_new
+from api.landing import awaited, document_bytes_max, land_change, land_new, over
 from api.making import BUCKETS_MAX, Wish, bucket_ids_of
 from api.openapi import query
 from api.preconditions import IfMatch
@@ -91,12 +90,6 @@ async def arrive(request: Request, ports: Ports, identity: Identity, content_typ
         await over(ports, arrived)
         raise
     return arrived
-
-
-async def over(ports: Ports, arrived: Arrived) -> None:
-    """Remove what is not used of a content whose write is done, or will never be."""
-    if arrived.upload is not None:
-        await asyncio.shield(ports.uploads.close(arrived.upload))
 
 
 def _here(identity: Identity, body: bytes) -> Arrived:

@@ -16,11 +16,10 @@ from api.auth import Identity, allow
 from api.bodies import Wire, answer, fault, path_id, read, request_body, whole
 from api.deps import Ports, ports_of
 from api.idempotency import Attempt, once
-from api.landing import awaited, document_bytes_max, fields_of, land_change, land_new
+from api.landing import awaited, document_bytes_max, fields_of, land_change, land_new, over
 from api.making import BUCKETS_MAX, Wish, bucket_ids_of
 from api.middleware import PREFIX
 from api.preconditions import IfMatch, if_match, moved_on
-from api.raw import over
 from api.shapes import Blob, UploadShape
 from api.streams import bounded, declared_digest
 from api.writing import changed, changes_url, finished, respond, schema_of

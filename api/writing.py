@@ -21,7 +21,6 @@ from api.checks import (
     require_schema,
     schema_of,
     state_of,
-    unknown_content,
 )
 from api.concurrency import Decide, Wanted, asked_policy, overtaken, resolved
 from api.deps import Ports
@@ -30,7 +29,7 @@ from api.preconditions import IfMatch
 from api.quotas import require_room
 from api.waiting import waited
 from api.wire import blob_json, blob_url, cascade_link
-from domain.blobs import Appended, BlobSchema, BlobView, LostSide, NewDelta, NewProposal
+from domain.blobs import Appended, BlobSchema, BlobView, LostSide, NewDelta, NewProposal, unknown_content
 from domain.concurrency import Resolution, policy_of
 from domain.deltas import DeltaDraft
 from domain.documents import content_size, preview
@@ -53,7 +52,6 @@ __all__ = [
     "respond",
     "schema_of",
     "state_of",
-    "unknown_content",
 ]
 
 ATTEMPTS_MAX = 100
@@ -153,9 +151,8 @@ class _Writing:
         )
         aside = self._aside(blob, resolution)
         if resolution.draft is None:
-            if aside is not None:
-                await self.ports.proposals.propose(aside)
-                self.ports.bell.ring()
+            if aside is not None and not await self._proposed(aside):
+                return None
             return await self.show(self.request, Written(blob, self.status, None, resolution.conflicts, aside))
         reserved = self.landing.reserved if self.landing else 0
         growth = content_size(resolution.draft.document) - blob.size - reserved
@@ -167,6 +164,14 @@ class _Writing:
         self.ports.bell.ring()
         after = advanced(blob, resolution.draft, done)
         return await self.show(self.request, Written(after, self.status, done.cascade_id, resolution.conflicts, aside))
+
+    async def _proposed(self, aside: NewProposal) -> bool:
+        """Keep the side that lost by itself; False if the blob was deleted meanwhile."""
+        status = await self.ports.proposals.propose(aside)
+        if status == "unknown_content":
+            raise unknown_content(aside.draft.document)
+        self.ports.bell.ring()
+        return status in {aside.status, "done"}
 
     async def _overtaken(self, done: Appended, draft: DeltaDraft) -> Response | None:
         if done.status == "not_found":

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from domain.deltas import DeltaDraft, DeltaStatus
 from domain.documents import Document
-from domain.errors import Fault
+from domain.errors import Fault, Invalid
 from domain.schemas import Validator
 from domain.volatile import strip_volatile
 
@@ -180,3 +180,9 @@ class BlobSchema:
     def lasting(self, value: Any, *, also: Sequence[str] = ()) -> Any:
         """Return the value without its volatile fields, ``also`` included; None stands for "there are none"."""
         return strip_volatile(self.definition, value, also=also) if self.has_volatile or also else None
+
+
+def unknown_content(document: Document) -> Invalid:
+    """Return the error about a binary document that names bytes which the user has not."""
+    detail = f"There is no content {document.body['hash']} of yours; send it first: POST /uploads."
+    return Invalid(detail, code="unknown_content", faults=[Fault("/binary/hash", "unknown_content", detail)])

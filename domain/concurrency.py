@@ -26,7 +26,7 @@ from domain.deltas import DeltaDraft, DeltaOperation, DeltaStatus, State, rewrit
 from domain.diff3 import ChunkKind, diff3
 from domain.documents import Document
 from domain.errors import Invalid
-from domain.merge import ABSENT, Conflict, Merge, OnConflict, merge, unmerged
+from domain.merge import ABSENT, BINARY, Conflict, Merge, OnConflict, merge, unmerged
 from domain.paragraphs import DEFAULT_SEPARATOR, PARAGRAPHS_MAX, Prose, split
 from domain.words import is_prose
 
@@ -158,7 +158,7 @@ class _Overlay:
             return ours
         if same(ours, base):
             return theirs
-        if isinstance(ours, dict) and isinstance(theirs, dict):
+        if isinstance(ours, dict) and isinstance(theirs, dict) and pointer != BINARY:
             return self._members(pointer, base if isinstance(base, dict) else {}, ours, theirs)
         self.conflicts.append(Conflict(pointer=pointer, base=base, ours=ours, theirs=theirs))
         return theirs if self._last else ours

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from domain.blobs import NewProposal, Proposal
+from domain.blobs import NewProposal, Proposal, unknown_content
 from domain.deltas import rebuilt
 from domain.documents import binary_hash, content_size, meta_hash
 from domain.errors import NotFound, StudioError
@@ -29,6 +29,8 @@ _OPEN = """
 select id, blob_id, from_version, operation, actor, provider_id, run_id, created_at from deltas
 where user_id = $1 and status in ('pending', 'proposed') order by created_at, id limit $2
 """
+_BLOB = "select from blobs where user_id = $1 and id = $2 for no key update"
+_TOUCH = "select studio_touch($1, $2, $3)"
 _FAIL = "update deltas set status = 'failed', error = $3 where user_id = $1 and id = $2 and status = 'proposed'"
 
 
@@ -87,6 +89,17 @@ class Proposals:
         """Mark a proposal that can never be applied, and why."""
         async with self._database.transaction(user_id) as connection:
             await connection.execute(_FAIL, user_id, delta_id, error)
+
+
+async def hold(new: NewProposal, connection: Any) -> None:
+    """Keep the bytes that a proposal names from being collected, in the transaction that writes its blob, before that.
+
+    Contents are locked before the sequence of events, which writing the blob takes. Raises Invalid ``unknown_content``.
+    """
+    document = new.draft.document
+    await connection.execute(_BLOB, new.user_id, new.blob_id)
+    if not await connection.fetchval(_TOUCH, new.user_id, binary_hash(document), content_size(document)):
+        raise unknown_content(document)
 
 
 async def offer(new: NewProposal, connection: Any) -> str:

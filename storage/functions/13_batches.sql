@@ -157,6 +157,9 @@ begin
   perform set_config('app.user_id', p_user::text, true);
   -- The lock order is blobs by id: an edit of one of them goes first, or waits for us.
   perform from blobs b where b.user_id = p_user and b.id = any(p_blob) order by b.id for no key update;
+  -- By hash, as settle does: two who store the same contents take turns. Before anybody looks whether they are there:
+  -- what is locked is not collected.
+  perform from contents c where c.user_id = p_user and c.hash = any(p_binary_hash) order by c.hash for no key update;
   v_now := clock_timestamp();
   select array_agg((x.n, x.op, x.blob_id, x.delta_id, x.expected, x.content_type, x.schema_id, x.patch, x.inverse,
       x.document_hash, x.content_hash, x.cutoff_hash, x.meta_hash, x.binary_hash, x.size, x.document_size, x.stored_size,
@@ -174,9 +177,6 @@ begin
   v_all := coalesce(v_made, '{}') || coalesce(v_changed, '{}');
   if cardinality(v_all) > 0 and not (p_strict and exists (
       select from unnest(v_items) x where x.verdict not in ('ok', 'exists'))) then
-    -- By hash, as settle does: two who store the same contents take turns.
-    perform from contents c where c.user_id = p_user and c.hash in (select binary_hash from unnest(v_all))
-      order by c.hash for no key update;
     update contents set touched_at = v_now where user_id = p_user and hash in (select binary_hash from unnest(v_all));
     insert into contents as c (user_id, hash, size, stored_size, codec, tier, body, location)
       select distinct on (x.document_hash) p_user, x.document_hash, x.document_size, x.stored_size, x.codec,
