@@ -39,6 +39,6 @@ GOALS = Sizes(
 """The sizes that the goals speak of."""
 SMOKE = Sizes(
     seconds=0.1, connections=4, singles=5, edits=3, pause_seconds=0.0, levels=2, width=3, nodes=20,
-    deltas=200, words=2_000, upload_bytes=300_000,
+    deltas=100, words=1_000, upload_bytes=300_000,
 )  # fmt: skip
 """Enough to see that everything runs."""
