@@ -62,6 +62,12 @@ class Case:
     blob: str | None = None
 
 
+async def _done(client: Client, method: str, path: str, body: Any = None, **headers: str) -> Any:
+    answer = await client.request(method, BASE + path, json=body, headers=headers)
+    assert answer.is_success, answer.text
+    return answer.json() if answer.content else None
+
+
 def digest_of(data: bytes) -> dict[str, str]:
     named = base64.b64encode(hashlib.sha256(data).digest()).decode()
     return {"content-type": OCTETS, "content-digest": f"sha-256=:{named}:"}
@@ -77,9 +83,24 @@ async def create_streamed(_client: Client, seed: int) -> Case:
     return Case(Call("POST", "/blobs", content=data, headers=digest_of(data)), data)
 
 
+async def upload_part(client: Client, seed: int) -> Case:
+    upload = await _done(client, "POST", "/uploads", {"content_type": OCTETS})
+    data = random.Random(seed).randbytes(5_000)
+    return Case(Call("PUT", f"/uploads/{upload['id']}/parts/1", content=data, headers=digest_of(data)))
+
+
+async def upload_complete(client: Client, seed: int) -> Case:
+    part = await upload_part(client, seed)
+    assert (await part.call.send(client)).is_success
+    path = part.call.path.removesuffix("/parts/1")
+    return Case(Call("POST", f"{path}/complete"), part.call.content)
+
+
 CASES: Mapping[str, tuple[Callable[[Client, int], Awaitable[Case]], set[str]]] = {
     "create": (create, {"put"}),
     "create_streamed": (create_streamed, {"begin", "part", "finish"}),
+    "upload_part": (upload_part, {"begin", "part"}),
+    "upload_complete": (upload_complete, {"finish"}),
 }
 """How each write comes about, and what it does to the object store."""
 
@@ -277,7 +298,7 @@ async def test_a_write_killed_after_any_step_is_done_once_and_leaves_nothing(
                 house.expected[case.blob or answer.json()["id"]] = case.content
             assert {key: value - before[key] for key, value in (await house.made()).items()} == clean, place
         assert stores <= set(places), places
-        assert places[-1] == "answer"
+        assert "answer" in places  # a lease renewed on the way is one more commit
         await house.tidied(expire=True)
         await house.no_upload_is_left()
         await house.nothing_is_lost(client)
