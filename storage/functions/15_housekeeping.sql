@@ -1,24 +1,29 @@
 -- Housekeeping of contents (storage/housekeeping.py). Each function is one transaction and looks at one user.
 --
 -- Who makes a reference touches the row in the same transaction (studio_store, studio_touch, the inserts of create_blob
--- and settle_runs), and a reader of this file must keep it so. Then a collector cannot take what is being re-used:
--- a row that a writer holds is skipped, one that was touched since this statement began is looked at again when it is
--- locked (READ COMMITTED), and a writer that comes later waits for the row, finds it gone and stores it anew.
+-- and settle_runs), or at least locks it, and a reader of this file must keep it so. Then a collector cannot take what is
+-- being re-used: a row that a writer holds is skipped; what a writer has made since is seen by the second look, which
+-- begins when the row is locked; and a writer that comes later waits for the row, finds it gone and stores it anew.
 
 -- Delete rows that nothing refers to and nobody touched for the grace; answer which, and the objects they named.
 create or replace function collect_contents(p_user uuid, p_grace interval, p_limit int)
 returns table (hash text, stored_size bigint, location text) language plpgsql as $$
 #variable_conflict use_column
+declare v_old text[];
 begin
   perform set_config('app.user_id', p_user::text, true);
+  with named as materialized (select r.hash from content_references r where r.user_id = p_user),
+  old as (
+    select c.hash from contents c
+    where c.user_id = p_user and c.touched_at < now() - p_grace
+      and not exists (select from named n where n.hash = c.hash)
+    limit p_limit for update of c skip locked)
+  select array_agg(old.hash) into v_old from old;
+  if v_old is null then return; end if;
   return query
-    with named as materialized (select r.hash from content_references r where r.user_id = p_user),
-    old as (
-      select c.hash from contents c
-      where c.user_id = p_user and c.touched_at < now() - p_grace
-        and not exists (select from named n where n.hash = c.hash)
-      limit p_limit for update of c skip locked)
-    delete from contents c using old where c.user_id = p_user and c.hash = old.hash
+    with named as materialized (select r.hash from content_references r where r.user_id = p_user)
+    delete from contents c where c.user_id = p_user and c.hash = any(v_old)
+      and not exists (select from named n where n.hash = c.hash)
     returning c.hash, c.stored_size, c.location;
 end $$;
 
