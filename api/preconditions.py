@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from fastapi import Request
 
@@ -90,9 +90,9 @@ def query_instant(request: Request, name: str) -> datetime | None:
     value = request.query_params.get(name)
     if value is None:
         return None
-    with suppress(ValueError):  # the thirtieth of February, a twenty-fifth hour
+    with suppress(ValueError, OverflowError):  # the thirtieth of February, an hour before the first year
         if _INSTANT.fullmatch(value):
-            return datetime.fromisoformat(_BLANK_SIGN.sub(r"+\1", value).upper())
+            return datetime.fromisoformat(_BLANK_SIGN.sub(r"+\1", value).upper()).astimezone(UTC)
     detail = f"{name} is an instant with its offset (RFC 3339), such as 2026-11-20T17:36:07Z."
     raise Invalid(detail, code="invalid_value", faults=[Fault(f"/query/{name}", "invalid_value", detail)])
 

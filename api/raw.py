@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from fastapi import Request
 from starlette.responses import Response
 
@@ -19,6 +18,8 @@ from api.preconditions import IfMatch
 from api.streams import bounded, declared_digest, declared_size, pieces
 from api.writing import changed, finished, schema_of
 from domain.blobs import BlobView
+from domain.canonical import load
+from domain.errors import Invalid, Malformed
 from domain.ids import new_id, parse_id
 from domain.uploads import Arrived, NewUpload, Tally, require_digest
 
@@ -119,6 +120,8 @@ def _wish(request: Request, content_type: str) -> Wish:
 
 def _metadata(text: str) -> Any:
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
+        return load(text)
+    except Malformed:
         raise fault("/query/metadata", "invalid_value", "metadata is a JSON object.") from None
+    except Invalid as error:
+        raise fault("/query/metadata", error.problem_code, error.detail) from None

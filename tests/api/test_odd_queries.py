@@ -1,0 +1,48 @@
+"""Queries at the edge of what there is: instants, numbers, signatures."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+
+from tests.api.requests import make, problem
+from tests.conftest import BASE
+
+OCTETS = {"content-type": "application/octet-stream"}
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"], ids=["before", "after"])
+async def test_an_instant_outside_of_our_time_is_refused(client: httpx2.AsyncClient, at: str) -> None:
+    made = await make(client)
+    problem(await client.get(f"{BASE}/blobs/{made['id']}", params={"at": at}), 422, "invalid_value", "/query/at")
+
+
+@pytest.mark.parametrize(("at", "status"), [("0001-01-01T00:00:00Z", 404), ("9999-12-31T23:59:59Z", 200)])
+async def test_the_first_and_the_last_instant_are_instants(client: httpx2.AsyncClient, at: str, status: int) -> None:
+    made = await make(client)
+    assert (await client.get(f"{BASE}/blobs/{made['id']}", params={"at": at})).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("metadata", "code"),
+    [('{"a":123456789012345678901234567890}', "number_out_of_range"), ('{"a":1e400}', "number_out_of_range"),
+     ("{", "invalid_value"), ('{"a":"\\ud800"}', "invalid_value")],
+    ids=["long", "infinite", "no-json", "half-a-character"],
+)  # fmt: skip
+async def test_metadata_of_a_query_is_read_as_strictly_as_a_body(
+    client: httpx2.AsyncClient, metadata: str, code: str
+) -> None:
+    answer = await client.post(f"{BASE}/blobs", params={"metadata": metadata}, content=b"x", headers=OCTETS)
+    found = answer.json()
+    assert (answer.status_code, found["errors"][0]["pointer"]) == (422, "/query/metadata"), found
+    assert found["errors"][0]["code"] == code
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["version=1&user=x&expires=1&signature=%ff", "signature=", "version=%C2%B2&user=x&expires=%C2%B2&signature=x"],
+    ids=["no-text", "nothing", "superscript"],
+)
+async def test_an_odd_signature_opens_nothing(client: httpx2.AsyncClient, query: str) -> None:
+    made = await make(client)
+    problem(await client.get(f"{BASE}/blobs/{made['id']}/content?{query}"), 403, "signature_invalid")
