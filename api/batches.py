@@ -251,7 +251,7 @@ async def _found(
     found: dict[Wanted, BlobView] = {(view.id, None): view for view in views}
     rest = current[current.index(views[-1].id) + 1 :] if cut else []
     left_off: list[Wanted] = [(blob_id, None) for blob_id in rest]
-    size = sum(view.size for view in views)
+    size = sum(view.read_bytes for view in views)
     for blob_id, version in wanted:
         if version is not None and size > READ_BYTES_MAX:
             left_off.append((blob_id, version))
@@ -259,5 +259,5 @@ async def _found(
             with suppress(NotFound):
                 view = await ports.blobs.get(identity.user_id, blob_id, version)
                 found[blob_id, version] = view
-                size += view.size
+                size += view.read_bytes
     return found, left_off

@@ -117,7 +117,7 @@ async def _decide(work: Work) -> None:
     left, total = list(edits), 0
     while left:
         views, cut = await work.ports.blobs.many(work.identity.user_id, left)
-        total += sum(view.size for view in views)
+        total += sum(view.read_bytes for view in views)
         if total > CHANGED_BYTES_MAX:
             raise TooLarge(
                 f"The blobs that a batch changes have at most {CHANGED_BYTES_MAX} bytes together; send less."

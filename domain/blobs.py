@@ -65,6 +65,11 @@ class BlobView:
     volatile: Sequence[str] = ()
     """Fields that its provider computes per run, as JSON Pointers into the data; only where one blob is read."""
 
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of content that reading it has brought into memory: none of a file."""
+        return 0 if self.document.binary else self.size
+
 
 @dataclass(frozen=True, slots=True)
 class Made:

@@ -9,8 +9,10 @@ from uuid import UUID
 import asyncpg
 
 from domain.blobs import BlobView, Made, NewBlob
+from domain.canonical import JSON_BYTES_MAX
 from domain.documents import Document, binary_hash, content_size, meta_hash, preview
 from domain.errors import Gone, NotFound
+from domain.media import base_type, is_json
 from storage.contents import Contents
 from storage.database import Before, Database
 from storage.states import States
@@ -157,13 +159,19 @@ def _made(row: asyncpg.Record) -> bool:
 
 
 def within_bytes(rows: Sequence[asyncpg.Record]) -> Sequence[asyncpg.Record]:
-    """Return the first rows (at least one) whose content stays within ``PAGE_BYTES_MAX``."""
+    """Return the first rows (at least one) whose documents stay within ``PAGE_BYTES_MAX``."""
     total = 0
     for index, row in enumerate(rows):
-        total += row["size"]
+        total += row["size"] if _is_read(row) else 0
         if total > PAGE_BYTES_MAX and index > 0:
             return rows[:index]
     return rows
+
+
+def _is_read(row: asyncpg.Record) -> bool:
+    """Whether the content may be in the document: files only have their names there, whatever their size."""
+    content_type = row["content_type"]
+    return row["size"] <= JSON_BYTES_MAX and (base_type(content_type).startswith("text/") or is_json(content_type))
 
 
 def _view(row: asyncpg.Record, document: Document, size: int) -> BlobView:

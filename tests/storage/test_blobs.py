@@ -139,8 +139,11 @@ async def test_an_output_that_is_not_made_yet_is_invisible(blobs: Blobs, admin: 
 
 
 def test_a_page_is_bounded_by_bytes_but_never_empty() -> None:
-    rows: list[Any] = [{"size": PAGE_BYTES_MAX + 1}, {"size": 1}]
+    text, video = {"content_type": "text/plain"}, {"content_type": "video/mp4"}
+    rows: list[Any] = [text | {"size": PAGE_BYTES_MAX + 1}, text | {"size": 1}]
     assert within_bytes(rows) == rows[:1]
-    small: list[Any] = [{"size": 10}] * 5
+    small: list[Any] = [text | {"size": 10}] * 5
     assert within_bytes(small) == small
+    files: list[Any] = [video | {"size": PAGE_BYTES_MAX + 1}, text | {"size": 2**40}] * 3
+    assert within_bytes(files) == files
     assert within_bytes([]) == []
