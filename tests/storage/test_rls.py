@@ -70,10 +70,12 @@ async def test_every_user_table_leads_its_key_and_every_foreign_key_with_the_use
 
 @pytest.fixture
 async def furnished(database: Any, client: Any, user: Any) -> Any:
-    """A user with a row in most tables."""
+    """A user with a row in most tables, an open upload and its part among them."""
     answer = await client.post("/api/v1/studio/blobs", json={"content": "secret"}, headers={"idempotency-key": "k"})
     assert answer.status_code == 201
     await client.post("/api/v1/studio/buckets", json={"name": "secret"})
+    begun = await client.post("/api/v1/studio/uploads", json={"content_type": "a/b"})
+    await client.put(f"{begun.json()['parts_url']}/1", content=b"secret", headers={"content-type": "a/b"})
     return user
 
 
@@ -115,13 +117,24 @@ async def test_the_relay_sees_ids_and_sequences_but_no_content(database_urls: An
     relay = await asyncpg.connect(database_urls["DATABASE_RELAY_URL"])
     try:
         assert await relay.fetchval("select count(*) from cascades where user_id = $1", furnished.user_id) >= 1
-        for forbidden in ("blobs", "deltas", "contents", "buckets", "users", "api_keys", "idempotency_keys"):
+        for forbidden in ("blobs", "deltas", "contents", "snapshots", "uploads", "upload_parts", "run_steps", "buckets",
+                          "users", "api_keys", "idempotency_keys", "content_references"):  # fmt: skip
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await relay.fetch(f"select 1 from {forbidden}")  # noqa: S608 - names right above
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await relay.fetch("select label from cascades")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await relay.fetch("select bytes_used from user_state")
     finally:
         await relay.close()
+
+
+async def test_what_needs_which_content_is_shown_to_its_user_alone(database: Any, furnished: Any) -> None:
+    stranger = await new_person(database)
+    seen = "select count(*) from content_references"
+    assert await database.call(seen) == (0,)
+    assert (await database.row(stranger.user_id, seen)) == (0,)
+    assert (await database.row(furnished.user_id, seen))[0] > 0
 
 
 async def test_a_user_lasts_one_transaction(database: Any, furnished: Any) -> None:
