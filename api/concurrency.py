@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 from fastapi import Request
@@ -19,6 +22,10 @@ from domain.deltas import DeltaDraft, State
 from domain.documents import Document
 from domain.errors import NotFound, StudioError
 
+THREAD_BYTES_MIN = 65_536
+"""Larger contents are compared and merged beside the event loop: of megabytes that takes seconds."""
+
+Made = TypeVar("Made")
 Decide = Callable[[BlobView], DeltaDraft | None]
 """Decides a delta against the blob at a version; None: nothing changes."""
 
@@ -63,6 +70,11 @@ def asked_policy(request: Request, stated: str | None = None, *, inside: str = "
     return asked
 
 
+async def apart(work: Callable[[], Made], size: int) -> Made:
+    """Return what the work makes; of contents of so many bytes others do not wait for it."""
+    return await asyncio.to_thread(work) if size >= THREAD_BYTES_MIN else work()
+
+
 async def resolved(
     ports: Ports,
     identity: Identity,
@@ -72,24 +84,28 @@ async def resolved(
     decide: Decide,
     schema: BlobSchema,
     check: Callable[[Document], object],
+    size: int,
 ) -> Resolution:
     """Return what to write of a client's change to the blob as it is.
+
+    ``size`` is about how large what is compared is, in bytes.
 
     Raises 412 or 409 if the client knew another version and the policy is ``reject``, Invalid ``unknown_version`` if
     there never was the one that it names.
     """
     if wanted.allows(blob.version):
-        return Resolution(draft=decide(blob))
+        return Resolution(draft=await apart(partial(decide, blob), size))
     if wanted.policy is ConflictPolicy.REJECT or not wanted.named:
         raise await overtaken(ports, identity.user_id, blob, wanted)
     base = await _base(ports, identity, blob, wanted)
-    draft = decide(base)
+    draft = await apart(partial(decide, base), size)
     if draft is None:
         return Resolution(draft=None)
     current = State(document=blob.document, version=blob.version, deleted=blob.deleted)
     if wanted.policy is ConflictPolicy.LAST_WRITE_WINS:
-        return overwritten(base.document, current, draft.document, check=check)
-    return merged(base.document, current, draft.document, definition=schema.definition, check=check)
+        return await apart(partial(overwritten, base.document, current, draft.document, check=check), size)
+    merging = partial(merged, base.document, current, draft.document, definition=schema.definition, check=check)
+    return await apart(merging, size)
 
 
 async def _base(ports: Ports, identity: Identity, blob: BlobView, wanted: Wanted) -> BlobView:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from api.auth import Identity, allow
 from api.bodies import path_id
 from api.checks import cutoff_of, require_schema, schema_of, state_of
-from api.concurrency import asked_policy
+from api.concurrency import apart, asked_policy
 from api.deltas import delta_answer
 from api.deps import Ports, ports_of
 from api.idempotency import Attempt, once
@@ -20,7 +21,7 @@ from api.writing import ATTEMPTS_MAX, finished
 from domain.blobs import BlobSchema, BlobView, NewDelta, NewProposal, Proposal, unknown_content
 from domain.concurrency import ConflictPolicy, Resolution, merged, overwritten
 from domain.deltas import DeltaDraft, DeltaOperation, DeltaStatus, rewrite
-from domain.documents import Document
+from domain.documents import Document, content_size
 from domain.errors import Conflict, Gone
 
 router = APIRouter(prefix="/deltas", tags=["proposals"])
@@ -92,7 +93,8 @@ class _Accepting:
     async def done(self, asked: str | None) -> bool:
         """Apply it; False if somebody changed the blob, or decided, meanwhile."""
         schema = await schema_of(self._ports, self._identity.user_id, self._blob.schema_id)
-        resolution = self._resolution(asked, schema)
+        size = max(self._blob.read_bytes, content_size(self._proposal.theirs))
+        resolution = await apart(partial(self._resolution, asked, schema), size)
         if resolution.conflicts and (asked in {None, ConflictPolicy.REJECT} or resolution.draft is None):
             raise self._conflict(resolution)
         user_id, delta_id = self._identity.user_id, self._proposal.delta_id

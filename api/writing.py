@@ -27,6 +27,7 @@ from api.deps import Ports
 from api.idempotency import Attempt
 from api.preconditions import IfMatch
 from api.quotas import require_room
+from api.streams import declared_size
 from api.waiting import waited
 from api.wire import blob_json, blob_url, cascade_link
 from domain.blobs import Appended, BlobSchema, BlobView, LostSide, NewDelta, NewProposal, unknown_content
@@ -148,6 +149,7 @@ class _Writing:
             decide=self.decide,
             schema=self.schema,
             check=partial(require_schema, self.schema),
+            size=max(blob.read_bytes, declared_size(self.request) or 0),
         )
         aside = self._aside(blob, resolution)
         if resolution.draft is None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import httpx2
 import pytest
 
+from api import concurrency
 from api.deps import Ports
 from domain.blobs import NewProposal
 from tests.api.requests import edit, make, problem
@@ -122,3 +124,22 @@ async def test_a_text_too_large_for_a_document_leaves_no_reservation_when_it_is_
         " where user_id = $1", user.user_id,
     )  # fmt: skip
     assert tuple(state) == (0, 0)
+
+
+@pytest.mark.parametrize(("policy", "does"), [("merge", "merged"), ("last_write_wins", "overwritten")])
+async def test_nobody_waits_while_long_texts_are_merged(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, policy: str, does: str
+) -> None:
+    really, threads = getattr(concurrency, does), []
+
+    def watched(*sides: Any, **more: Any) -> Any:
+        threads.append(threading.current_thread())
+        return really(*sides, **more)
+
+    monkeypatch.setattr(concurrency, does, watched)
+    made = await make(client, content="word " * 20_000)
+    await edit(client, made["id"], title="Ours")
+    answer = await stale(client, made["id"], policy, content="word " * 20_001)
+    assert answer.status_code == 200, answer.text
+    assert threads
+    assert threading.main_thread() not in threads
