@@ -11,6 +11,9 @@ from cli.output import AsJson, print_json, say
 from cli.session import Wait, given_text, talk
 
 
+METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE")
+
+
 def api(
     method: Annotated[str, typer.Argument(help="GET, POST, PATCH, PUT or DELETE.")],
     path: Annotated[str, typer.Argument(help="Such as /blobs?limit=5; below /api/v1/studio unless it says /api/.")],
@@ -21,6 +24,8 @@ def api(
     as_json: AsJson = None,  # noqa: ARG001 - accepted as everywhere: what is answered is what is printed
 ) -> None:
     """Send one request and print what is answered."""
+    if method.upper() not in METHODS:
+        raise typer.BadParameter(f"{method} is no method of the API: {', '.join(METHODS)}.")
     headers = dict(_header(text) for text in header or [])
     body = None if data is None else given_text(data)
     if body is not None:

@@ -101,6 +101,8 @@ def _bytes(text: str) -> int | None:
 
 
 def _show_failures(failed: list[dict[str, Any]]) -> None:
+    if failed:
+        say(f"failed {len(failed)}:")
     for failure in failed[:SHOWN_MAX]:
         say(f"  {short(failure['path'], 120)}: {short(failure['detail'], 200)}")
     if len(failed) > SHOWN_MAX:

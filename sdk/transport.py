@@ -80,7 +80,7 @@ class Transport:
     ) -> Answer:
         """Send one request and return its answer; raises ApiProblem for every status from 400 on.
 
-        ``path`` is below ``/api/v1/studio`` unless it begins with ``/api/``. ``json_body`` or ``content`` is the
+        ``path`` is below ``/api/v1/studio`` unless it begins with ``/api/``; ``params`` join its query. ``json_body`` or ``content`` is the
         body; ``if_match`` a version or an ETag; ``wait`` the seconds of ``Prefer: wait``.
         """
         method = method.upper()
@@ -138,10 +138,10 @@ class Transport:
         headers: Mapping[str, str],
         wait: float | None,
     ) -> Answer:
-        url = path if path.startswith(_AT_ROOT) else f"{PREFIX}/{path.lstrip('/')}"
+        url = _address(path, params)
         try:
             response = await self._http.request(
-                method, url, content=body, params=params, headers=headers, timeout=self._timeout + (wait or 0)
+                method, url, content=body, headers=headers, timeout=self._timeout + (wait or 0)
             )
         except httpx2.TransportError as error:
             raise unreachable(self.api_url, str(error) or type(error).__name__) from error
@@ -151,6 +151,12 @@ class Transport:
 def part(reference: str) -> str:
     """Return an id or slug as one part of a path, whatever it contains."""
     return quote(reference, safe="").replace(".", "%2E") if set(reference) == {"."} else quote(reference, safe="")
+
+
+def _address(path: str, params: Mapping[str, Any]) -> httpx2.URL:
+    """Return where a path is, with its own query and the parameters: given to httpx2, even none would replace it."""
+    url = httpx2.URL(path if path.startswith(_AT_ROOT) else f"{PREFIX}/{path.lstrip('/')}")
+    return url.copy_merge_params(params) if params else url
 
 
 def _answer(response: httpx2.Response) -> Answer:

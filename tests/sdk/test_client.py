@@ -198,3 +198,23 @@ async def test_the_key_travels_in_the_header_and_the_wait_in_prefer(connected: A
     assert seen[0].headers["authorization"] == "Bearer key"
     assert seen[0].headers["prefer"] == "wait=2"
     assert "idempotency-key" not in seen[0].headers
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "sent"),
+    [
+        ("/blobs?limit=1&at=a%2Bb", None, b"limit=1&at=a%2Bb"),
+        ("/blobs?limit=1", {"tag": "x y", "cursor": None}, b"limit=1&tag=x%20y"),
+        ("/blobs?limit=1", {"limit": 2}, b"limit=2"),
+        ("/blobs", {"limit": 2}, b"limit=2"),
+        ("/api/v1/studio/blobs?limit=1", None, b"limit=1"),
+    ],
+    ids=["own", "joined", "given-wins", "given", "at-root"],
+)
+async def test_a_query_in_the_path_is_sent_with_what_else_is_asked(
+    connected: Any, path: str, params: dict[str, Any] | None, sent: bytes
+) -> None:
+    client, seen = connected(httpx2.Response(200, json={}))
+    async with client:
+        await client.request("GET", path, params=params)
+    assert (seen[0].url.query.replace(b"+", b"%20"), seen[0].url.path) == (sent, "/api/v1/studio/blobs")
