@@ -29,7 +29,7 @@ dev: $(READY) ## the whole stack in the foreground, until Ctrl-C
 	$(BIN)/studio dev
 
 test: $(READY) ## every test, on real servers in their own state folder
-	STUDIO_STATE_DIR=$(CURDIR)/.studio-test $(BIN)/pytest -n 2 --dist loadfile
+	STUDIO_STATE_DIR=$(CURDIR)/.studio-test $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## lint, format, types, layers
 	$(BIN)/ruff check .
