@@ -26,7 +26,8 @@ from domain.deltas import DeltaDraft, DeltaOperation, DeltaStatus, State, rewrit
 from domain.diff3 import ChunkKind, diff3
 from domain.documents import Document
 from domain.errors import Invalid
-from domain.merge import ABSENT, BINARY, Conflict, Merge, OnConflict, merge, unmerged
+from domain.merge import ABSENT, BINARY, Conflict, Merge, OnConflict, conflict_of, merge, unmerged
+from domain.merge_words import overwritten_words
 from domain.paragraphs import DEFAULT_SEPARATOR, PARAGRAPHS_MAX, Prose, split
 from domain.words import is_prose
 
@@ -160,7 +161,7 @@ class _Overlay:
             return theirs
         if isinstance(ours, dict) and isinstance(theirs, dict) and pointer != BINARY:
             return self._members(pointer, base if isinstance(base, dict) else {}, ours, theirs)
-        self.conflicts.append(Conflict(pointer=pointer, base=base, ours=ours, theirs=theirs))
+        self.conflicts += _overwriting(pointer, base, ours, theirs)
         return theirs if self._last else ours
 
     def _members(self, pointer: str, base: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any]) -> Any:
@@ -170,6 +171,14 @@ class _Overlay:
             for name in names
         }
         return {name: value for name, value in members.items() if value is not ABSENT}
+
+
+def _overwriting(pointer: str, base: Any, ours: Any, theirs: Any) -> list[Conflict]:
+    """Return where one value overwrites another: of a text the places that differ, not three times the whole."""
+    sides = (base, ours, theirs)
+    if all(isinstance(side, str) for side in sides) and (pointer == "/content" or all(map(is_prose, sides))):
+        return [conflict_of(pointer, clash) for clash in overwritten_words(base, ours, theirs)]
+    return [Conflict(pointer=pointer, base=base, ours=ours, theirs=theirs)]
 
 
 def _inserted(base: Any, ours: Any, theirs: Any, *, prose: bool = False) -> tuple[Any, Any, Any]:

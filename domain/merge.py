@@ -257,11 +257,12 @@ class _Merging:
             return str(self._conflict(pointer, *texts))
         if pointer == "/title" and len(merged) > TITLE_CHARACTERS_MAX:
             return str(self._conflict(pointer, *texts))
-        self.conflicts += [_conflict_of(pointer, clash) for clash in clashes]
+        self.conflicts += [conflict_of(pointer, clash) for clash in clashes]
         return merged
 
 
-def _conflict_of(pointer: str, clash: Clash) -> Conflict:
+def conflict_of(pointer: str, clash: Clash) -> Conflict:
+    """Return the conflict of the field at ``pointer`` that is about one place of its text."""
     base, ours, theirs = (ABSENT if side is None else side for side in (clash.base, clash.ours, clash.theirs))
     return Conflict(
         pointer=pointer,

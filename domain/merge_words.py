@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice, takewhile
 from typing import Final
 
 from domain.alignment import STEPS_MAX
@@ -19,6 +20,9 @@ from domain.paragraphs import split
 from domain.words import is_word, paragraphs, word_runs, words
 
 Tokens = Sequence[str]
+
+REGIONS_MAX: Final = 100
+"""Places of one text that are shown as overwritten."""
 
 
 @dataclass(slots=True)
@@ -34,7 +38,18 @@ class Piece:
 
 def merge_words(base: str, ours: str, theirs: str, *, take_theirs: bool) -> tuple[str, list[Clash]]:
     """Return the merged text and its conflicts, in which ours stays unless ``take_theirs``."""
-    pieces = _joined(_pieces(base, ours, theirs))
+    return _assembled(_cut_all(_joined(_pieces(base, ours, theirs))), take_theirs=take_theirs)
+
+
+def overwritten_words(base: str, ours: str, theirs: str) -> list[Clash]:
+    """Return where ``theirs``, put in place of ``ours``, takes back what ours had changed; none if it has all of it.
+
+    The places are those of ``theirs``; there are at most ``REGIONS_MAX``: neighbours share one where there are more.
+    """
+    return _assembled(_grouped(_cut_all(_joined(_overwritten(base, ours, theirs)))), take_theirs=True)[1]
+
+
+def _assembled(pieces: Iterable[Piece], *, take_theirs: bool) -> tuple[str, list[Clash]]:
     parts: list[str] = []
     places: list[tuple[Piece, int, int]] = []
     at = 0
@@ -85,16 +100,108 @@ def _pieces(base: str, ours: str, theirs: str) -> Iterator[Piece]:
 
 def _by_word(base: str, ours: str, theirs: str, steps: int) -> Iterator[Piece]:
     before, left, right = words(base), words(ours), words(theirs)
-    for chunk in diff3(before, left, right, align=partial(word_runs, steps=steps), trim=True):
+    chunks = diff3(before, left, right, align=partial(word_runs, steps=steps), trim=True)
+    pieces: list[Piece] = []
+    for chunk in chunks:
         was, (own, its) = before[chunk.base[0] : chunk.base[1]], _sides(chunk, left, right)
         resolved: Tokens | None = its if chunk.kind is ChunkKind.THEIRS else own
         if chunk.kind is ChunkKind.CONFLICT:
             resolved = _resolved(was, own, its)
         if resolved is None:
-            yield Piece(was, own, its, ChunkKind.CONFLICT)
+            pieces.append(Piece(was, own, its, ChunkKind.CONFLICT))
         else:
             kind = ChunkKind.BOTH if chunk.kind is ChunkKind.CONFLICT else chunk.kind
-            yield Piece(was, own, its, kind, "".join(resolved))
+            pieces.append(Piece(was, own, its, kind, "".join(resolved)))
+    return _untrimmed(pieces)
+
+
+def _untrimmed(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """Yield the pieces with what was trimmed off two sides of a conflict back in it, and cut off all three instead.
+
+    The base is what stands at the place of the conflict, too: it has to fit between the same neighbours.
+    """
+    at = 0
+    while at < len(pieces):
+        end = at + 1
+        if pieces[at].kind is ChunkKind.CONFLICT or (_is_trimming(pieces[at]) and _conflicts(pieces, end)):
+            end += pieces[at].kind is not ChunkKind.CONFLICT
+            end += end < len(pieces) and _is_trimming(pieces[end])
+            yield from _cut(_one(pieces[at:end]))
+        else:
+            yield pieces[at]
+        at = end
+
+
+def _is_trimming(piece: Piece) -> bool:
+    return piece.kind is ChunkKind.BOTH and not piece.base and piece.ours == piece.theirs
+
+
+def _conflicts(pieces: Sequence[Piece], at: int) -> bool:
+    return at < len(pieces) and pieces[at].kind is ChunkKind.CONFLICT
+
+
+def _one(pieces: Iterable[Piece]) -> Piece:
+    """Return several pieces as one conflict."""
+    sides = zip(*((piece.base, piece.ours, piece.theirs) for piece in pieces), strict=True)
+    base, ours, theirs = (list(chain.from_iterable(side)) for side in sides)
+    return Piece(base, ours, theirs, ChunkKind.CONFLICT)
+
+
+def _cut_all(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    for piece in pieces:
+        yield from _cut(piece) if piece.kind is ChunkKind.CONFLICT else (piece,)
+
+
+def _cut(piece: Piece) -> Iterator[Piece]:
+    """Yield a conflict without the tokens that all three sides begin or end with, and those beside it."""
+    sides = (piece.base, piece.ours, piece.theirs)
+    most = min(map(len, sides))
+    head = _equal(zip(*sides, strict=False), most)
+    tail = _equal(zip(*map(reversed, sides), strict=False), most - head)
+    lead, rest = piece.ours[:head], piece.ours[len(piece.ours) - tail :]
+    if head:
+        yield Piece(lead, lead, lead, ChunkKind.STABLE, "".join(lead))
+    base, ours, theirs = (side[head : len(side) - tail] for side in sides)
+    yield Piece(base, ours, theirs, ChunkKind.CONFLICT)
+    if tail:
+        yield Piece(rest, rest, rest, ChunkKind.STABLE, "".join(rest))
+
+
+def _equal(places: Iterable[tuple[str, ...]], most: int) -> int:
+    """Return how many places, of the first ``most``, have one token on all sides."""
+    return sum(1 for _ in takewhile(lambda place: len(set(place)) == 1, islice(places, most)))
+
+
+def _overwritten(base: str, ours: str, theirs: str) -> Iterator[Piece]:
+    """Yield the pieces of ``theirs``; a conflict is what ours has otherwise, because it had changed it."""
+    sides = [paragraphs(text) for text in (base, ours, theirs)]
+    chunks = diff3(sides[0], sides[1], sides[2])
+    steps = STEPS_MAX // max(1, sum(chunk.kind in _LOST for chunk in chunks))
+    for chunk in chunks:
+        spans = (chunk.base, chunk.ours, chunk.theirs)
+        texts = ["".join(side[low:high]) for side, (low, high) in zip(sides, spans, strict=True)]
+        if chunk.kind not in _LOST:
+            yield Piece(texts[:1], texts[1:2], texts[2:], ChunkKind.BOTH, texts[2])
+            continue
+        before, left, right = (words(text) for text in texts)
+        for part in diff3(before, left, right, align=partial(word_runs, steps=steps)):
+            own, its = _sides(part, left, right)
+            was = before[part.base[0] : part.base[1]]
+            kind = ChunkKind.CONFLICT if part.kind in _LOST else ChunkKind.STABLE
+            yield Piece(was, own, its, kind, "".join(its))
+
+
+def _grouped(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield the pieces with so many neighbours in one conflict that there are at most ``REGIONS_MAX``."""
+    found = list(pieces)
+    places = [index for index, piece in enumerate(found) if piece.kind is ChunkKind.CONFLICT]
+    share = -(-len(places) // REGIONS_MAX)
+    at = 0
+    for group in (places[low : low + share] for low in range(0, len(places), max(1, share))):
+        yield from found[at : group[0]]
+        yield _one(found[group[0] : group[-1] + 1])
+        at = group[-1] + 1
+    yield from found[at:]
 
 
 def _sides(chunk: Chunk, ours: Tokens, theirs: Tokens) -> tuple[Tokens, Tokens]:
@@ -137,16 +244,9 @@ def _joined(pieces: Iterable[Piece]) -> list[Piece]:
     for piece in pieces:
         joined.append(piece)
         if [part.kind for part in joined[-3:]] == _CONFLICTS_BESIDE and not _visible(joined[-2].ours):
-            last = joined[-3:]
-            joined[-3:] = [
-                Piece(
-                    [token for part in last for token in part.base],
-                    [token for part in last for token in part.ours],
-                    [token for part in last for token in part.theirs],
-                    ChunkKind.CONFLICT,
-                )
-            ]
+            joined[-3:] = [_one(joined[-3:])]
     return joined
 
 
+_LOST: Final = {ChunkKind.OURS, ChunkKind.CONFLICT}
 _CONFLICTS_BESIDE: Final = [ChunkKind.CONFLICT, ChunkKind.STABLE, ChunkKind.CONFLICT]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.merge import ABSENT, Merge, merge
-from domain.merge_words import merge_words
+from domain.merge_words import REGIONS_MAX, merge_words, overwritten_words
 from domain.paragraphs import split
+from domain.words import words
 from tests.domain.test_merge import merged, of
 from tests.domain.values import json_document, text_document, texts
 
@@ -142,6 +144,100 @@ def test_only_words_that_both_changed_conflict(
     names = ("start", "end", "paragraph", "base", "ours", "theirs")
     expected = {name: value for name, value in zip(names, conflict, strict=True) if value is not None}
     assert found == {"pointer": "/content", **expected}
+
+
+@given(edits())
+def test_every_side_of_a_conflict_fits_where_the_conflict_is(sides: tuple[str, str, str]) -> None:
+    """Ours makes the merged text, theirs the other one, and the base brings no blank that stands beside it already."""
+    kept, taken = by_word(*sides), by_word(*sides, on_conflict="take_machine")
+    assert put(kept, "ours") == kept.document.body
+    assert put(kept, "theirs") == taken.document.body
+    for conflict in kept.conflicts:
+        cuts = [words("" if side is ABSENT else side) for side in (conflict.base, conflict.ours, conflict.theirs)]
+        assert not all(cuts) or (len({cut[0] for cut in cuts}) > 1 and len({cut[-1] for cut in cuts}) > 1)
+
+
+def put(result: Merge, name: str) -> str:
+    """Return the merged text with one side at the place of every conflict."""
+    text = str(result.document.body)
+    for conflict in reversed(result.conflicts):
+        side = getattr(conflict, name)
+        text = text[: conflict.start] + ("" if side is ABSENT else side) + text[conflict.end :]
+    return text
+
+
+REWRITTEN = st.lists(
+    st.sampled_from(["Carla wrote this anew.", "Dirk has other ideas!", "The old words stood here.", "It was late."]),
+    min_size=1,
+    max_size=3,
+).map(" ".join)
+
+
+@given(REWRITTEN, REWRITTEN, REWRITTEN)
+def test_the_base_of_a_conflict_stands_as_it_stood(base: str, ours: str, theirs: str) -> None:
+    sides = [f"Start. {side} End." for side in (base, ours, theirs)]
+    result = by_word(sides[0], sides[1], sides[2])
+    text = put(result, "base")
+    assert not re.search(r"\s\s|[.!]{2}|\s[.!]|[.!]\w", text)
+    assert text.startswith("Start. ")
+    assert text.endswith(" End.")
+
+
+@pytest.mark.parametrize(
+    ("base", "ours", "theirs", "expected"),
+    [
+        (
+            "Start. The old words stood here. End.",
+            "Start. Carla wrote this anew. End.",
+            "Start. Dirk has other ideas! End.",
+            ("The old words stood here.", "Carla wrote this anew.", "Dirk has other ideas!"),
+        ),
+        (
+            "Start. The old words stood here. End.",
+            "Start. Carla wrote this anew. End.",
+            "Start. Dirk has other ideas. End.",
+            ("The old words stood here", "Carla wrote this anew", "Dirk has other ideas"),
+        ),
+        ("The cat sat.", "The big cat sat.", "The red cat sat.", (None, "big ", "red ")),
+    ],
+    ids=["blank before", "full stop of all three", "inserted by both"],
+)
+def test_the_sides_of_a_conflict_are_cut_at_the_same_places(
+    base: str, ours: str, theirs: str, expected: tuple[str | None, str, str]
+) -> None:
+    result = by_word(base, ours, theirs)
+    [found] = [conflict.to_json() for conflict in result.conflicts]
+    assert tuple(found.get(name) for name in ("base", "ours", "theirs")) == expected
+    assert (put(result, "base"), put(result, "ours"), put(result, "theirs")) == (base, ours, theirs)
+
+
+@given(edits())
+def test_what_a_text_overwrites_is_told_place_by_place(sides: tuple[str, str, str]) -> None:
+    base, ours, theirs = sides
+    clashes = overwritten_words(base, ours, theirs)
+    restored = theirs
+    for clash in reversed(clashes):
+        assert theirs[clash.start : clash.end] == (clash.theirs or "")
+        restored = restored[: clash.start] + (clash.ours or "") + restored[clash.end :]
+    assert {word for word in ours.split() if word.startswith("O")} <= {*restored.split()}
+    assert overwritten_words(base, base, theirs) == []
+
+
+def test_a_long_text_shows_the_places_that_it_overwrites_and_not_too_many() -> None:
+    lines = [f"Line {number} of a long text." for number in range(2 * REGIONS_MAX)]
+
+    def text(word: str, places: range) -> str:
+        return "\n\n".join(line.replace("long", word) if n in places else line for n, line in enumerate(lines))
+
+    base, few = text("long", range(0)), range(5, 8)
+    [first, *others] = overwritten_words(base, text("short", few), text("dull", few))
+    assert (first.base, first.ours, first.theirs, first.paragraph) == ("long", "short", "dull", 5)
+    assert len(others) == 2
+    every = range(len(lines))
+    clashes = overwritten_words(base, text("short", every), text("dull", every))
+    assert len(clashes) == REGIONS_MAX
+    assert all(clash.theirs == text("dull", every)[clash.start : clash.end] for clash in clashes)
+    assert clashes[0].base == "long text.\n\nLine 1 of a long"
 
 
 def test_two_sentences_written_anew_are_not_woven_into_one() -> None:
