@@ -225,10 +225,21 @@ begin
          and d.status = 'applied'),
       p_cascade, greatest(v_now, b.updated_at + interval '1 microsecond')
     from blobs b where b.user_id = p_user and b.id = any(p_blobs);
-  update blobs set version = version + 1, planned_version = version + 1, planned_hash = cutoff_hash,
-      planned_meta_hash = meta_hash, deleted_at = case p_operation when 'delete' then v_now end,
-      updated_at = greatest(v_now, updated_at + interval '1 microsecond')
-    where user_id = p_user and id = any(p_blobs);
+  -- The document is as it was: where the last kept version has it, the new one is kept for a row, and however often an
+  -- output goes and comes, no reading has to pass all those times.
+  insert into snapshots (user_id, blob_id, version, document_hash)
+    select p_user, b.id, b.version + 1, b.document_hash from blobs b
+    join snapshots s on s.user_id = b.user_id and s.blob_id = b.id and s.version = b.kept_version
+    where b.user_id = p_user and b.id = any(p_blobs) and s.document_hash = b.document_hash;
+  update blobs b set version = b.version + 1, planned_version = b.version + 1, planned_hash = b.cutoff_hash,
+      planned_meta_hash = b.meta_hash, deleted_at = case p_operation when 'delete' then v_now end,
+      kept_version = case when k.kept then b.version + 1 else b.kept_version end,
+      patch_bytes = case when k.kept then 0 else b.patch_bytes end,
+      updated_at = greatest(v_now, b.updated_at + interval '1 microsecond')
+    from (select c.id, exists (select from snapshots s where s.user_id = p_user and s.blob_id = c.id
+            and s.version = c.version + 1) as kept
+          from blobs c where c.user_id = p_user and c.id = any(p_blobs)) k
+    where b.user_id = p_user and b.id = k.id;
 end $$;
 
 -- What deletion and restoration mean for the schedule (CASCADES rule 9). Returns the derivations to look at again, and

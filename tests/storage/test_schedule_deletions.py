@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from storage.deltas import SNAPSHOT_EVERY
 from tests.conftest import BASE
 from tests.storage.engine import Engine
 from tests.storage.test_schedule_plan import holds, joined
@@ -50,6 +51,45 @@ async def test_outputs_that_go_with_their_source_come_back_with_it(engine: Engin
     await engine.rest()
     assert await joined(engine) == "mine b!!"
     assert (await engine.version(first), len(await engine.runs("one"))) == (4, 2)
+
+
+async def test_an_output_that_went_and_came_often_is_read_without_passing_all_those_times(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "out-v1", on_delete="delete")
+    blob = await engine.create("in-v1", "a")
+    await engine.rest()
+    output = await engine.output("one")
+    rounds = SNAPSHOT_EVERY + 10
+    for _ in range(rounds):
+        await engine.delete(blob)
+        await engine.plan_all()
+        assert await engine.restore(blob)
+        await engine.plan_all()
+    await engine.rest()
+    last = 1 + 2 * rounds
+    row = await engine.admin.fetchrow("select version, kept_version, patch_bytes from blobs where id = $1", output)
+    assert tuple(row) == (last, last, 0)
+    for version in range(1, last + 1):
+        shown = await engine.ask("GET", f"/blobs/{output}/versions/{version}")
+        assert (shown["version"], shown["data"]) == (version, {"text": "a!"})
+
+
+async def test_an_output_that_a_person_edited_keeps_the_weight_of_its_patches_when_it_goes_along(
+    engine: Engine,
+) -> None:
+    await engine.provider("one", "in-v1", "out-v1", on_delete="delete")
+    blob = await engine.create("in-v1", "a")
+    await engine.rest()
+    output = await engine.output("one")
+    await engine.edit(output, "mine")
+    await engine.rest()
+    read = "select kept_version, patch_bytes from blobs where id = $1"
+    before = tuple(await engine.admin.fetchrow(read, output))
+    await engine.delete(blob)
+    await engine.rest()
+    assert await engine.restore(blob)
+    await engine.rest()
+    assert tuple(await engine.admin.fetchrow(read, output)) == before
+    assert (await engine.text(output), await engine.version(output)) == ("mine", 4)
 
 
 async def test_an_output_that_a_person_deleted_stays_away_when_the_source_comes_back(engine: Engine) -> None:
