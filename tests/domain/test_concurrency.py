@@ -123,6 +123,32 @@ def test_the_last_write_wins_field_by_field_and_the_rest_stays(base: Any, ours: 
         assert resolution.aside.status is DeltaStatus.REJECTED
 
 
+def test_what_a_last_write_overwrites_of_a_long_text_is_shown_and_not_the_text() -> None:
+    lines = [f"Line {number} of a long text." for number in range(2000)]
+    base, ours, theirs = (
+        of(*lines[:1000], middle, *lines[1000:])
+        for middle in ("The old words stood here.", "Carla wrote this anew.", "Dirk has other ideas!")
+    )
+    resolution = overwriting(base, ours, theirs)
+    assert after(resolution, ours) == theirs
+    [found] = resolution.conflicts
+    assert theirs.body[found["start"] : found["end"]] == found["theirs"] == "Dirk has other ideas!"
+    assert (found["pointer"], found["paragraph"], found["base"]) == ("/content", 1000, "The old words stood here.")
+    assert resolution.aside is not None
+    assert apply_operations(theirs.to_json(), resolution.aside.draft.patch) == ours.to_json()
+
+
+def test_a_name_that_a_last_write_overwrites_is_one_value() -> None:
+    base, ours, theirs = (json_document({"name": name}) for name in ("Ann", "Carla", "Dirk"))
+    [found] = overwriting(base, ours, theirs).conflicts
+    assert found == {"pointer": "/data/name", "base": "Ann", "ours": "Carla", "theirs": "Dirk"}
+
+
+def test_a_last_write_that_has_all_that_came_before_overwrites_nothing() -> None:
+    resolution = overwriting(of("One here.", "Two."), of("One there.", "Two."), of("One there.", "Three."))
+    assert (resolution.conflicts, resolution.aside) == ((), None)
+
+
 def test_a_merge_that_the_schema_refuses_is_a_conflict_and_a_last_write_is_refused() -> None:
     def few(document: Document) -> None:
         if len(document.body) > 2:
