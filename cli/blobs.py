@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.conflicts import clashes
+from cli.editing import patched
 from cli.exits import FAILURE
+from cli.history import operations, who
 from cli.output import AsJson, details, page, print_json, say, short, show, wants_json
 from cli.session import (
     LIMIT_DEFAULT,
@@ -139,9 +142,7 @@ def edit(
         answer = _edited_by_hand(blob, if_version, wait)
     else:
         match = "*" if if_version is None else if_version
-        answer = talk(
-            lambda studio: studio.patch_blob(blob, wanted, if_match=match, on_conflict=on_conflict, wait=wait)
-        )
+        answer = talk(lambda studio: patched(studio, blob, wanted, if_match=match, on_conflict=on_conflict, wait=wait))
     show_written(as_json, answer, "Now")
 
 
@@ -155,7 +156,8 @@ def history(
 ) -> None:
     """List what happened to a blob, oldest first: who, when, because of what."""
     body = fetch_page(f"/blobs/{part(blob)}/history", limit=limit, cursor=cursor, every=every)
-    show(as_json, body, page("version operation applied_at cascade_id by", {"by": _by}))
+    computed = {"by": who, "operation": operations(body["data"])}
+    show(as_json, body, page("version operation applied_at cascade_id by", computed))
 
 
 @app.command()
@@ -219,20 +221,18 @@ def show_written(as_json: bool | None, answer: Answer, verb: str) -> None:
     blob = answer.body
     sys.stdout.write(f"{blob['id']}\n")
     say(f"{verb} version {blob['version']} of {short(_named(blob)) or 'it'} ({blob['schema_id']}).")
-    for conflict in blob.get("conflicts", ()):
-        say(f"Clash at {conflict['pointer']}: {short(conflict.get('ours'))} / {short(conflict.get('theirs'))}")
-    if "proposed_delta" in blob:
+    for clash in clashes(blob.get("conflicts") or []):
+        say(clash)
+    if blob.get("proposed_delta"):
         say(f"Yours waits: studio blob accept {blob['proposed_delta']}")
+    if blob.get("rejected_delta"):
+        say(f"What it took the place of is kept: studio api GET /deltas/{blob['rejected_delta']}")
     if answer.cascade_id:
         say(f"What follows: studio cascade watch {answer.cascade_id}")
 
 
 def _named(row: Any) -> str:
     return short(row.get("title") or row.get("preview") or "")
-
-
-def _by(row: Any) -> str:
-    return str(row.get("provider_id") or row.get("actor") or "")
 
 
 def _patch(content: str | None, data: str | None, title: str | None, values: list[str], patch: str | None) -> Any:

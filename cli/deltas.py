@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.blobs import BlobId, show_written
+from cli.history import who
 from cli.output import AsJson, page, print_json, say, show, wants_json
 from cli.session import LIMIT_DEFAULT, Cursor, Every, Limit, Wait, fetch_page, part, talk
 
@@ -50,7 +51,7 @@ def proposals(
     """List what waits for a decision: changes that people or providers propose."""
     path = f"/blobs/{part(blob)}/deltas"
     body = fetch_page(path, limit=limit, cursor=cursor, every=every, status="proposed")
-    columns = {"by": _by, "changes": _changes, "conflicts": lambda row: len(row["conflicts"]) or ""}
+    columns = {"by": who, "changes": _changes, "conflicts": lambda row: len(row["conflicts"]) or ""}
     show(as_json, body, page("id from_version created_at by changes conflicts", columns))
 
 
@@ -85,10 +86,6 @@ def _show_decided(as_json: bool | None, answer: Answer) -> None:
         say(f"Rejected: {delta['blob_id']} stays as it is.")
     if answer.cascade_id:
         say(f"What follows: studio cascade watch {answer.cascade_id}")
-
-
-def _by(row: Any) -> str:
-    return str(row.get("provider_id") or row.get("actor") or "")
 
 
 def _changes(row: Any) -> str:

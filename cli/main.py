@@ -160,14 +160,15 @@ def status_of(arguments: list[str]) -> int:
 
 
 def _failed(error: Exception) -> int:
-    from sdk.endpoints import NoEndpoints  # noqa: PLC0415 - only after a failure
+    from cli.conflicts import explained  # noqa: PLC0415 - only after a failure
+    from sdk.endpoints import NoEndpoints  # noqa: PLC0415 - as above
     from sdk.problems import ApiProblem, unreachable  # noqa: PLC0415 - as above
 
     if isinstance(error, NoEndpoints):
         error = unreachable("The API", str(error))
     if not isinstance(error, ApiProblem):
         raise error
-    show_problem(error)
+    show_problem(error, explained(error))
     return exits.exit_status(error)
 
 

@@ -152,8 +152,8 @@ def _cell(row: Mapping[str, Any], name: str, of: Mapping[str, Callable[[Any], ob
 
 
 def moment(value: Any) -> str:
-    """Return a time as people here read it: their own zone, to the second."""
-    return "" if not value else datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """Return a time as people here read it: their own zone, named, to the second."""
+    return "" if not value else datetime.fromisoformat(value).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def details(names: str) -> Callable[[Any], RenderableType]:
@@ -186,8 +186,8 @@ def _shown(name: str, value: Any) -> str:
     return clean(line if len(line) <= LINE_MAX else json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def show_problem(problem: ApiProblem) -> None:
-    """Print a problem: the document itself as JSON, or what it says, each fault on its line."""
+def show_problem(problem: ApiProblem, more: Iterable[str] = ()) -> None:
+    """Print a problem: the document itself as JSON, or what it says, each fault and each of ``more`` on its line."""
     if wants_json():
         print_json(problem.document)
         return
@@ -199,6 +199,8 @@ def show_problem(problem: ApiProblem) -> None:
     for fault in problem.errors:
         pointer = clean(fault.get("pointer") or "/")
         console.print(Text.assemble("  ", (pointer, "cyan"), f": {clean(fault.get('detail', ''))}"))
+    for line in more:
+        console.print(Text(f"  {clean(line)}"), soft_wrap=True)
     if problem.document.get("hint"):
         console.print(Text(f"  hint: {clean(problem.document['hint'])}", style="dim"))
     if problem.document.get("request_id"):

@@ -10,7 +10,6 @@ import typer
 from cli.output import AsJson, print_json, say
 from cli.session import Wait, given_text, talk
 
-
 METHODS = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE")
 
 

@@ -80,8 +80,9 @@ class Transport:
     ) -> Answer:
         """Send one request and return its answer; raises ApiProblem for every status from 400 on.
 
-        ``path`` is below ``/api/v1/studio`` unless it begins with ``/api/``; ``params`` join its query. ``json_body`` or ``content`` is the
-        body; ``if_match`` a version or an ETag; ``wait`` the seconds of ``Prefer: wait``.
+        ``path`` is below ``/api/v1/studio`` unless it begins with ``/api/``; ``params`` join its query.
+        ``json_body`` or ``content`` is the body; ``if_match`` a version or an ETag; ``wait`` the seconds of
+        ``Prefer: wait``.
         """
         method = method.upper()
         sent = self._headers(method, content_type, if_match, wait) | dict(headers or {})

@@ -1,9 +1,12 @@
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.conflicts import clashes
+from cli.history import who
 from tests.cli.conftest import Studio
 
 
@@ -88,6 +91,57 @@ async def test_an_edit_of_an_older_version_can_be_merged_and_says_where_it_clash
     assert (await studio("blob", "cat", made["id"])).out.startswith("three story")
 
 
+async def test_people_read_who_changed_what_meanwhile_and_how_to_go_on(studio: Studio) -> None:
+    made = await created(studio, "--content", "one")
+    await studio("blob", "edit", made["id"], "--content", "two")
+    await studio("blob", "edit", made["id"], "--title", "Two")
+    stale = await studio("blob", "edit", made["id"], "--content", "three", "--if-version", "1", "--no-json")
+    assert (stale.status, stale.out) == (5, "")
+    second, third, look, way = stale.err.splitlines()[1:5]
+    assert second.startswith("  version 2: update by you, 20")
+    assert (second.endswith(": /content"), third.endswith(": /title")) == (True, True)
+    assert look == f"  look: studio blob diff {made['id']} --from 1"
+    assert "--on-conflict merge" in way
+
+
+async def test_a_clash_shows_what_differs_of_each_side_and_where_the_loser_is(studio: Studio) -> None:
+    head = "# The long text\n\nThat begins the same on both sides, for long, and {} ends the same."
+    made = await created(studio, "--content", head.format("once"))
+    await studio("blob", "edit", made["id"], "--content", head.format("here"))
+    arguments = ("--if-version", "1", "--on-conflict", "last_write_wins", "--no-json")
+    won = await studio("blob", "edit", made["id"], "--content", head.format("there"), *arguments)
+    assert won.status == 0
+    clash = next(line for line in won.err.splitlines() if line.startswith("Clash"))
+    assert ("here" in clash, "there" in clash, "long text" in clash) == (True, True, False)
+    kept = won.err.partition("studio api GET /deltas/")[2].split()[0]
+    assert (await studio("api", "GET", f"/deltas/{kept}")).json["status"] == "rejected"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        ("a b c d e f g", "a b c X e f g", "…b c d e f… / …b c X e f…"),
+        ("a b c", "a b c d", "…b c / …b c d"),
+        ("a  b", "a b", "only white space differs"),
+        ({"k": 1}, None, '{"k": 1} / null'),
+        ("", "x", "(nothing) / x"),
+    ],
+    ids=["middle", "more", "space", "values", "empty"],
+)
+def test_two_sides_are_cut_to_where_they_differ(ours: object, theirs: object, said: str) -> None:
+    assert list(clashes([{"pointer": "/p", "ours": ours, "theirs": theirs}])) == [f"Clash at /p: {said}"]
+
+
+async def test_an_edit_for_another_kind_of_blob_says_which_it_is(studio: Studio) -> None:
+    text, value = await created(studio, "--content", "one"), await created(studio, "--data", '{"a": {}}')
+    wrong = await studio("blob", "edit", text["id"], "--data", '{"a": 1}')
+    assert (wrong.status, wrong.out, "use --content" in wrong.err) == (2, "", True)
+    other = await studio("blob", "edit", value["id"], "--content", "two")
+    assert (other.status, "use --data" in other.err) == (2, True)
+    deeper = await studio("blob", "edit", value["id"], "--set", "/data/data/x=1")
+    assert (deeper.status, deeper.json["code"]) == (1, "path_not_found")
+
+
 async def test_without_a_terminal_an_edit_has_to_say_what_changes(studio: Studio) -> None:
     made = await created(studio, "--content", "one")
     for arguments in ((), ("--set", "title=x"), ("--patch", "[]", "--title", "x")):
@@ -102,6 +156,17 @@ async def test_history_lists_every_version_with_its_cause(studio: Studio) -> Non
     drawn = (await studio("blob", "history", made["id"], "--no-json")).out
     assert rows[1]["cascade_id"] in drawn
     assert "update" in drawn
+    await studio("blob", "revert", made["id"], "1")
+    first, last = (await studio("blob", "history", made["id"], "--no-json")).out.splitlines()[1::2]
+    assert (first.split()[-1], last.split()[-1], "revert (content of 1)" in last) == ("you", "you", True)
+    assert rows[0]["applied_at"][:10] in first
+    assert datetime.now().astimezone().strftime(" %Z ") in first
+
+
+def test_who_decided_and_who_wrote_are_both_named() -> None:
+    assert who({"actor": "user:7", "provider_id": "text-expansion"}) == "accepted by you, written by text-expansion"
+    assert who({"actor": "provider:text-expansion", "provider_id": "text-expansion"}) == "text-expansion"
+    assert who({"actor": "user:7", "provider_id": None}) == "you"
 
 
 async def test_lists_filter_page_and_go_on(studio: Studio) -> None:

@@ -49,6 +49,9 @@ async def test_proposals_are_listed_accepted_and_rejected(studio: Studio) -> Non
     assert (accepted.out.strip(), "is at version 2" in accepted.err) == (first["id"], True)
     clash = await studio("blob", "accept", second["id"])
     assert (clash.status, clash.json["code"]) == (5, "merge_conflict")
+    said = await studio("blob", "accept", second["id"], "--no-json")
+    assert "Clash at /title: A / B" in said.err
+    assert "last_write_wins takes" in said.err
     rejected = await studio("blob", "reject", second["id"], "--no-json")
     assert (rejected.status, "stays as it is" in rejected.err) == (0, True)
     third = await proposed(studio, made["id"], "C")

@@ -74,6 +74,17 @@ async def test_wrong_usage_is_exit_2_and_prints_nothing_on_stdout(studio: Studio
     assert ended.err
 
 
+async def test_api_sends_the_query_and_knows_its_methods(studio: Studio) -> None:
+    for text in ("one", "two"):
+        made = (await studio("blob", "create", "--content", text)).json
+    await studio("blob", "edit", made["id"], "--content", "three")
+    page = (await studio("api", "GET", "/blobs?limit=1")).json
+    assert (len(page["data"]), page["has_more"]) == (1, True)
+    assert (await studio("api", "get", f"/blobs/{made['id']}?version=1")).json["content"] == "two"
+    unknown = await studio("api", "FETCH", "/blobs")
+    assert (unknown.status, unknown.out, "FETCH is no method" in unknown.err) == (2, "", True)
+
+
 async def test_whoami_says_whose_key_it_is(studio: Studio) -> None:
     ended = await studio("whoami")
     assert ended.status == 0
