@@ -35,11 +35,12 @@ SendPart = Callable[[int, bytes], Awaitable[None]]
 async def setting(stage: Stage, sizes: Sizes) -> AsyncIterator[Configurations]:
     """One user; bytes that no codec makes smaller."""
     person, size = await stage.person(), sizes.upload_bytes
-    noise = os.urandom(min(size, 2**23))
     async with AsyncExitStack() as closing:
         lines = await connections(closing, stage.api, AT_ONCE)
 
         async def both() -> dict[str, float]:
+            # Others each time: what the user has already is not kept twice, and the objects of a round are removed.
+            noise = os.urandom(min(size, 2**23))
             samples = await _ours(stage, person, lines, noise, size)
             samples.update(await _bare(stage, person, noise, size))
             for stored in await stage.objects.list(f"{person.user_id}/"):
