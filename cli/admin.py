@@ -45,7 +45,7 @@ def verify(
 ) -> None:
     """Prove stored state: invariants, every content against its hash, every blob replayed. Writes nothing.
 
-    Exit 0 if all is as it must be, 1 with findings. It may run beside a system at work.
+    Exit 0 if all is as it must be, 1 with findings, 6 without such a user. It may run beside a system at work.
     """
     proof = _done(lambda settings: _verify(settings, user, sample=sample, at_rest=at_rest))
     told = [_told(finding) for finding in proof.findings]
@@ -131,13 +131,16 @@ def stack_settings() -> Settings:
 
 def _done(work: Callable[[Settings], Awaitable[T]]) -> T:
     """Do some work with the settings; an error of ours is a sentence and an exit status."""
-    from domain.errors import StudioError  # noqa: PLC0415
+    from domain.errors import NotFound, StudioError  # noqa: PLC0415
 
     async def run() -> T:
         return await work(stack_settings())
 
     try:
         return asyncio.run(run())
+    except NotFound as error:
+        say(error.detail)
+        raise typer.Exit(exits.NOT_FOUND) from None
     except StudioError as error:
         say(error.detail)
         raise typer.Exit(exits.RETRYABLE if error.retryable else exits.FAILURE) from None
@@ -145,7 +148,7 @@ def _done(work: Callable[[Settings], Awaitable[T]]) -> T:
 
 async def _verify(settings: Settings, user: UUID | None, *, sample: int | None, at_rest: bool) -> Proof:
     proof = Proof()
-    async with _verification(settings) as verification:
+    async with _verification(settings, user) as verification:
         users = [user] if user else [found async for found in _users(settings)]
         with _progress("verifying") as progress:
             for number, user_id in enumerate(users, 1):
@@ -159,10 +162,13 @@ async def _verify(settings: Settings, user: UUID | None, *, sample: int | None, 
 
 
 @asynccontextmanager
-async def _verification(settings: Settings) -> AsyncIterator[Verification]:
+async def _verification(settings: Settings, user: UUID | None) -> AsyncIterator[Verification]:
+    """Yield what verifies; raises NotFound for a user who is none."""
+    from domain.errors import NotFound  # noqa: PLC0415
     from settings import required  # noqa: PLC0415
     from storage.contents import Contents  # noqa: PLC0415
     from storage.database import Database  # noqa: PLC0415
+    from storage.users import Users  # noqa: PLC0415
     from storage.verification import Verification  # noqa: PLC0415
     from worker import make_objects  # noqa: PLC0415
 
@@ -170,6 +176,11 @@ async def _verification(settings: Settings) -> AsyncIterator[Verification]:
     database = await Database.connect(url, size_max=2)
     contents = Contents(database, make_objects(settings), inline_max=settings.storage.inline_max)
     try:
+        if user is not None:
+            try:
+                await Users(database).state(user)
+            except NotFound:
+                raise NotFound(f"There is no user {user}: nothing was verified.") from None
         yield Verification(database, contents)
     finally:
         await contents.close()

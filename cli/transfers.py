@@ -12,6 +12,8 @@ from cli.output import AsJson, details, print_json, say, short, show, wants_json
 from cli.session import talk
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from sdk.client import Studio
 
 SHOWN_MAX = 20
@@ -77,7 +79,7 @@ def export(
 def quota(as_json: AsJson = None) -> None:
     """Say how many bytes you use, open uploads have reserved, you may have, and are left."""
     body = talk(lambda studio: studio.quota()).body
-    show(as_json, body, details("bytes_used bytes_reserved bytes_quota bytes_free"))
+    show(as_json, body, _usage)
 
 
 def limits(
@@ -88,7 +90,23 @@ def limits(
     """Say how many bytes a user may store. What is there stays, even beyond; then nothing can grow."""
     allowed = _bytes(quota)
     answer = talk(lambda studio: studio.set_limits(user, bytes_quota=allowed))
-    show(as_json, answer.body, details("user_id bytes_used bytes_reserved bytes_quota"))
+    show(as_json, answer.body, _usage)
+
+
+def _usage(body: dict[str, Any]) -> RenderableType:
+    """Draw what is used and allowed, in bytes and as people say it; no quota is a row as well."""
+    names = ("bytes_used", "bytes_reserved", "bytes_quota", "bytes_free")
+    rows = {name.removeprefix("bytes_"): _size(body[name]) for name in names if body.get(name) is not None}
+    rows.setdefault("quota", "none")
+    return details("user_id used reserved quota free")({**body, **rows})
+
+
+def _size(count: int) -> str:
+    """Return bytes in the units that --quota takes, rounded, beside the exact count."""
+    unit, factor = max(
+        ((unit, factor) for unit, factor in _UNITS.items() if factor <= max(count, 1)), key=lambda item: item[1]
+    )
+    return f"{count} bytes" + (f" ({count / factor:.1f} {unit if unit == 'k' else unit.upper()}B)" if unit else "")
 
 
 def _bytes(text: str) -> int | None:

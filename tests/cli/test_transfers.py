@@ -180,6 +180,7 @@ async def test_bad_files_are_reported_and_all_others_imported(studio: Studio, tm
         ".git": "hidden", ".hidden": "hidden", "loop": "link", "passwd": "link", "pipe": "no regular file",
     }  # fmt: skip
     told = await studio("blob", "import", str(source), "--no-json")
+    assert told.err.partition(", left out 5.\n")[2].startswith("failed 7:\n  ")
     assert told.status == 1
     assert "latin.txt: It is no UTF-8 text: byte 3." in told.err
 
@@ -276,6 +277,11 @@ def test_a_blob_has_a_name_that_is_safe_everywhere(blob: dict[str, Any], path: s
     assert safe_path({"id": "01890a5d-ac96-774b-bcce-b302099a8057", **blob}) == path
 
 
+def shown(drawn: str) -> dict[str, str]:
+    rows = (line.partition(" ") for line in drawn.splitlines())
+    return {name: value.strip() for name, _, value in rows}
+
+
 async def test_quota_and_limits_are_shown_and_set(
     studio: Studio, make_user: Any, user: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,11 +289,16 @@ async def test_quota_and_limits_are_shown_and_set(
 
     await studio("blob", "create", "--content", "0123456789")
     assert (await studio("quota")).json["bytes_used"] == 10
+    assert shown((await studio("quota", "--no-json")).out) == {
+        "used": "10 bytes", "reserved": "0 bytes", "quota": "none",
+    }  # fmt: skip
     refused = await studio("admin", "limits", str(user.user_id), "--quota", "10G")
     assert refused.status == 4
     monkeypatch.setenv("STUDIO_API_KEY", (await make_user(SCOPES)).key)
     limited = await studio("admin", "limits", str(user.user_id), "--quota", "1k")
     assert (limited.json["bytes_quota"], limited.json["bytes_used"]) == (1000, 10)
+    said = await studio("admin", "limits", str(user.user_id), "--quota", "1500k", "--no-json")
+    assert shown(said.out)["quota"] == "1500000 bytes (1.5 MB)"
     free = await studio("admin", "limits", str(user.user_id), "--quota", "unlimited")
     assert free.json["bytes_quota"] is None
     assert (await studio("admin", "limits", str(user.user_id), "--quota", "much")).status == 2
