@@ -102,17 +102,30 @@ def _by_word(base: str, ours: str, theirs: str, steps: int) -> Iterator[Piece]:
     before, left, right = words(base), words(ours), words(theirs)
     chunks = diff3(before, left, right, align=partial(word_runs, steps=steps), trim=True)
     pieces: list[Piece] = []
-    for chunk in chunks:
+    for index, chunk in enumerate(chunks):
         was, (own, its) = before[chunk.base[0] : chunk.base[1]], _sides(chunk, left, right)
         resolved: Tokens | None = its if chunk.kind is ChunkKind.THEIRS else own
         if chunk.kind is ChunkKind.CONFLICT:
-            resolved = _resolved(was, own, its)
+            beside = [
+                left[slice(*other.ours)] if other.kind is ChunkKind.BOTH and other.base[0] == other.base[1] else ()
+                for near in (slice(max(0, index - 1), index), slice(index + 1, index + 2))
+                for other in chunks[near] or (chunk,)
+            ]
+            resolved = _resolved(_without(was, *beside), own, its)
         if resolved is None:
             pieces.append(Piece(was, own, its, ChunkKind.CONFLICT))
         else:
             kind = ChunkKind.BOTH if chunk.kind is ChunkKind.CONFLICT else chunk.kind
             pieces.append(Piece(was, own, its, kind, "".join(resolved)))
     return _untrimmed(pieces)
+
+
+def _without(base: Tokens, head: Tokens, tail: Tokens) -> Tokens:
+    """Return the base of a conflict without what was trimmed off both sides, where it begins and ends with it, too."""
+    if list(base[: len(head)]) == list(head):
+        base = base[len(head) :]
+    low = len(base) - len(tail)
+    return base[:low] if low >= 0 and list(base[low:]) == list(tail) else base
 
 
 def _untrimmed(pieces: Sequence[Piece]) -> Iterator[Piece]:
@@ -229,9 +242,11 @@ def _beside(base: Tokens, one: Tokens, other: Tokens) -> Tokens | None:
     added = len(one) - len(base)
     if added <= 0 or not any(map(is_word, base)) or not any(map(is_word, other)):
         return None
-    if one[added:] == base:
+    # What takes the place of the base has to begin, or end, as it did: with a blank or without.
+    if one[added:] == base and base[0].isspace() == other[0].isspace():
         return [*one[:added], *other]
-    return [*other, *one[len(base) :]] if one[: len(base)] == base else None
+    fits = one[: len(base)] == base and base[-1].isspace() == other[-1].isspace()
+    return [*other, *one[len(base) :]] if fits else None
 
 
 def _visible(tokens: Tokens) -> list[str]:

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from domain.merge import ABSENT, Merge, merge
@@ -174,6 +174,9 @@ REWRITTEN = st.lists(
 
 
 @given(REWRITTEN, REWRITTEN, REWRITTEN)
+@example(
+    "Dirk has other ideas!", "Carla wrote this anew.", "The old words stood here. Dirk has other ideas!"
+)  # added before what the other wrote anew
 def test_the_base_of_a_conflict_stands_as_it_stood(base: str, ours: str, theirs: str) -> None:
     sides = [f"Start. {side} End." for side in (base, ours, theirs)]
     result = by_word(sides[0], sides[1], sides[2])
