@@ -16,6 +16,7 @@ from uuid import UUID
 
 from fastapi import Depends, Request
 
+from api.queries import require_documented
 from domain.errors import Forbidden, Unauthenticated
 from domain.keys import KEY_CHARACTERS_MAX, key_hash, key_is_mistyped
 
@@ -156,9 +157,10 @@ def require(identity: Identity, scope: str) -> None:
 
 
 async def allow(request: Request, scope: str) -> Identity:
-    """Return who sends this request if the key has ``scope``; what hot handlers call instead of a dependency."""
+    """Return who sends this request if the key has ``scope``; refuses a write's unknown query parameters."""
     identity = await identified(request)
     require(identity, scope)
+    require_documented(request)
     return identity
 
 

@@ -31,6 +31,7 @@ from api.making import BUCKETS_MAX, Wish, bucket_ids_of, made_of
 from api.openapi import AT, CURSOR, LIMIT, ON_CONFLICT, VERSION, parameters, query
 from api.pages import page_request, page_response
 from api.preconditions import if_match, not_modified, query_instant
+from api.queries import require_known
 from api.raw import PARAMETERS, create_raw, is_raw
 from api.shapes import Blob, Page
 from api.wire import blob_json, timestamp
@@ -104,6 +105,7 @@ async def create(request: Request) -> Response:
     if is_raw(request):
         return await create_raw(request)
     ports, identity = ports_of(request), await allow(request, "blobs:write")
+    require_known(request, ())  # the documented ones are for a body that is the content: here the body says it
 
     async def work(attempt: Attempt) -> Response:
         return await _create(request, ports, identity, attempt, await read(request, NewBlobBody))

@@ -14,17 +14,18 @@ from api.addresses import NAMES
 from api.auth import Identity, allow
 from api.blobs import wanted_version
 from api.bodies import JSON, etag, media_type_of, parsed, path_id, read_body, require_media
+from api.concurrency import Wanted, overtaken
 from api.deps import Ports, ports_of
 from api.idempotency import Attempt, once
 from api.landing import text_of
 from api.openapi import AT, ON_CONFLICT, VERSION, parameters, query
-from api.preconditions import if_match, moved_on, not_modified
+from api.preconditions import if_match, not_modified
 from api.problems import problem_response
 from api.ranges import NotSatisfiable, wanted_range
 from api.raw import replace_raw
 from api.shapes import Blob
 from api.streams import declared_size
-from api.writing import change, changed, changes_url, finished, require_schema, schema_of, state_of
+from api.writing import change, changed, finished, require_schema, schema_of, state_of
 from domain.blobs import BlobView
 from domain.deltas import DeltaDraft, DeltaOperation, rewrite
 from domain.documents import Document, body_bytes
@@ -197,7 +198,7 @@ async def _replace_binary(
     require_media(request, (base_type(blob.document.content_type),))
     match = if_match(request, required=True)
     if match is None or not match.allows(blob.version):  # before gigabytes are taken for nothing
-        raise moved_on(blob.version, changes_url(blob, match), by_header=True)
+        raise await overtaken(ports, identity.user_id, blob, Wanted(match=match))
     return await replace_raw(request, ports, identity, attempt, blob, match)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -124,6 +124,9 @@ async def append(request: Request, blob_id: str) -> Response:
             return await changed(
                 request, ports, identity, done.blob_id, done.version, status=201, show=_show_delta(ports, identity)
             )
+        if attempt.keyed:  # proposed before, whatever became of it or of the blob
+            with suppress(NotFound):
+                return await delta_answer(ports, identity, attempt.id("delta"), 201)
         blob = await ports.blobs.living(identity.user_id, identifier)
         body = await read(request, NewDeltaBody)
         if body.proposed:

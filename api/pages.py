@@ -21,6 +21,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from api.bodies import encoded
+from api.queries import require_known
 from domain.errors import Fault, Invalid, Malformed
 
 LIMIT_DEFAULT = 50
@@ -78,10 +79,7 @@ def page_request(
     """
     filters = filters or {}
     known = {"limit", "cursor", *filters}
-    unknown = [name for name in request.query_params if name not in known]
-    if unknown:
-        faults = [Fault(f"/query/{n}", "unknown_field", f"Known are {', '.join(sorted(known))}.") for n in unknown]
-        raise Invalid(f"Unknown query parameter {unknown[0]!r}.", code="unknown_field", faults=faults)
+    require_known(request, known)
     limit = _limit(request.query_params.get("limit"))
     shown = orjson.dumps({k: v for k, v in filters.items() if v is not None}, default=str, option=orjson.OPT_SORT_KEYS)
     binding = f"{user_id}:{request.url.path}:{shown.decode()}"

@@ -129,7 +129,8 @@ class _Accepting:
             "current_version": self._blob.version,
             "from_version": self._proposal.from_version,
         }
-        detail = f"The blob has changed in {len(resolution.conflicts)} place(s) that the delta changes as well."
+        detail = f"The blob has changed in {len(resolution.conflicts)} place(s) that the delta changes as well: "
+        detail += "on_conflict=last_write_wins takes the delta's side; or reject it."
         return Conflict(detail, code="merge_conflict", members=members)
 
     def _delta(self, resolution: Resolution, draft: DeltaDraft, schema: BlobSchema) -> NewDelta:

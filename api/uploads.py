@@ -14,15 +14,16 @@ from starlette.responses import Response
 
 from api.auth import Identity, allow
 from api.bodies import Wire, answer, fault, path_id, read, request_body, whole
+from api.concurrency import Wanted, overtaken
 from api.deps import Ports, ports_of
 from api.idempotency import Attempt, once
 from api.landing import awaited, document_bytes_max, fields_of, land_change, land_new, over
 from api.making import BUCKETS_MAX, Wish, bucket_ids_of
 from api.middleware import PREFIX
-from api.preconditions import IfMatch, if_match, moved_on
+from api.preconditions import IfMatch, if_match
 from api.shapes import Blob, UploadShape
 from api.streams import bounded, declared_digest
-from api.writing import changed, changes_url, finished, respond, schema_of
+from api.writing import changed, finished, respond, schema_of
 from domain.documents import document_hash
 from domain.errors import Conflict, Fault, Invalid, Malformed, NotFound, TooLarge
 from domain.ids import BucketId, UserId, derived_id, parse_id
@@ -123,7 +124,7 @@ async def _fields(request: Request, ports: Ports, identity: Identity, body: NewU
     blob = await ports.blobs.living(identity.user_id, parse_id(body.blob_id, "/blob_id"))
     match = if_match(request, required=True)
     if match is not None and not match.allows(blob.version):
-        raise moved_on(blob.version, changes_url(blob, match), by_header=True)
+        raise await overtaken(ports, identity.user_id, blob, Wanted(match=match))
     if blob.document.content_type != body.content_type:
         detail = f"The blob is {blob.document.content_type}; content_type does not change."
         raise Invalid(detail, code="immutable_field", faults=[Fault("/content_type", "immutable_field", detail)])

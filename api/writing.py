@@ -46,7 +46,6 @@ __all__ = [
     "advanced",
     "change",
     "changed",
-    "changes_url",
     "cutoff_of",
     "finished",
     "require_schema",
@@ -243,12 +242,6 @@ async def changed(
     blob = replace(blob, current_version=version)
     conflicts, aside = await ports.deltas.resolution(identity.user_id, blob_id, version)
     return await (show or show_blob)(request, Written(blob, status, blob.cascade_id, conflicts, aside))
-
-
-def changes_url(blob: BlobView, match: IfMatch | None) -> str:
-    """Return where to read what changed since the version that the client knew."""
-    known = min(match.versions, default=blob.version) if match is not None else blob.version
-    return f"{blob_url(blob.id)}/deltas?from_version={known}"
 
 
 def advanced(blob: BlobView, draft: DeltaDraft, done: Appended) -> BlobView:

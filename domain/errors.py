@@ -84,13 +84,14 @@ CATALOGUE: dict[str, ProblemKind] = {
     "not_found": ProblemKind("There is nothing here", "Check the id; somebody else's things are not shown."),
     "method_not_allowed": ProblemKind("This method is not allowed here", "The Allow header lists the methods."),
     "not_acceptable": ProblemKind("No acceptable representation", "Accept application/json."),
-    "deleted": ProblemKind("The blob is deleted", "Read an older version with ?version=."),
+    "deleted": ProblemKind("The blob is deleted", "POST /blobs/{id}/restore brings it back; ?version= reads it."),
     "version_conflict": ProblemKind("The blob has moved on", "Read what changed at deltas_url and try again."),
     "precondition_failed": ProblemKind("The blob has moved on", "Read what changed at deltas_url and try again."),
     "precondition_required": ProblemKind("If-Match is required", "Send If-Match with the ETag you read, or *."),
     "unknown_version": ProblemKind("There is no such version", "GET blobs/{id}/versions lists them."),
     "merge_conflict": ProblemKind(
-        "Both sides changed the same thing", "Look at conflicts; say on_conflict to take one side."
+        "Both sides changed the same thing",
+        "Look at conflicts; on_conflict=last_write_wins takes the delta's side, or reject it.",
     ),
     "already_decided": ProblemKind("The delta has been decided", "GET the delta says how."),
     "no_machine_version": ProblemKind("No provider makes this blob", "Go back to a version of it: revert."),

@@ -87,7 +87,9 @@ _ENDED = "update uploads set ended_at = now() where user_id = $1 and id = $2 and
 _RESERVE = """
 update user_state set bytes_reserved = bytes_reserved + $2
 where user_id = $1 and ($2 <= 0 or bytes_quota is null or bytes_used + bytes_reserved + $2 <= bytes_quota)
+returning bytes_used, bytes_reserved, bytes_quota
 """
+_WARN = "select studio_warn($1, $2, $3, $4, $5)"
 _USAGE = "select bytes_used, bytes_reserved, bytes_quota from user_state where user_id = $1"
 _OVERDUE = """
 select id, reserved from uploads where user_id = $1 and status = 'open' and expires_at < now()
@@ -369,9 +371,14 @@ async def _found(connection: Any, user_id: UUID, upload_id: UUID) -> Upload | No
 
 
 async def _reserve(connection: Any, user_id: UUID, size: int) -> None:
-    if size != 0 and await connection.execute(_RESERVE, user_id, size) != "UPDATE 1":
+    if size == 0:
+        return
+    taken = await connection.fetchrow(_RESERVE, user_id, size)
+    if taken is None:
         used, reserved, quota = await connection.fetchrow(_USAGE, user_id)
         raise quota_exceeded(Usage(used=used, reserved=reserved, quota=quota), size)
+    if size > 0 and taken["bytes_quota"] is not None:
+        await connection.execute(_WARN, user_id, size, *taken)
 
 
 async def _abort(connection: Any, user_id: UUID, reserved: dict[UUID, int]) -> None:

@@ -294,3 +294,23 @@ def scribbled(chance: random.Random, text: str, token: str) -> str:
         words[index] = token if "token" not in words[index] else f"{words[index]} {token}"
         paragraphs[place] = " ".join(words)
     return "\n\n".join(paragraphs)
+
+
+@pytest.mark.parametrize("how", ["content", "upload", "delete", "revert"])
+async def test_every_stale_write_says_what_changed(client: httpx2.AsyncClient, how: str) -> None:
+    octets = {"content-type": "application/octet-stream"}
+    blob = (await client.post(f"{BASE}/blobs", content=b"\0", headers=octets)).json()
+    url, stale = f"{BASE}/blobs/{blob['id']}", {"if-match": '"v1"'}
+    moved = await client.put(f"{url}/content", content=b"\1", headers=octets | stale)
+    assert moved.status_code == 200, moved.text
+    if how == "content":
+        answer = await client.put(f"{url}/content", content=b"\2", headers=octets | stale)
+    elif how == "upload":
+        begin = {"content_type": octets["content-type"], "blob_id": blob["id"]}
+        answer = await client.post(f"{BASE}/uploads", json=begin, headers=stale)
+    elif how == "delete":
+        answer = await client.delete(url, headers=stale)
+    else:
+        answer = await client.post(f"{url}/{how}", json={"version": 1}, headers=stale)
+    found = problem(answer, 412, "precondition_failed")
+    assert [change["version"] for change in found["changes"]] == [2]

@@ -46,3 +46,22 @@ async def test_metadata_of_a_query_is_read_as_strictly_as_a_body(
 async def test_an_odd_signature_opens_nothing(client: httpx2.AsyncClient, query: str) -> None:
     made = await make(client)
     problem(await client.get(f"{BASE}/blobs/{made['id']}/content?{query}"), 403, "signature_invalid")
+
+
+@pytest.mark.parametrize("headers", [OCTETS, {"content-type": "application/json"}], ids=["raw", "json"])
+async def test_a_create_does_not_lose_a_misspelt_parameter(client: httpx2.AsyncClient, headers: dict[str, str]) -> None:
+    answer = await client.post(f"{BASE}/blobs?tagg=film", content=b'{"content": "x"}', headers=headers)
+    problem(answer, 422, "unknown_field", "/query/tagg")
+    assert (await client.get(f"{BASE}/blobs")).json()["data"] == []
+
+
+async def test_what_a_json_body_says_is_no_parameter(client: httpx2.AsyncClient) -> None:
+    answer = await client.post(f"{BASE}/blobs?tag=film", json={"content": "x"})
+    problem(answer, 422, "unknown_field", "/query/tag")
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+async def test_no_write_ignores_a_parameter_that_it_does_not_have(client: httpx2.AsyncClient, method: str) -> None:
+    made = await make(client)
+    answer = await client.request(method, f"{BASE}/blobs/{made['id']}?verson=1")
+    problem(answer, 422, "unknown_field", "/query/verson")

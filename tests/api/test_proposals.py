@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.api.requests import edit, make, problem
-from tests.conftest import BASE
+from tests.conftest import BASE, Person
 
 STORY = "The ship sailed at dawn.\n\nThe storm came at noon."
 NOWHERE = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -119,6 +119,8 @@ async def test_where_it_clashes_accepting_answers_the_conflicts_and_changes_noth
     delta = await propose(client, made["id"], patch={"content": STORY.replace("noon", "night"), "title": "T"})
     await edit(client, made["id"], content=STORY.replace("noon", "dusk"))
     found = problem(await decide(client, delta, "accept"), 409, "merge_conflict")
+    assert "last_write_wins" in found["hint"]
+    assert "last_write_wins" in found["detail"]
     [conflict] = found["conflicts"]
     assert (conflict["base"], conflict["ours"], conflict["theirs"]) == ("noon", "dusk", "night")
     assert (found["current_version"], found["from_version"]) == (2, 1)
@@ -208,3 +210,19 @@ async def test_of_accepting_and_rejecting_at_once_one_happens(client: httpx2.Asy
     version = (await client.get(f"{BASE}/blobs/{made['id']}")).json()["version"]
     status = (await client.get(f"{BASE}/deltas/{delta['id']}")).json()["status"]
     assert (version, status) in {(1, "rejected"), (2, "applied")}
+
+
+async def test_a_retry_finds_its_proposal_though_the_blob_was_deleted(
+    client: httpx2.AsyncClient, user: Person, admin: Any
+) -> None:
+    made = await make(client, content="one")
+    headers, body = {"idempotency-key": "lost"}, {"patch": {"title": "T"}, "proposed": True}
+    url = f"{BASE}/blobs/{made['id']}/deltas"
+    first = await client.post(url, json=body, headers=headers)
+    assert first.status_code == 201, first.text
+    gone = await client.delete(f"{BASE}/blobs/{made['id']}")
+    assert gone.status_code == 204
+    # The answer was lost before it was recorded: the attempt died behind its effect.
+    await admin.execute("delete from idempotency_keys where user_id = $1 and key = 'lost'", user.user_id)
+    again = await client.post(url, json=body, headers=headers)
+    assert (again.status_code, again.json()["id"]) == (201, first.json()["id"]), again.text

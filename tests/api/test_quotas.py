@@ -204,6 +204,24 @@ async def test_who_comes_near_the_quota_is_warned_once(client: httpx2.AsyncClien
     assert (warning["used"], warning["quota"]) == (900, 1000)
 
 
+@pytest.mark.parametrize("how", ["stream", "declared", "undeclared"])
+async def test_bytes_that_come_near_the_quota_warn_once(client: httpx2.AsyncClient, limit: Any, how: str) -> None:
+    await limit(200_000)
+    body, octets = b"\0" * 190_000, {"content-type": "application/octet-stream"}
+    if how == "stream":
+        made = await client.post(f"{BASE}/blobs", content=body, headers=octets)
+    else:
+        begin = {"content_type": octets["content-type"]} | ({"size": len(body)} if how == "declared" else {})
+        upload = (await client.post(f"{BASE}/uploads", json=begin)).json()
+        part = await client.put(f"{BASE}/uploads/{upload['id']}/parts/1", content=body, headers=octets)
+        assert part.status_code == 204, part.text
+        made = await client.post(f"{BASE}/uploads/{upload['id']}/complete")
+    assert made.status_code == 201, made.text
+    await make(client, content="x")
+    [event] = (await client.get(f"{BASE}/events?type=quota.warning")).json()["data"]
+    assert event["data"]["used"] + event["data"]["reserved"] == 190_000
+
+
 @pytest.mark.parametrize(
     "body", [{}, {"bytes_quota": -1}, {"bytes_quota": "x"}, {"bytes_quota": 2**63}, {"bytes_quota": 1, "more": 1}],
     ids=["nothing", "negative", "text", "too-large", "unknown-field"],
