@@ -1,7 +1,7 @@
 """Contents on their way out, whole or in part: verified before any byte is given to a reader.
 
 A large content has a hash of each of its chunks, so that reading a part of it reads no more than the chunks that the
-part touches. Each is fetched by itself and then held: a slow reader occupies memory of one chunk, not a connection.
+part touches. A few are fetched at a time and then held: a slow reader occupies their memory, not a connection.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from storage.contents import STORED, Contents
 from storage.database import Database
 from storage.objects import Objects
 
+CHUNKS_AT_ONCE = 4
+"""Fetched with one request: a request costs as much as some megabytes."""
 _FIND = f"select {STORED}, chunks from contents where user_id = $1 and hash = $2"  # noqa: S608 - a constant
 
 
@@ -55,15 +57,19 @@ class Downloads:
             whole = await self._contents.read(found.user_id, found.row)
             yield whole[start:end]
             return
-        for number in range(start // CHUNK_BYTES, -(-end // CHUNK_BYTES)):
-            offset = number * CHUNK_BYTES
-            chunk = await self._chunk(found, number, offset)
-            yield chunk[max(start - offset, 0) : end - offset]
+        first, beyond = start // CHUNK_BYTES, -(-end // CHUNK_BYTES)
+        for number in range(first, beyond, CHUNKS_AT_ONCE):
+            async for offset, chunk in self._chunks(found, number, min(number + CHUNKS_AT_ONCE, beyond)):
+                yield chunk[max(start - offset, 0) : end - offset]
 
-    async def _chunk(self, found: Download, number: int, offset: int) -> bytes:
-        last = min(offset + CHUNK_BYTES, found.size)
-        chunk = b"".join([piece async for piece in self._objects.open(found.row["location"], offset, last)])
-        wanted = found.row["chunks"][number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
-        if hashlib.sha256(chunk).digest() != wanted:
-            raise StudioError(f"Stored content does not match its hash {found.hash}.", code="integrity")
-        return chunk
+    async def _chunks(self, found: Download, first: int, beyond: int) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield verified chunks with their offsets, fetched together."""
+        begin, last = first * CHUNK_BYTES, min(beyond * CHUNK_BYTES, found.size)
+        fetched = b"".join([piece async for piece in self._objects.open(found.row["location"], begin, last)])
+        for number in range(first, beyond):
+            offset = number * CHUNK_BYTES
+            chunk = fetched[offset - begin : offset - begin + CHUNK_BYTES]
+            wanted = found.row["chunks"][number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
+            if hashlib.sha256(chunk).digest() != wanted:
+                raise StudioError(f"Stored content does not match its hash {found.hash}.", code="integrity")
+            yield offset, chunk
