@@ -85,8 +85,9 @@ update uploads set status = 'aborted', reserved = 0 where user_id = $1 and id = 
 """
 _ENDED = "update uploads set ended_at = now() where user_id = $1 and id = $2 and status <> 'open'"
 _RESERVE = """
-update user_state set bytes_reserved = bytes_reserved + $2
-where user_id = $1 and ($2 <= 0 or bytes_quota is null or bytes_used + bytes_reserved + $2 <= bytes_quota)
+update user_state set bytes_reserved = bytes_reserved + $2::bigint
+where user_id = $1
+  and ($2::bigint <= 0 or bytes_quota is null or bytes_used + bytes_reserved + $2::bigint <= bytes_quota)
 returning bytes_used, bytes_reserved, bytes_quota
 """
 _WARN = "select studio_warn($1, $2, $3, $4, $5)"

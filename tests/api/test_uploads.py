@@ -460,3 +460,9 @@ async def test_bytes_of_another_size_than_said_are_not_referred_to(client: httpx
         answer = await client.post(f"{BASE}/blobs", json={"content_type": OCTETS, "binary": named})
         assert answer.status_code == (201 if fits else 422), answer.text
     await make(client)
+
+
+async def test_an_upload_may_be_larger_than_two_gigabytes(client: httpx2.AsyncClient) -> None:
+    begun = await client.post(f"{BASE}/uploads", json={"content_type": "application/octet-stream", "size": 3 * 2**30})
+    assert begun.status_code == 201, begun.text
+    assert (await client.delete(f"{BASE}/uploads/{begun.json()['id']}")).status_code == 204
