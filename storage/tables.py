@@ -359,7 +359,7 @@ runs = Table(
     _text("execution"), _text("status", "running"), _text("definition_digest"), _text("settings_digest", ""),
     _text("used_digest"), _json("inputs", "[]"), _text("label", ""), _maybe_text("workflow_id"),
     _maybe_time("lease_until"), Column("error", JSONB), _json("usage"), _time("started_at"),
-    _maybe_time("ended_at"),
+    _maybe_time("ended_at"), _json("effects", "[]"),
     PrimaryKeyConstraint("user_id", "id"),
     ForeignKeyConstraint(["user_id", "derivation_id"], ["derivations.user_id", "derivations.id"]),
     CheckConstraint(
@@ -377,7 +377,7 @@ run_steps = Table(
     "run_steps", metadata,
     _id("user_id"), _id("run_id"), _text("step_id"), _int("position"), _text("type"), _text("status"),
     _maybe_text("output_hash"), _json("usage"), Column("error", JSONB), _time("started_at"),
-    _maybe_time("ended_at"),
+    _maybe_time("ended_at"), _maybe_text("memo_key"), _maybe_id("reused_from"),
     PrimaryKeyConstraint("user_id", "run_id", "step_id"),
     ForeignKeyConstraint(["user_id", "run_id"], ["runs.user_id", "runs.id"]),
 )
@@ -407,6 +407,26 @@ dead_letters = Table(
     UniqueConstraint("user_id", "run_id"),
 )
 
+# A derivation that a cascade settled without a run, and why: what its run would read is what its last one read, there is
+# nothing to read, or what it reads could not be made.
+cut_offs = Table(
+    "cut_offs", metadata,
+    _id("user_id"), _id("cascade_id"), _id("derivation_id"), _text("reason"), _json("detail"), _time("created_at"),
+    PrimaryKeyConstraint("user_id", "cascade_id", "derivation_id"),
+    CheckConstraint("reason in ('unchanged','no_input','parent_failed')", name="reason"),
+    Index("cut_offs_derivation_idx", "user_id", "derivation_id", "created_at"),
+)
+
+# The result of a step under a key that covers everything it depends on; leased while somebody makes it.
+memo = Table(
+    "memo", metadata,
+    _id("user_id"), _text("key"), _text("state", "leased"), _id("run_id"), _text("step_id"), _text("provider_id"),
+    _maybe_time("lease_until"), _maybe_text("output_hash"), _json("usage"), _time("created_at"), _time("used_at"),
+    _int("hits", 0),
+    PrimaryKeyConstraint("user_id", "key"),
+    CheckConstraint("state in ('leased','done')", name="state"),
+)
+
 # --- outbox -----------------------------------------------------------------------------------------------
 
 # The outbox and the resume log. seq is per user, assigned under the row lock of user_state.
@@ -422,7 +442,7 @@ events = Table(
 USER_TABLES = (
     users, user_state, api_keys, idempotency_keys, contents, blobs, deltas, snapshots, uploads, upload_parts,
     manual_edges, buckets, bucket_blobs, instances, derivations, derivation_inputs, derivation_outputs, runs, run_steps,
-    cascades, dead_letters, events,
+    cascades, dead_letters, cut_offs, memo, events,
 )
 """Tables of one user: the policy is ``user_id = app_user()``."""
 

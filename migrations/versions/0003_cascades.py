@@ -1,0 +1,38 @@
+"""Cascades that explain themselves: facts about what did not run, memo, controls, budgets, plans, limits."""
+
+from pathlib import Path
+
+from alembic import op
+
+from migrations.scripts import run_script
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    run_script(op.get_bind(), Path(__file__).with_suffix(".sql").read_text())
+
+
+def downgrade() -> None:
+    run_script(
+        op.get_bind(),
+        """
+        -- Pace and limits
+
+        -- Plans
+
+        -- Budgets
+
+        -- Failures
+
+        -- Controls
+
+        -- Memo and cut-off
+        alter table run_steps drop column memo_key, drop column reused_from;
+        alter table runs drop column effects;
+        drop table memo, cut_offs;
+        """,
+    )

@@ -1,0 +1,57 @@
+-- Cascades that explain themselves: why nothing ran, what was reused, what was asked for, what it cost.
+
+-- Memo and cut-off ------------------------------------------------------------------------------------------
+
+-- A derivation that a cascade settled without a run, and why.
+create table cut_offs (
+  user_id uuid not null,
+  cascade_id uuid not null,
+  derivation_id uuid not null,
+  reason text not null,
+  detail jsonb not null default '{}'::jsonb,
+  created_at timestamptz not null default now(),
+  constraint cut_offs_pkey primary key (user_id, cascade_id, derivation_id),
+  constraint cut_offs_reason_check check (reason in ('unchanged', 'no_input', 'parent_failed'))
+);
+create index cut_offs_derivation_idx on cut_offs (user_id, derivation_id, created_at);
+
+-- The result of a paid or pure step, under a key that covers everything it depends on. Leased while somebody makes it.
+create table memo (
+  user_id uuid not null,
+  key text not null,
+  state text not null default 'leased',
+  run_id uuid not null,
+  step_id text not null,
+  provider_id text not null,
+  lease_until timestamptz,
+  output_hash text,
+  usage jsonb not null default '{}'::jsonb,
+  created_at timestamptz not null default now(),
+  used_at timestamptz not null default now(),
+  hits integer not null default 0,
+  constraint memo_pkey primary key (user_id, key),
+  constraint memo_state_check check (state in ('leased', 'done'))
+);
+
+-- effects: per output slot, what the run did to it. reused_from: the run whose result a step took over.
+alter table runs add column effects jsonb not null default '[]'::jsonb;
+alter table run_steps add column memo_key text, add column reused_from uuid;
+
+-- Controls --------------------------------------------------------------------------------------------------
+
+-- Failures --------------------------------------------------------------------------------------------------
+
+-- Budgets ---------------------------------------------------------------------------------------------------
+
+-- Plans -----------------------------------------------------------------------------------------------------
+
+-- Pace and limits -------------------------------------------------------------------------------------------
+
+-- Row-level security ----------------------------------------------------------------------------------------
+
+alter table cut_offs enable row level security, force row level security;
+create policy cut_offs_user on cut_offs to studio_app using (user_id = app_user()) with check (user_id = app_user());
+grant select, insert, update, delete on cut_offs to studio_app;
+alter table memo enable row level security, force row level security;
+create policy memo_user on memo to studio_app using (user_id = app_user()) with check (user_id = app_user());
+grant select, insert, update, delete on memo to studio_app;
