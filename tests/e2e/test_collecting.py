@@ -33,6 +33,7 @@ from tests.e2e.audit import Auditor
 from tests.e2e.people import Person
 from tests.e2e.studio import Studio
 from tests.e2e.waiting import eventually
+from tests.sampling import sampled
 from workflows.contracts import HOUSEKEEPING
 
 FAILPOINTS = (
@@ -43,6 +44,8 @@ FAILPOINTS = (
     "cold.after_row",
     "warm.after_row_before_object",
 )
+FAILPOINTS_OF = {"some": (FAILPOINTS[0], FAILPOINTS[3]), "all": FAILPOINTS}
+"""Where every run of the suite kills, and where a soak does."""
 INLINE_MAX = 2_000  # as tests/e2e/studio.py sets it
 
 
@@ -189,12 +192,13 @@ async def whole_pass(studio: Studio, temporal: Temporal) -> Tidied:
 
 
 @pytest.mark.timeout(480)
+@pytest.mark.parametrize("where", sampled(FAILPOINTS_OF, ("some",)))
 async def test_housekeeping_killed_between_any_two_steps_loses_nothing_and_leaves_nothing(
-    library: Library, studio: Studio, auditor: Auditor
+    library: Library, studio: Studio, auditor: Auditor, where: str
 ) -> None:
     temporal = await auditor.temporal()
     await library.nothing_is_lost()
-    for failpoint in FAILPOINTS:
+    for failpoint in FAILPOINTS_OF[where]:
         if failpoint.startswith("warm"):
             await library.read_again()
         elif failpoint.startswith("cold"):

@@ -38,6 +38,7 @@ from tests.api.requests import make
 from tests.api.writes import Call, said
 from tests.conftest import BASE, Person, client_of, new_person, objects_of
 from tests.e2e.armed_api import EACH
+from tests.sampling import sampled
 
 INLINE_MAX = 2_000
 PART = 8 * 2**20
@@ -180,7 +181,7 @@ CASES: Mapping[str, tuple[Callable[[Client, int], Awaitable[Case]], set[str]]] =
     "upload_abort": (upload_abort, {"abort", "delete"}),
 }
 """How each write comes about, and what it does to the object store."""
-BRIEF = {"create", "revert", "upload_part", "upload_complete"}
+BRIEF = ("create", "revert", "upload_part")
 """What every run of the suite kills; a soak kills them all."""
 
 MADE = """
@@ -345,12 +346,10 @@ async def repeated(client: Client, admin: Any, user: Person, call: Call, key: st
 
 
 @pytest.mark.timeout(480)  # a process each step
-@pytest.mark.parametrize("name", [pytest.param(name, id=name if name in BRIEF else f"soak-{name}") for name in CASES])
+@pytest.mark.parametrize("name", sampled(CASES, BRIEF))
 async def test_a_write_killed_after_any_step_is_done_once_and_leaves_nothing(
     name: str, lives: Lives, survivor: Any, small: Mapping[str, str], database: Database, admin: Any
 ) -> None:
-    if name not in BRIEF and not os.environ.get("STUDIO_SOAK_KILLS"):
-        pytest.skip("a soak: set STUDIO_SOAK_KILLS")
     prepare, stores = CASES[name]
     is_upload = name.startswith("upload_")
     places: list[str] = []
