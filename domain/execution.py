@@ -14,9 +14,9 @@ from typing import Any
 from domain.definitions import Step
 from domain.documents import Document, content_size, preview, visible
 from domain.patterns import compile_pattern
-from domain.settlements import settle_output
+from domain.settlements import decide_output
 from domain.steps import InputBlob, initial_context, run_pure, stage
-from domain.works import RunOutput, RunWork, SettledOutput, Settlement, StepRecord
+from domain.works import RunOutput, RunWork, SettledOutput, Settlement, StepRecord, UnchangedOutput
 
 TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 TOKENS_MAX = 10**9
@@ -68,16 +68,26 @@ def carry_out(work: RunWork, *, now: datetime, records: Sequence[StepRecord] = (
     recorded = {record.step_id for record in records}
     outputs = {output.slot: output for output in work.outputs}
     settled: list[SettledOutput] = []
+    unchanged: list[UnchangedOutput] = []
     for step in work.definition.steps:
         if step.effect == "stage":
             output = outputs[step.id]
             volatile = work.definition.output(step.id).volatile
-            settled += settle_output(output, _staged(work, output, step, context), volatile)
+            reason, effects = decide_output(output, _staged(work, output, step, context), volatile)
+            settled += effects
+            if reason is not None:
+                unchanged.append(UnchangedOutput(slot=output.slot, reason=reason))
         elif step.id not in recorded:
             context.update(evaluate(work, step, context))
     usage = total_usage(records)
     usage["duration_ms"] = context["execution_time"]
-    return Settlement(run_id=work.run_id, outputs=tuple(settled), usage=usage, storage=work.storage)
+    return Settlement(
+        run_id=work.run_id,
+        outputs=tuple(settled),
+        usage=usage,
+        storage=work.storage,
+        unchanged=tuple(unchanged),
+    )
 
 
 def usage_of(answer: Any) -> dict[str, Any]:

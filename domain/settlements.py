@@ -16,7 +16,7 @@ from domain.errors import Invalid, TooLarge
 from domain.merge import ABSENT, Conflict, Merge, OnConflict, merge
 from domain.schemas import Schema
 from domain.volatile import strip_volatile
-from domain.works import RunOutput, SettledOutput
+from domain.works import RunOutput, SameBy, SettledOutput
 
 
 def output_cutoff(document: Document, schema: Schema, volatile: tuple[str, ...] = ()) -> str:
@@ -36,15 +36,27 @@ def settle_output(output: RunOutput, staged: Document, volatile: tuple[str, ...]
     the machine says there is offered until somebody decides. Under ``wait`` nothing moves, and the offer waits for a
     person. Raises Invalid ``immutable_field`` if the content type of the output would change.
     """
+    return decide_output(output, staged, volatile)[1]
+
+
+def decide_output(
+    output: RunOutput, staged: Document, volatile: tuple[str, ...] = ()
+) -> tuple[SameBy | None, tuple[SettledOutput, ...]]:
+    """As ``settle_output``, and for nothing also why: what ``staged`` is the same by as the machine head.
+
+    By bytes first; else by the normal form that early cut-off compares (``output_cutoff``).
+    """
     if output.deleted:
-        return ()
+        return None, ()
     settling = _Settling(output, staged, volatile)
     if output.current is None:
-        return (settling.effect("change", staged),)
+        return None, (settling.effect("change", staged),)
     head = output.machine or output.current
+    if head == staged or head.to_bytes() == staged.to_bytes():
+        return SameBy.BYTES, ()
     if _same(head, staged, output.schema, volatile):
-        return ()
-    return settling.decided(head, output.current)
+        return SameBy.NORMAL_FORM, ()
+    return None, settling.decided(head, output.current)
 
 
 class _Settling:

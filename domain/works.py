@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -124,6 +125,21 @@ class SettledOutput:
     """Fields that the definition computes per run, as JSON Pointers into the data: ``cutoff_hash`` is without them."""
 
 
+class SameBy(StrEnum):
+    """What two documents of a slot are the same by, so that the newer one makes no version."""
+
+    BYTES = "bytes"
+    NORMAL_FORM = "normal_form"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnchangedOutput:
+    """One slot that a run left as it was, because what it made is the machine head already."""
+
+    slot: str
+    reason: SameBy
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
     """The end of one run: its outputs (none: it had nothing to say) and what it used."""
@@ -132,3 +148,4 @@ class Settlement:
     outputs: tuple[SettledOutput, ...]
     usage: Mapping[str, Any]
     storage: Placement = BY_SIZE
+    unchanged: tuple[UnchangedOutput, ...] = ()

@@ -83,6 +83,11 @@ class PostgresSchedule:
             await self._columns(user_id, settled, output) for settled in settlements for output in settled.outputs
         ]
         usages = {str(settled.run_id): dict(settled.usage) for settled in settlements}
+        unchanged = {
+            str(settled.run_id): [{"slot": slot.slot, "reason": slot.reason} for slot in settled.unchanged]
+            for settled in settlements
+            if settled.unchanged
+        }
         arrays = [[row[index] for row in columns] for index in range(len(_OUTPUT_COLUMNS))]
         async with self._gate(user_id), self._database.connection() as connection:
             rows = await connection.fetch(
@@ -92,6 +97,7 @@ class PostgresSchedule:
                 usages,
                 caller,
                 *arrays,
+                unchanged,
             )
         return {row["run_id"]: row["status"] for row in rows}
 
@@ -240,7 +246,7 @@ _OUTPUT_COLUMNS = (
 _SETTLE = (  # the types are this module's own
     "select * from settle_runs($1, $2, $3, $4, "  # noqa: S608
     + ", ".join(f"${index + 5}::{kind}[]" for index, kind in enumerate(_OUTPUT_COLUMNS))
-    + ")"
+    + f", ${len(_OUTPUT_COLUMNS) + 5})"
 )
 
 

@@ -407,8 +407,8 @@ dead_letters = Table(
     UniqueConstraint("user_id", "run_id"),
 )
 
-# A derivation that a cascade settled without a run, and why: what its run would read is what its last one read, there is
-# nothing to read, or what it reads could not be made.
+# A derivation that a cascade settled without a run, and why: what its run would read is what its last one read, there
+# is nothing to read, or what it reads could not be made.
 cut_offs = Table(
     "cut_offs", metadata,
     _id("user_id"), _id("cascade_id"), _id("derivation_id"), _text("reason"), _json("detail"), _time("created_at"),

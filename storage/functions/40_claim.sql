@@ -4,7 +4,7 @@
 -- Settle without a run whatever is ready with used = want, and repeat until nothing more is (CASCADES rule 5). An
 -- input that its producer chose not to make leaves nothing to do either.
 create or replace function studio_cut_off(p_user uuid, p_cascade uuid) returns int language plpgsql as $$
-declare v_done uuid[]; v_count int := 0;
+declare v_done uuid[]; v_reasons text[]; v_count int := 0;
 begin
   loop
     with ready as (
@@ -12,12 +12,14 @@ begin
       where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
         and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
     )
-    select array_agg(d.id) into v_done from ready
+    select array_agg(d.id), array_agg(case when w.complete then 'unchanged' else 'no_input' end)
+      into v_done, v_reasons from ready
       cross join lateral studio_want(p_user, ready.ids) w
       cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
       where (w.digest = d.used_digest and not d.force) or not w.complete;
     exit when v_done is null;
     perform studio_close(p_user, v_done, p_cascade);
+    perform studio_note_cut_offs(p_user, p_cascade, v_done, v_reasons);
     -- What waited for a person (so that the head has not taken it in) is about inputs that are back as they were.
     update deltas d set status = 'rejected', resolved_at = now(), resolved_by = d.actor
       from unnest(v_done) x(id) join derivation_outputs o on o.user_id = p_user and o.derivation_id = x.id
@@ -40,6 +42,8 @@ begin
       and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
     order by d.level, d.id limit greatest(p_room, 0)) x;
   if v_ready is null then return null; end if;
+  -- What is claimed after all was not settled without a run.
+  delete from cut_offs where user_id = p_user and cascade_id = p_cascade and derivation_id = any(v_ready);
   -- One derivation after the other, each probed by its whole key: a claim costs what it takes, however much the user has.
   with inserted as (
     insert into runs (user_id, id, derivation_id, cascade_id, provider_id, attempt, execution, definition_digest,

@@ -14,6 +14,9 @@ create type settling_output as (
 
 -- One row an output and effect: 'change' stores a delta, 'head' only moves the machine head (the human side won
 -- everywhere), 'offer' proposes the machine's side of a conflict, 'hold' does so and waits for a person.
+drop function if exists settle_runs(uuid, uuid[], jsonb, uuid, uuid[], text[], int[], text[], text[], text[], text[], text[],
+  text[], text[], bigint[], bigint[], bigint[], text[], bytea[], text[], text[], text[], text[], text[], bigint[], bigint[],
+  text[], bytea[], text[], text[], text[], text[]);
 create or replace function settle_runs(
   p_user uuid, p_runs uuid[], p_usages jsonb, p_caller uuid,
   p_out_run uuid[], p_out_slot text[], p_out_expected int[], p_effect text[], p_patch text[], p_inverse text[],
@@ -21,7 +24,7 @@ create or replace function settle_runs(
   p_document_size bigint[], p_stored_size bigint[], p_codec text[], p_body bytea[], p_location text[], p_title text[],
   p_preview text[], p_tags text[], p_machine_hash text[], p_machine_size bigint[], p_machine_stored_size bigint[],
   p_machine_codec text[], p_machine_body bytea[], p_machine_location text[], p_base_hash text[], p_conflicts text[],
-  p_volatile text[]
+  p_volatile text[], p_unchanged jsonb default '{}'
 ) returns table (run_id uuid, status text) language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -154,8 +157,26 @@ begin
       hold = case when d.id = any(v_held) then 'conflict' end,
       hold_detail = case when d.id = any(v_held) then jsonb_build_object('run_id', r.id) end
     from runs r where r.user_id = p_user and r.id = any(v_ok) and d.user_id = p_user and d.id = r.derivation_id;
+  -- effects: what became of each slot, those included that were left as they were.
+  with done as (
+    select e.run_id, jsonb_agg(jsonb_build_object('slot', e.slot, 'blob_id', e.blob_id, 'effect', e.effect,
+        'reason', e.reason) order by e.slot, e.ord) as effects
+    from (
+      select o.run_id, o.slot, o.blob_id, case o.effect when 'change' then 'changed' when 'offer' then 'offered'
+          when 'hold' then 'held' else o.effect end, null::text, o.ordinality
+        from unnest(v_outputs) with ordinality o
+      union all
+      select s.run_id, x.item->>'slot', q.blob_id, 'unchanged', x.item->>'reason', 0
+        from unnest(v_runs) s
+        cross join lateral jsonb_array_elements(p_unchanged->(s.run_id::text)) x(item)
+        cross join lateral (select blob_id from derivation_outputs
+          where user_id = p_user and derivation_id = s.derivation_id and slot = x.item->>'slot' offset 0) q
+        where s.verdict = 'ok') e(run_id, slot, blob_id, effect, reason, ord)
+    group by e.run_id
+  )
   update runs r set status = 'settled', ended_at = now(), lease_until = null,
-      usage = coalesce(p_usages->(r.id::text), '{}')
+      usage = coalesce(p_usages->(r.id::text), '{}'),
+      effects = coalesce((select d.effects from done d where d.run_id = r.id), '[]')
     where r.user_id = p_user and r.id = any(v_ok);
 
   -- Dependants whose inputs moved look again: a failure may be cured, a run of theirs may be out of date.

@@ -1,0 +1,20 @@
+-- Facts that explain why a cascade ran nothing where it ran nothing (what a run did to its outputs is in runs.effects).
+-- Nothing in the schedule reads them; they are written in the transaction of the move that they are about.
+
+-- A cascade has settled these without a run. Of several times the last one counts; how often is in cascades.cut_off.
+create or replace function studio_note_cut_offs(p_user uuid, p_cascade uuid, p_derivations uuid[], p_reasons text[])
+returns void language sql as $$
+  insert into cut_offs (user_id, cascade_id, derivation_id, reason, detail)
+    select p_user, p_cascade, x.id, x.reason, coalesce(m.detail, '{}')
+    from unnest(p_derivations, p_reasons) x(id, reason)
+    left join lateral (  -- what is not there to be read, ten of it
+      select jsonb_build_object('missing', jsonb_agg(y.blob_id)) as detail from (
+        select i.blob_id from (select blob_id, position from derivation_inputs
+          where user_id = p_user and derivation_id = x.id offset 0) i
+        cross join lateral (select from blobs
+          where user_id = p_user and id = i.blob_id and planned_version = 0 offset 0) b
+        order by i.position, i.blob_id limit 10) y
+      where x.reason = 'no_input' having count(*) > 0) m on true
+    on conflict (user_id, cascade_id, derivation_id)
+      do update set reason = excluded.reason, detail = excluded.detail, created_at = now()
+$$;
