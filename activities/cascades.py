@@ -85,8 +85,9 @@ class CascadeActivities:
             while True:
                 claim = await self._schedule.claim(user_id, cascade_id, window=self._window)
                 inline = [run for run in claim.runs if run.execution == "inline"]
-                if not inline or time.monotonic() > deadline:
-                    return self._result(claim, done, more=bool(inline))
+                more = claim.more or bool(inline)
+                if not more or time.monotonic() > deadline:
+                    return self._result(claim, done, more=more)
                 for start in range(0, len(inline), self._batch):
                     done += await self._carry_out(user_id, cascade_id, inline[start : start + self._batch])
 

@@ -37,6 +37,8 @@ class Claim:
     closed: bool
     status: str
     cut_off: int
+    more: bool = False
+    """There was more to settle without a run than one claim does: claim again at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,6 +71,7 @@ class PostgresSchedule:
             closed=row["closed"],
             status=row["status"],
             cut_off=row["cut_off"],
+            more=row["more"],
         )
 
     async def load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:

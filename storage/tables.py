@@ -203,6 +203,11 @@ deltas = Table(
     ),
     Index("deltas_open_idx", "user_id", "blob_id", postgresql_where=text("status in ('pending','proposed')")),
     Index("deltas_cascade_idx", "user_id", "cascade_id", postgresql_where=text("cascade_id is not null")),
+    # What people did under a cascade, without the thousands of deltas that came of it.
+    Index(
+        "deltas_cause_idx", "user_id", "cascade_id", "created_at",
+        postgresql_where=text("cascade_id is not null and (run_id is null or operation = 'update')"),
+    ),
 )
 
 # A version whose whole document is kept, so that reading any version costs a bounded number of patches.
@@ -330,6 +335,15 @@ derivations = Table(
         "derivations_owner_idx", "user_id", "owner_cascade_id", postgresql_where=text("unsettled"),
     ),
     Index("derivations_anchor_idx", "user_id", "anchor_id"),
+    # What a claim takes next, in the order that it takes it; a page costs a page, however many wait.
+    Index(
+        "derivations_ready_idx", "user_id", "owner_cascade_id", "level", "id",
+        postgresql_where=text("unsettled and pending_inputs = 0 and run_id is null and hold is null"),
+    ),
+    Index(
+        "derivations_due_idx", "user_id", "owner_cascade_id", "run_after",
+        postgresql_where=text("unsettled and run_after is not null"),
+    ),
 )
 
 derivation_inputs = Table(

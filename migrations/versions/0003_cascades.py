@@ -20,6 +20,9 @@ def downgrade() -> None:
     run_script(
         op.get_bind(),
         """
+        -- Scale
+        drop index deltas_cause_idx, derivations_due_idx, derivations_ready_idx;
+
         -- Pace and limits
 
         -- Plans

@@ -47,6 +47,18 @@ alter table run_steps add column memo_key text, add column reused_from uuid;
 
 -- Pace and limits -------------------------------------------------------------------------------------------
 
+-- Scale -----------------------------------------------------------------------------------------------------
+
+-- What a claim takes next, in the order that it takes it, and the next that is due: a page costs a page, however many wait.
+create index derivations_ready_idx on derivations (user_id, owner_cascade_id, level, id)
+  where unsettled and pending_inputs = 0 and run_id is null and hold is null;
+create index derivations_due_idx on derivations (user_id, owner_cascade_id, run_after)
+  where unsettled and run_after is not null;
+
+-- What people did under a cascade, without the thousands of deltas that came of it.
+create index deltas_cause_idx on deltas (user_id, cascade_id, created_at)
+  where cascade_id is not null and (run_id is null or operation = 'update');
+
 -- Row-level security ----------------------------------------------------------------------------------------
 
 alter table cut_offs enable row level security, force row level security;

@@ -3,31 +3,49 @@
 
 -- Settle without a run whatever is ready with used = want, and repeat until nothing more is (CASCADES rule 5). An
 -- input that its producer chose not to make leaves nothing to do either.
-create or replace function studio_cut_off(p_user uuid, p_cascade uuid) returns int language plpgsql as $$
-declare v_done uuid[]; v_reasons text[]; v_count int := 0;
+--
+-- Looks at ready derivations page by page, down the levels, and stops at a page's worth that has to run: a claim has no
+-- use for more, and of a fan of ten thousand each claim would look at all again. What settles here makes ready what is
+-- below it, whose level is higher: the same way down finds it. p_most bounds how long the user's lock is held: more.
+drop function if exists studio_cut_off(uuid, uuid);
+create or replace function studio_cut_off(
+  p_user uuid, p_cascade uuid, p_page int, p_most int, out cut int, out more boolean
+) language plpgsql as $$
+declare
+  v_page uuid[]; v_last int; v_done uuid[]; v_reasons text[]; v_level int; v_id uuid; v_kept int; v_before int;
 begin
-  loop
-    with ready as (
-      select array_agg(d.id) as ids from derivations d
-      where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
-        and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
-    )
-    select array_agg(d.id), array_agg(case when w.complete then 'unchanged' else 'no_input' end)
-      into v_done, v_reasons from ready
-      cross join lateral studio_want(p_user, ready.ids) w
-      cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
-      where (w.digest = d.used_digest and not d.force) or not w.complete;
-    exit when v_done is null;
-    perform studio_close(p_user, v_done, p_cascade);
-    perform studio_note_cut_offs(p_user, p_cascade, v_done, v_reasons);
-    -- What waited for a person (so that the head has not taken it in) is about inputs that are back as they were.
-    update deltas d set status = 'rejected', resolved_at = now(), resolved_by = d.actor
-      from unnest(v_done) x(id) join derivation_outputs o on o.user_id = p_user and o.derivation_id = x.id
-      where d.user_id = p_user and d.blob_id = o.blob_id and d.status = 'proposed' and d.run_id is not null
-        and d.machine_hash <> o.machine_hash;
-    v_count := v_count + cardinality(v_done);
+  cut := 0; more := false;
+  loop  -- once more if anything was settled: levels order the work, they do not decide what is done
+    v_level := -1; v_id := '00000000-0000-0000-0000-000000000000'; v_kept := 0; v_before := cut;
+    loop
+      select array_agg(x.id order by x.level, x.id), max(x.level) into v_page, v_last from (
+        select d.id, d.level from derivations d
+        where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
+          and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
+          and (d.level, d.id) > (v_level, v_id)
+        order by d.level, d.id limit p_page) x;
+      exit when v_page is null;
+      select array_agg(d.id), array_agg(case when w.complete then 'unchanged' else 'no_input' end)
+        into v_done, v_reasons from studio_want(p_user, v_page) w
+        cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
+        where (w.digest = d.used_digest and not d.force) or not w.complete;
+      v_level := v_last; v_id := v_page[cardinality(v_page)];
+      v_kept := v_kept + cardinality(v_page) - coalesce(cardinality(v_done), 0);
+      if v_done is not null then
+        perform studio_close(p_user, v_done, p_cascade);
+        perform studio_note_cut_offs(p_user, p_cascade, v_done, v_reasons);
+        -- What waited for a person (so that the head has not taken it in) is about inputs that are back as they were.
+        update deltas d set status = 'rejected', resolved_at = now(), resolved_by = d.actor
+          from unnest(v_done) x(id) join derivation_outputs o on o.user_id = p_user and o.derivation_id = x.id
+          where d.user_id = p_user and d.blob_id = o.blob_id and d.status = 'proposed' and d.run_id is not null
+            and d.machine_hash <> o.machine_hash;
+        cut := cut + cardinality(v_done);
+        if cut >= p_most then more := true; return; end if;
+      end if;
+      exit when v_kept >= p_page;
+    end loop;
+    exit when cut = v_before;
   end loop;
-  return v_count;
 end $$;
 
 -- The run that a claim inserts: planned versions copied into its inputs; activities read exactly those.
@@ -83,15 +101,16 @@ begin
   return v_claimed;
 end $$;
 
--- What still belongs to a cascade when nothing of it moves: waits for others (their doorbell comes), or is held.
+-- What still belongs to a cascade when nothing of it moves: waits for others (their doorbell comes), or is held. Counted
+-- by sets, up once to the holds and down once from them: a way up for each would cost the square of a chain.
 create or replace function studio_waiting(p_user uuid, p_cascade uuid) returns int language sql stable as $$
   with recursive mine as (
     select d.id, d.hold from derivations d
     where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled
-  ), up (root, id, hold) as (
-    select id, id, hold from mine
+  ), up (id, hold) as (
+    select id, hold from mine
     union
-    select u.root, p.id, p.hold from up u
+    select p.id, p.hold from up u
     cross join lateral (select blob_id from derivation_inputs
       where user_id = p_user and derivation_id = u.id and (tracks or used_hash is null) offset 0) i
     cross join lateral (select derivation_id from derivation_outputs
@@ -99,22 +118,35 @@ create or replace function studio_waiting(p_user uuid, p_cascade uuid) returns i
     cross join lateral (select id, hold from derivations
       where user_id = p_user and id = o.derivation_id and unsettled offset 0) p
     where u.hold is null
+  ), held (id) as (
+    select id from up where hold is not null
+    union
+    select d.id from held h
+    cross join lateral (select blob_id from derivation_outputs
+      where user_id = p_user and derivation_id = h.id offset 0) o
+    cross join lateral (select derivation_id from derivation_inputs
+      where user_id = p_user and blob_id = o.blob_id and (tracks or used_hash is null) offset 0) i
+    cross join lateral (select id from derivations
+      where user_id = p_user and id = i.derivation_id and unsettled offset 0) d
   )
-  select count(*)::int from mine m where not exists (select from up where root = m.id and up.hold is not null)
+  select count(*)::int from mine where id not in (select id from held)
 $$;
 
+drop function if exists claim_runs(uuid, uuid, int, interval);
 create or replace function claim_runs(p_user uuid, p_cascade uuid, p_window int, p_lease interval)
-returns table (runs jsonb, running int, next_run_after timestamptz, closed boolean, status text, cut_off int)
+returns table (
+  runs jsonb, running int, next_run_after timestamptz, closed boolean, status text, cut_off int, more boolean
+)
 language plpgsql as $$
 #variable_conflict use_column
 declare
   v_cascade cascades%rowtype; v_cut int; v_claimed uuid[]; v_running int; v_next timestamptz; v_status text;
-  v_runs jsonb; v_left int; v_owned int;
+  v_runs jsonb; v_left int; v_more boolean;
 begin
   perform studio_lock(p_user);
   select * into v_cascade from cascades c where c.user_id = p_user and c.id = p_cascade;
-  if not found then return query select '[]'::jsonb, 0, null::timestamptz, true, 'unknown', 0; return; end if;
-  v_cut := studio_cut_off(p_user, p_cascade);
+  if not found then return query select '[]'::jsonb, 0, null::timestamptz, true, 'unknown', 0, false; return; end if;
+  select c.cut, c.more into v_cut, v_more from studio_cut_off(p_user, p_cascade, 100, 1000) c;
   select count(*) into v_running from runs r
     where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running';
   v_claimed := studio_claim_ready(p_user, p_cascade, p_window - v_running, p_lease);
@@ -125,22 +157,27 @@ begin
       'provider_id', r.provider_id, 'execution', r.execution, 'label', r.label, 'workflow_id', r.workflow_id)
       order by r.id), '[]') into v_runs
     from runs r where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running';
-  select count(*) into v_running from derivations d
-    cross join lateral (select from runs
-      where user_id = p_user and id = d.run_id and status = 'running' and cascade_id <> p_cascade offset 0) r
-    where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.run_id is not null;
-  v_running := v_running + jsonb_array_length(v_runs);
+  v_running := jsonb_array_length(v_runs);
+  if v_running = 0 and not v_more then
+    -- Of ours, and run by another cascade that claimed them before we took them over.
+    select count(*) into v_running from derivations d
+      cross join lateral (select from runs
+        where user_id = p_user and id = d.run_id and status = 'running' and cascade_id <> p_cascade offset 0) r
+      where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.run_id is not null;
+  end if;
   select min(d.run_after) into v_next from derivations d
     where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
       and d.run_id is null and d.hold is null and d.run_after > now();
   v_status := 'running';
-  if v_running = 0 and v_next is null then
+  if v_running = 0 and v_next is null and not v_more then
     v_left := studio_waiting(p_user, p_cascade);
     if v_left = 0 then
-      select count(*), count(*) filter (where d.unsettled) into v_owned, v_left from derivations d
-        where d.user_id = p_user and d.owner_cascade_id = p_cascade;
+      select count(*) into v_left from derivations d
+        where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled;
       v_status := case when v_left > 0 or v_cascade.error is not null then 'partial'
-        when v_owned = 0 and v_cascade.superseded_by is not null then 'superseded' else 'completed' end;
+        when v_cascade.superseded_by is not null and not exists (
+          select from derivations d where d.user_id = p_user and d.owner_cascade_id = p_cascade) then 'superseded'
+        else 'completed' end;
     end if;
   end if;
   -- How a cascade ended is history: a later one that takes over what failed does not make it complete.
@@ -167,5 +204,5 @@ begin
       'subject', 'cascades/' || p_cascade, 'key', coalesce(v_cascade.target_id, v_cascade.id), 'data',
       jsonb_build_object('cascade_id', p_cascade, 'user_id', p_user, 'status', v_status))));
   end if;
-  return query select v_runs, v_running, v_next, v_status <> 'running', v_status, v_cut;
+  return query select v_runs, v_running, v_next, v_status <> 'running', v_status, v_cut, v_more;
 end $$;
