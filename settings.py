@@ -276,10 +276,16 @@ class CascadesGroup(Group):
     """Seconds without a sign of life after which a run may be lost."""
     reconcile_interval: Duration = timedelta(seconds=60)
     """Pause between searches for work that no workflow owns."""
-    depth_max: Count = 64
-    """Derivations on the longest path below a root."""
+    depth_max: Count = 1_200
+    """Derivations on the longest path below a root; what would be deeper is not made, and its cascade says so."""
     nodes_max: Count = 10_000
-    """Derivations that one cascade may touch."""
+    """New derivations that one cascade may make; what would be more is not made, and its cascade says so."""
+    runs_per_derivation_max: Count = 1_000
+    """Runs of one derivation within runs_window; more are put off, and their cascade says so."""
+    runs_per_root_max: Count = 100_000
+    """Runs of everything that stems from one root within runs_window; more are put off."""
+    runs_window: Duration = timedelta(hours=1)
+    """The window in which runs are counted, against loops through somebody's own writes."""
 
 
 class HousekeepingGroup(Group):

@@ -40,7 +40,7 @@ from storage.object_stores import object_store
 from storage.objects import Objects
 from storage.registry import Registry
 from storage.relay import Relay
-from storage.schedule import PostgresSchedule
+from storage.schedule import PostgresSchedule, Repeats
 from storage.uploads import Uploads
 from workflows.cascades import Cascade
 from workflows.contracts import SEARCH_ATTRIBUTES
@@ -257,6 +257,11 @@ def make_schedule(settings: Settings, database: Database, contents: Contents) ->
         lease=timedelta(seconds=settings.cascades.lease_seconds),
         depth_max=settings.cascades.depth_max,
         nodes_max=settings.cascades.nodes_max,
+        repeats=Repeats(
+            runs_max=settings.cascades.runs_per_derivation_max,
+            root_max=settings.cascades.runs_per_root_max,
+            window=settings.cascades.runs_window,
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from api.deps import Ports, Stores
 from api.middleware import PREFIX
 from api.pages import page_request, page_response
 from api.waiting import waited
+from domain.bounds import explained
 from domain.ids import BlobId, CascadeId, UserId, parse_id
 
 router = APIRouter(prefix="/cascades", tags=["cascades"])
@@ -79,7 +80,7 @@ def shown(ports: Ports, row: Any) -> dict[str, Any]:
         "status": row["status"],
         "counts": _counts(row),
         "superseded_by": row["superseded_by"],
-        "error": row["error"],
+        "error": explained(row["error"]),
         "created_at": row["created_at"],
         "planned_at": row["planned_at"],
         "ended_at": row["ended_at"],

@@ -15,7 +15,7 @@ from domain.derivations import Anchor, Blob, Derivation, Input, Instance, Member
 from domain.graphs import levels, reachable
 from domain.ids import BlobId, BucketId, DerivationId, InstanceId, derivation_id, output_blob_id
 
-DEPTH_MAX = 64
+DEPTH_MAX = 1_200
 """How many derivations may stand one below the other; matching stops there."""
 NODES_MAX = 20_000
 """How many derivations one plan may create; matching stops there."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -28,6 +28,15 @@ USER_GATES_MAX = 10_000
 """Users whose gate is remembered; beyond it, gates that nobody waits at are dropped."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeats:
+    """How often one derivation, and what stems from one root, may run within a window; more is put off."""
+
+    runs_max: int = 1_000
+    root_max: int = 100_000
+    window: timedelta = timedelta(hours=1)
+
+
 class PostgresSchedule:
     """Plan, claim, load, settle, fail, and the steps of runs. One per process: it gates per user."""
 
@@ -39,12 +48,14 @@ class PostgresSchedule:
         lease: timedelta,
         depth_max: int,
         nodes_max: int,
+        repeats: Repeats | None = None,
     ) -> None:
         self._database = database
         self._contents = contents
         self._works = Works(database, contents)
         self._lease = lease
         self._bounds = (depth_max, nodes_max)
+        self._repeats = repeats or Repeats()
         self._bell = Bell(database)
         self._gates: dict[UUID, asyncio.Lock] = {}
 
@@ -60,8 +71,10 @@ class PostgresSchedule:
         """Take what is ready, settle what is unchanged, answer every unfinished run."""
         async with self._gate(user_id):
             row = await self._database.call(
-                "select * from claim_runs($1, $2, $3, $4)", user_id, cascade_id, window, self._lease
-            )
+                "select * from claim_runs($1, $2, $3, $4, $5, $6, $7)",
+                user_id, cascade_id, window, self._lease,
+                self._repeats.runs_max, self._repeats.root_max, self._repeats.window,
+            )  # fmt: skip
         if row is None:
             return Claim(runs=(), running=0, next_run_after=None, closed=True, status="unknown", cut_off=0)
         return Claim(

@@ -384,6 +384,7 @@ runs = Table(
         postgresql_where=text("status in ('running','parked')"),
     ),
     Index("runs_cascade_idx", "user_id", "cascade_id", "status"),
+    Index("runs_derivation_idx", "user_id", "derivation_id", "attempt"),
     Index("runs_lease_idx", "lease_until", postgresql_where=text("status = 'running'")),
 )
 
@@ -441,6 +442,13 @@ memo = Table(
     CheckConstraint("state in ('leased','done')", name="state"),
 )
 
+# How many runs what stems from one root has had since when: a loop through somebody's own writes has no lineage.
+root_runs = Table(
+    "root_runs", metadata,
+    _id("user_id"), _id("root_id"), _time("since"), _int("runs", 0),
+    PrimaryKeyConstraint("user_id", "root_id"),
+)
+
 # --- outbox -----------------------------------------------------------------------------------------------
 
 # The outbox and the resume log. seq is per user, assigned under the row lock of user_state.
@@ -456,7 +464,7 @@ events = Table(
 USER_TABLES = (
     users, user_state, api_keys, idempotency_keys, contents, blobs, deltas, snapshots, uploads, upload_parts,
     manual_edges, buckets, bucket_blobs, instances, derivations, derivation_inputs, derivation_outputs, runs, run_steps,
-    cascades, dead_letters, cut_offs, memo, events,
+    cascades, dead_letters, cut_offs, memo, root_runs, events,
 )
 """Tables of one user: the policy is ``user_id = app_user()``."""
 

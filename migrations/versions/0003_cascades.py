@@ -20,6 +20,10 @@ def downgrade() -> None:
     run_script(
         op.get_bind(),
         """
+        -- Why and loops
+        drop table root_runs;
+        drop index runs_derivation_idx;
+
         -- Scale
         drop index deltas_cause_idx, derivations_due_idx, derivations_ready_idx;
 

@@ -59,6 +59,20 @@ create index derivations_due_idx on derivations (user_id, owner_cascade_id, run_
 create index deltas_cause_idx on deltas (user_id, cascade_id, created_at)
   where cascade_id is not null and (run_id is null or operation = 'update');
 
+-- Why and loops ---------------------------------------------------------------------------------------------
+
+-- The runs of one derivation, by number: the last one, and the one a bound ago.
+create index runs_derivation_idx on runs (user_id, derivation_id, attempt);
+
+-- How many runs what stems from one root has had since when (cascades.runs_per_root_max).
+create table root_runs (
+  user_id uuid not null,
+  root_id uuid not null,
+  since timestamptz not null default now(),
+  runs integer not null default 0,
+  constraint root_runs_pkey primary key (user_id, root_id)
+);
+
 -- Row-level security ----------------------------------------------------------------------------------------
 
 alter table cut_offs enable row level security, force row level security;
@@ -67,3 +81,6 @@ grant select, insert, update, delete on cut_offs to studio_app;
 alter table memo enable row level security, force row level security;
 create policy memo_user on memo to studio_app using (user_id = app_user()) with check (user_id = app_user());
 grant select, insert, update, delete on memo to studio_app;
+alter table root_runs enable row level security, force row level security;
+create policy root_runs_user on root_runs to studio_app using (user_id = app_user()) with check (user_id = app_user());
+grant select, insert, update, delete on root_runs to studio_app;

@@ -83,36 +83,54 @@ begin
   return v_outputs;
 end $$;
 
--- New derivations of these blobs by providers that match on declared schema, type, origin (CASCADES rule 8); at most
--- p_room of them, for a plan that makes more than a cascade may touch would not even end in time.
+-- Which active providers match these blobs on declared schema, type, origin and are not there yet (CASCADES rule 8), at
+-- most p_room. depth: where a derivation would stand, counted through what made the blob and through the lineage that
+-- clients state (parent_id), so that a loop through somebody's own writes grows as well as one through providers.
+create or replace function studio_matches(p_user uuid, p_blobs uuid[], p_room int)
+returns table (blob uuid, provider_id uuid, instance_id uuid, depth int) language sql stable as $$
+  with active as materialized (
+    select a.*, p.input_schemas, p.content_types, p.origin from studio_active_providers(p_user) a
+    cross join lateral (select * from providers where id = a.provider_id offset 0) p
+    where p.anchor = 'blob' and p.events && array['onCreate', 'onEdit']
+  )
+  select b.id, a.provider_id, a.instance_id, 1 + greatest(b.depth, (
+      select d.level from (select derivation_id from derivation_outputs
+        where user_id = p_user and blob_id = b.id offset 0) o
+      cross join lateral (select level from derivations where user_id = p_user and id = o.derivation_id offset 0) d))
+  from unnest(p_blobs) x(id)
+  cross join lateral (select * from blobs where user_id = p_user and id = x.id and deleted_at is null offset 0) b
+  join active a on (a.input_schemas = '{}' or b.schema_id = any(a.input_schemas))
+    and (a.content_types = '{}' or exists (select from unnest(a.content_types) t
+          where lower(btrim(split_part(b.content_type, ';', 1))) like replace(replace(t, '_', '\_'), '*', '%')))
+    and (a.origin = 'any' or b.provider_id is null)
+  where not exists (select from derivations d
+      where d.user_id = p_user and d.anchor_id = b.id and d.instance_id = a.instance_id offset 0)
+    and not exists (select from studio_lineage(p_user, b.id) l where l = a.instance_id)
+  order by b.id, a.provider_id limit greatest(p_room, 0)
+$$;
+
+-- Make derivations of what matches: at most p_room of them, none deeper than p_depth_max. What a bound stops is answered
+-- as such (which blob, which provider, which bound), and not made: a plan that makes more than it may does not even end.
 drop function if exists studio_match(uuid, uuid, uuid[]);
-create or replace function studio_match(p_user uuid, p_cascade uuid, p_blobs uuid[], p_room int)
-returns table (derivation uuid, outputs uuid[]) language plpgsql as $$
-declare v record; v_provider providers; v_outputs uuid[]; v_pins jsonb := '{}';
+drop function if exists studio_match(uuid, uuid, uuid[], int);
+create or replace function studio_match(p_user uuid, p_cascade uuid, p_blobs uuid[], p_room int, p_depth_max int)
+returns table (derivation uuid, outputs uuid[], stopped jsonb) language plpgsql as $$
+declare v record; v_provider providers; v_outputs uuid[]; v_pins jsonb := '{}'; v_room int := greatest(p_room, 0);
 begin
-  for v in
-    with active as materialized (
-      select a.*, p.input_schemas, p.content_types, p.origin from studio_active_providers(p_user) a
-      cross join lateral (select * from providers where id = a.provider_id offset 0) p
-      where p.anchor = 'blob' and p.events && array['onCreate', 'onEdit']
-    )
-    select b.id as blob, a.* from unnest(p_blobs) x(id)
-    cross join lateral (select * from blobs where user_id = p_user and id = x.id and deleted_at is null offset 0) b
-    join active a on (a.input_schemas = '{}' or b.schema_id = any(a.input_schemas))
-      and (a.content_types = '{}' or exists (select from unnest(a.content_types) t
-            where lower(btrim(split_part(b.content_type, ';', 1))) like replace(replace(t, '_', '\_'), '*', '%')))
-      and (a.origin = 'any' or b.provider_id is null)
-    where not exists (select from derivations d
-        where d.user_id = p_user and d.anchor_id = b.id and d.instance_id = a.instance_id offset 0)
-      and not exists (select from studio_lineage(p_user, b.id) l where l = a.instance_id)
-    order by b.id, a.provider_id limit greatest(p_room, 0)
+  for v in select m.* from studio_matches(p_user, p_blobs, v_room + 1) m
   loop
     select * into v_provider from providers where id = v.provider_id;
+    derivation := null; outputs := null;
+    stopped := jsonb_build_object('blob_id', v.blob, 'provider_id', v_provider.slug, 'bound',
+      case when v.depth > p_depth_max then 'depth' when v_room = 0 then 'nodes' end);
+    if stopped->>'bound' is not null then return next; continue; end if;
+    stopped := null;
     if not v_pins ? v.provider_id::text then
       v_pins := v_pins || jsonb_build_object(v.provider_id, studio_pin(p_user, v_provider));
     end if;
     v_outputs := studio_derive(p_user, v_provider, v.instance_id, v_pins->>v.provider_id::text, 'blob', v.blob, p_cascade);
     if v_outputs is not null then
+      v_room := v_room - 1;
       derivation := studio_derivation_id(v.instance_id, v.blob); outputs := v_outputs; return next;
     end if;
   end loop;
@@ -419,7 +437,8 @@ returns table (planned boolean, touched int, problem text) language plpgsql as $
 #variable_conflict use_column
 declare
   v_cascade cascades%rowtype; v_direct uuid[] := '{}'; v_new uuid[] := '{}'; v_buckets uuid[]; v_more uuid[];
-  v_moved uuid[]; v_outputs uuid[]; v_round int := 0; v_problem text; v_touched int; v_along jsonb; v_count int;
+  v_moved uuid[]; v_outputs uuid[]; v_made int := 0; v_problem text; v_touched int; v_along jsonb; v_count int;
+  v_stopped jsonb := '[]';
 begin
   perform studio_lock(p_user);
   -- Lock order: the blob before its cascade, as append_delta does, else an edit and its plan could wait for each other.
@@ -471,16 +490,18 @@ begin
         and d.hold is distinct from 'inactive' and d.hold is distinct from 'retired';
   end if;
 
-  -- Discovery, one generation of outputs after the other.
+  -- Discovery, one generation of outputs after the other, until nothing matches or a bound stops it.
   while cardinality(v_new) > 0 or cardinality(v_buckets) > 0 loop
-    v_round := v_round + 1;
-    if v_round > p_depth_max then v_problem := 'depth'; exit; end if;
-    with matched as materialized (select * from studio_match(p_user, p_cascade, v_new,
-        p_nodes_max + 1 - cardinality(v_direct)))
-    select coalesce((select array_agg(m.derivation) from matched m), '{}'),
-           coalesce((select array_agg(o) from matched m, unnest(m.outputs) o), '{}')
-      into v_more, v_outputs;
+    with matched as materialized (
+      select * from studio_match(p_user, p_cascade, v_new, p_nodes_max - v_made, p_depth_max)
+    )
+    select coalesce((select array_agg(m.derivation) from matched m where m.derivation is not null), '{}'),
+           coalesce((select array_agg(o) from matched m, unnest(m.outputs) o), '{}'),
+           v_stopped || coalesce((select jsonb_agg(x.stopped) from (
+             select m.stopped from matched m where m.stopped is not null limit 5) x), '[]')
+      into v_more, v_outputs, v_stopped;
     v_direct := v_direct || v_more;
+    v_made := v_made + cardinality(v_more);
     select coalesce(array_agg(distinct m.bucket_id), '{}') || v_buckets into v_buckets from bucket_blobs m
       where m.user_id = p_user and m.blob_id = any(v_outputs);
     with joins as (select * from studio_sync_joins(p_user, p_cascade, v_buckets))
@@ -488,13 +509,16 @@ begin
         (select array_agg(o) from joins k, unnest(k.outputs) o), '{}')
       into v_direct, v_outputs from joins j;
     v_new := v_outputs; v_buckets := '{}';
-    if cardinality(v_direct) > p_nodes_max then v_problem := 'nodes'; exit; end if;
   end loop;
+  v_problem := v_stopped->0->>'bound';
 
   perform studio_replan();
   v_touched := studio_unsettle(p_user, p_cascade, v_direct);
   update cascades c set planned_at = now(), status = 'running', touched = v_touched,
-      error = case when v_problem is not null then jsonb_build_object('code', 'too_many', 'bound', v_problem) end
+      -- Where it stopped, so that people can see it: the first few blobs, and who would have reacted to them.
+      error = case when v_problem is not null then jsonb_build_object('code', 'too_many', 'bound', v_problem, 'limit',
+        case v_problem when 'depth' then p_depth_max else p_nodes_max end,
+        'stopped', jsonb_path_query_array(v_stopped, '$[0 to 4]')) end
     where c.user_id = p_user and c.id = p_cascade;
   select coalesce(jsonb_agg(e.item order by e.id, e.ord), '[]'),
       coalesce(sum(case when e.ord = 2 then 0 when e.operation = 'delete' then -1 else 1 end), 0) into v_along, v_count

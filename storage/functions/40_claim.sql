@@ -49,17 +49,22 @@ begin
 end $$;
 
 -- The run that a claim inserts: planned versions copied into its inputs; activities read exactly those.
+drop function if exists studio_claim_ready(uuid, uuid, int, interval);
 create or replace function studio_claim_ready(
-  p_user uuid, p_cascade uuid, p_room int, p_lease interval
+  p_user uuid, p_cascade uuid, p_room int, p_lease interval, p_runs_max int, p_root_max int, p_runs_window interval
 ) returns uuid[] language plpgsql as $$
 declare v_ready uuid[]; v_claimed uuid[];
 begin
-  select array_agg(id) into v_ready from (
-    select d.id from derivations d
-    where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
-      and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
-    order by d.level, d.id limit greatest(p_room, 0)) x;
-  if v_ready is null then return null; end if;
+  loop  -- again only where all of them have run too often and are put off: whoever is behind them is ready as well
+    select array_agg(id) into v_ready from (
+      select d.id from derivations d
+      where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
+        and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
+      order by d.level, d.id limit greatest(p_room, 0)) x;
+    if v_ready is null then return null; end if;
+    v_ready := studio_within_bounds(p_user, p_cascade, v_ready, p_runs_max, p_root_max, p_runs_window);
+    exit when v_ready is not null;
+  end loop;
   -- What is claimed after all was not settled without a run.
   delete from cut_offs where user_id = p_user and cascade_id = p_cascade and derivation_id = any(v_ready);
   -- One derivation after the other, each probed by its whole key: a claim costs what it takes, however much the user has.
@@ -133,8 +138,10 @@ create or replace function studio_waiting(p_user uuid, p_cascade uuid) returns i
 $$;
 
 drop function if exists claim_runs(uuid, uuid, int, interval);
-create or replace function claim_runs(p_user uuid, p_cascade uuid, p_window int, p_lease interval)
-returns table (
+create or replace function claim_runs(
+  p_user uuid, p_cascade uuid, p_window int, p_lease interval, p_runs_max int default 1000000,
+  p_root_max int default 1000000, p_runs_window interval default '1 hour'
+) returns table (
   runs jsonb, running int, next_run_after timestamptz, closed boolean, status text, cut_off int, more boolean
 )
 language plpgsql as $$
@@ -149,7 +156,9 @@ begin
   select c.cut, c.more into v_cut, v_more from studio_cut_off(p_user, p_cascade, 100, 1000) c;
   select count(*) into v_running from runs r
     where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running';
-  v_claimed := studio_claim_ready(p_user, p_cascade, p_window - v_running, p_lease);
+  v_claimed := studio_claim_ready(p_user, p_cascade, p_window - v_running, p_lease, p_runs_max, p_root_max,
+    p_runs_window);
+  v_cascade.error := (select c.error from cascades c where c.user_id = p_user and c.id = p_cascade);
   update runs r set workflow_id = 'run:' || r.provider_id || ':' || r.id
     where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running' and r.execution = 'workflow'
       and r.workflow_id is null;
