@@ -91,6 +91,8 @@ class ServiceGroup(Group):
     """Address that the API binds."""
     port: int = Field(default=8010, ge=0, le=65535)
     """Port that the API binds."""
+    failpoint: str = ""
+    """The point at which a worker kills itself, or ``random:SEED:ONE_IN``: crash tests only."""
 
 
 class BlobsGroup(Group):
@@ -309,8 +311,6 @@ class RelayGroup(Group):
     """Pause between looks when no notification arrives."""
     batch: Count = 200
     """Events, and doorbells, taken at a time."""
-    failpoint: str = ""
-    """Name of the point at which the relay, or housekeeping, kills its process: crash tests only."""
 
 
 class Settings(BaseSettings):

@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
@@ -28,6 +28,7 @@ from activities.cascades import CascadeActivities
 from activities.housekeeping import HousekeepingActivities
 from activities.runs import RunActivities
 from domain.errors import StudioError
+from failpoints import CALLS, MOVES, Reached, exposed, failpoints
 from settings import Settings, load_settings, required
 from storage.bus import Bus
 from storage.caches import caches
@@ -121,16 +122,6 @@ def make_worker(
     )
 
 
-def failpoint(settings: Settings) -> Callable[[str], None]:
-    """Kill this process at a named point, if the settings say so: crash tests only."""
-
-    def reached(point: str) -> None:
-        if point == settings.relay.failpoint:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return reached
-
-
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[None]:
     """Everything wired and running; leaving the block stops it, in reverse order."""
@@ -158,7 +149,8 @@ async def running(settings: Settings) -> AsyncIterator[None]:
         stack.push_async_callback(bus.close)
         client = await connect_temporal(settings)
         starter = TemporalStarter(client, settings.workflow.task_queue)
-        schedule = make_schedule(settings, database, contents)
+        reached = failpoints(settings.service.failpoint)
+        schedule = exposed(make_schedule(settings, database, contents), "schedule", MOVES, reached)
         worker = make_worker(
             client,
             settings,
@@ -170,7 +162,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
             ),
             runs=RunActivities(
                 schedule,
-                services,
+                exposed(services, "service", CALLS, reached),
                 step_timeout=settings.providers.timeout,
                 step_attempts=settings.providers.retry_policy.max_attempts,
             ),
@@ -178,7 +170,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
                 schedule,
                 Registry(relay_database),
                 starter,
-                make_keeper(settings, database, contents, objects),
+                make_keeper(settings, database, contents, objects, reached),
                 idle=settings.cascades.reconcile_interval,
             ),
         )
@@ -190,13 +182,30 @@ async def running(settings: Settings) -> AsyncIterator[None]:
                 starter,
                 poll=settings.relay.poll_interval,
                 batch=settings.relay.batch,
-                failpoint=failpoint(settings),
+                failpoint=reached,
             ).run()
         )
         stack.push_async_callback(_cancelled, task)
-        await starter.schedule_reconcile(settings.cascades.reconcile_interval)
-        await starter.schedule_housekeeping(settings.housekeeping.interval)
+        await keep_schedules(starter, settings)
+        stack.push_async_callback(_cancelled, asyncio.create_task(_kept(client, starter, settings)))
         yield
+
+
+async def keep_schedules(starter: TemporalStarter, settings: Settings) -> None:
+    """Make the schedules that look after everything, unless they are there. Raises Unavailable."""
+    await starter.schedule_reconcile(settings.cascades.reconcile_interval)
+    await starter.schedule_housekeeping(settings.housekeeping.interval)
+
+
+async def _kept(client: Client, starter: TemporalStarter, settings: Settings) -> None:
+    """Make again what a Temporal that lost its database has forgotten: nothing else would start what is left to do."""
+    while True:
+        await asyncio.sleep(settings.cascades.reconcile_interval.total_seconds())
+        try:
+            await register_search_attributes(client)
+            await keep_schedules(starter, settings)
+        except (StudioError, RPCError, RuntimeError, OSError) as error:
+            log.warning("worker.waits_for_temporal", error=str(error)[:200])
 
 
 def make_objects(settings: Settings) -> Objects:
@@ -223,7 +232,9 @@ def make_contents(settings: Settings, database: Database, objects: Objects) -> C
     return Contents(database, objects, inline_max=settings.storage.inline_max, caches=hot)
 
 
-def make_keeper(settings: Settings, database: Database, contents: Contents, objects: Objects) -> Keeper:
+def make_keeper(
+    settings: Settings, database: Database, contents: Contents, objects: Objects, reached: Reached
+) -> Keeper:
     """The chores of the settings."""
     rules = Rules(
         grace=settings.housekeeping.grace,
@@ -245,7 +256,7 @@ def make_keeper(settings: Settings, database: Database, contents: Contents, obje
         rules=rules,
         expire=uploads.expire,
         forget=IdempotencyKeys(database).forget_old,
-        failpoint=failpoint(settings),
+        failpoint=reached,
     )
 
 

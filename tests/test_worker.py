@@ -202,7 +202,7 @@ async def test_a_worker_works_while_nats_is_away(environment: Environment) -> No
 
 
 async def test_a_failpoint_kills_the_process(environment: Environment) -> None:
-    armed = {**environment, "STUDIO__RELAY__FAILPOINT": "relay.after_commit_before_start"}
+    armed = {**environment, "STUDIO__SERVICE__FAILPOINT": "relay.after_commit_before_start"}
     async with process(armed) as started, person(armed) as studio:
         await ready(armed)
         blob = await studio.post("/blobs", {"content": "a"})

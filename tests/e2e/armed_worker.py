@@ -19,8 +19,13 @@ WORKER = [sys.executable, "-m", "worker"]
 
 def main() -> int:
     laid = Path(os.environ["E2E_FAILPOINT_FILE"])
-    if not laid.exists():
-        os.execv(sys.executable, WORKER)  # noqa: S606 - becoming the worker is the whole purpose
+    while laid.exists():
+        armed_life(laid)
+    os.execv(sys.executable, WORKER)  # noqa: S606 - becoming the worker is the whole purpose
+
+
+def armed_life(laid: Path) -> None:
+    """One worker with the failpoint of the file, until it dies of it."""
     taken = laid.with_suffix(".taken")
     laid.rename(taken)
     failpoint = taken.read_text()
@@ -36,12 +41,16 @@ def main() -> int:
         "-1",
         "0",
     ]
-    child = subprocess.Popen([*launch, *WORKER], env={**os.environ, "STUDIO__RELAY__FAILPOINT": failpoint})
-    signal.signal(signal.SIGTERM, lambda number, frame: child.terminate())
+    child = subprocess.Popen([*launch, *WORKER], env={**os.environ, "STUDIO__SERVICE__FAILPOINT": failpoint})
+    signal.signal(signal.SIGTERM, lambda number, frame: _stop(child))
     status = child.wait()
     with laid.with_suffix(".ends").open("a") as ends:
         ends.write(f"{failpoint} {status}\n")
-    return 1
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    sys.exit(child.wait())
 
 
 if __name__ == "__main__":

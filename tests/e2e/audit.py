@@ -21,6 +21,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from temporalio.client import Client as Temporal
 
+from storage.invariants import violations
 from storage.objects import S3Objects
 from tests.e2e.people import Person
 from tests.e2e.studio import Studio
@@ -167,6 +168,14 @@ class Auditor:
         await eventually(reached, f"in the middle: {settled} more settled, {unsettled} unsettled")
 
     # -- checks
+
+    async def broken(self, person: Person, invariants: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+        """What breaks these invariants (``storage/invariants.py``), by name."""
+        connection = await asyncpg.connect(self._endpoints["database_admin_url"], timeout=5)
+        try:
+            return await violations(connection, person.user_id, invariants)
+        finally:
+            await connection.close()
 
     async def everything_holds(self, person: Person, *, failed: int = 0) -> None:
         """All promises, for one person, at rest and with nothing held; ``failed`` runs, each in a cascade, before."""

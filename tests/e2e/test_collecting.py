@@ -58,7 +58,7 @@ def housekeeper(studio: Studio, failpoint: str = "") -> Iterator[tuple[subproces
         "WORKER_HEALTH_PORT": str(choose(set())),
         "STUDIO__WORKFLOW__TASK_QUEUE": queue,
         "STUDIO__HOUSEKEEPING__GRACE": "100ms",
-        "STUDIO__RELAY__FAILPOINT": failpoint,
+        "STUDIO__SERVICE__FAILPOINT": failpoint,
     }
     with studio.state.log("housekeeper").open("ab") as log:
         process = subprocess.Popen(
