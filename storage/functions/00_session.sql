@@ -58,8 +58,9 @@ begin
 end $$;
 
 -- Ring doorbells: look again. Carries nothing else (CASCADES rule 4).
-create or replace function studio_ring(p_user uuid, p_cascades uuid[]) returns void language sql as $$
+create or replace function studio_ring(p_user uuid, p_cascades uuid[]) returns void language plpgsql as $$
+begin
   update cascades set seq = seq + 1, rung_at = now()
     where user_id = p_user and id in
-      (select c.id from cascades c where c.user_id = p_user and c.id = any(p_cascades) order by c.id for update)
-$$;
+      (select c.id from cascades c where c.user_id = p_user and c.id = any(p_cascades) order by c.id for update);
+end $$;

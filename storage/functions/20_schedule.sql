@@ -41,18 +41,24 @@ $$;
 
 -- Derivations that look at an output of one of these. An input is looked at while it tracks, or was never used: an
 -- onCreate-only provider waits for its input once, then keeps what it has read.
-create or replace function studio_dependants(p_user uuid, p_derivations uuid[]) returns uuid[] language sql stable as $$
-  select coalesce(array_agg(distinct i.derivation_id), '{}')
-  from unnest(p_derivations) x(id)
-  cross join lateral (select blob_id from derivation_outputs
-    where user_id = p_user and derivation_id = x.id offset 0) o
-  cross join lateral (select derivation_id from derivation_inputs
-    where user_id = p_user and blob_id = o.blob_id and (tracks or used_hash is null) offset 0) i
-$$;
+--
+-- PL/pgSQL keeps the plan of a query for the session; a function in SQL that is not inlined plans it at each call.
+create or replace function studio_dependants(p_user uuid, p_derivations uuid[]) returns uuid[]
+language plpgsql stable as $$
+begin
+  return (select coalesce(array_agg(distinct i.derivation_id), '{}')
+    from unnest(p_derivations) x(id)
+    cross join lateral (select blob_id from derivation_outputs
+      where user_id = p_user and derivation_id = x.id offset 0) o
+    cross join lateral (select derivation_id from derivation_inputs
+      where user_id = p_user and blob_id = o.blob_id and (tracks or used_hash is null) offset 0) i);
+end $$;
 
 -- These and everything below them that is awake.
-create or replace function studio_below(p_user uuid, p_derivations uuid[]) returns uuid[] language sql stable as $$
-  with recursive down (id) as (
+create or replace function studio_below(p_user uuid, p_derivations uuid[]) returns uuid[]
+language plpgsql stable as $$
+begin
+  return (with recursive down (id) as (
     select d.id from derivations d where d.user_id = p_user and d.id = any(p_derivations)
       and d.hold is distinct from 'inactive' and d.hold is distinct from 'retired'
     union
@@ -63,8 +69,8 @@ create or replace function studio_below(p_user uuid, p_derivations uuid[]) retur
       where user_id = p_user and blob_id = o.blob_id and (tracks or used_hash is null) offset 0) i
     cross join lateral (select id from derivations where user_id = p_user and id = i.derivation_id
       and hold is distinct from 'inactive' and hold is distinct from 'retired' offset 0) d
-  ) select array_agg(id) from down
-$$;
+  ) select array_agg(id) from down);
+end $$;
 
 -- pending_inputs is a recount, never accumulated (CASCADES rule 2). Rings the owners of those that became free.
 create or replace function studio_recount(p_user uuid, p_derivations uuid[], p_quiet uuid default null)

@@ -3,7 +3,8 @@
 
 -- A cascade has settled these without a run. Of several times the last one counts; how often is in cascades.cut_off.
 create or replace function studio_note_cut_offs(p_user uuid, p_cascade uuid, p_derivations uuid[], p_reasons text[])
-returns void language sql as $$
+returns void language plpgsql as $$
+begin
   insert into cut_offs (user_id, cascade_id, derivation_id, reason, detail)
     select p_user, p_cascade, x.id, x.reason, coalesce(m.detail, '{}')
     from unnest(p_derivations, p_reasons) x(id, reason)
@@ -16,5 +17,5 @@ returns void language sql as $$
         order by i.position, i.blob_id limit 10) y
       where x.reason = 'no_input' having count(*) > 0) m on true
     on conflict (user_id, cascade_id, derivation_id)
-      do update set reason = excluded.reason, detail = excluded.detail, created_at = now()
-$$;
+      do update set reason = excluded.reason, detail = excluded.detail, created_at = now();
+end $$;

@@ -28,16 +28,19 @@ create or replace function settle_runs(
 ) returns table (run_id uuid, status text) language plpgsql as $$
 #variable_conflict use_column
 declare
-  v_ok uuid[]; v_derivations uuid[]; v_moved_body uuid[]; v_moved_meta uuid[]; v_affected uuid[];
-  v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_events jsonb; v_made int; v_bytes bigint;
+  v_ok uuid[]; v_derivations uuid[]; v_blobs uuid[]; v_affected uuid[]; v_cured uuid[]; v_running uuid[]; v_early uuid[];
+  v_untracked uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_events jsonb; v_made int; v_bytes bigint;
   v_runs settling_run[]; v_outputs settling_output[]; v_now timestamptz;
 begin
   perform studio_lock(p_user);
   -- Look at the run's own status before the fence (CASCADES rule 3): an acknowledgement may have been lost.
   -- A person may be editing an output at this moment: whoever has its row goes first, and we see what came of it.
-  perform from runs r join derivation_outputs q on q.user_id = r.user_id and q.derivation_id = r.derivation_id
-    join blobs b on b.user_id = q.user_id and b.id = q.blob_id
-    where r.user_id = p_user and r.id = any(p_runs) and r.status = 'running' order by b.id for no key update of b;
+  select array_agg(q.blob_id) into v_blobs from unnest(p_runs) x(id)
+    cross join lateral (select derivation_id from runs
+      where user_id = p_user and id = x.id and status = 'running' offset 0) r
+    cross join lateral (select blob_id from derivation_outputs
+      where user_id = p_user and derivation_id = r.derivation_id offset 0) q;
+  perform from blobs where user_id = p_user and id = any(v_blobs) order by id for no key update;
   v_now := clock_timestamp();
   select array_agg((x.id, r.derivation_id, case
       when r.id is null then 'superseded'
@@ -142,20 +145,37 @@ begin
     from unnest(v_outputs) o join blobs b on b.user_id = p_user and b.id = o.blob_id
     join runs r on r.user_id = p_user and r.id = o.run_id where o.effect in ('offer', 'hold');
   -- Who waits for a person has not used its inputs: when one of them moves, or the output does, it runs again.
-  select array_agg(distinct d.id) into v_held from unnest(v_outputs) o
-    join runs r on r.user_id = p_user and r.id = o.run_id
-    join derivations d on d.user_id = p_user and d.id = o.derivation_id
-    join studio_want(p_user, v_derivations) w on w.id = d.id and w.digest = r.used_digest
-    where o.effect = 'hold';
+  if 'hold' = any(p_effect) then
+    select array_agg(distinct d.id) into v_held from unnest(v_outputs) o
+      join runs r on r.user_id = p_user and r.id = o.run_id
+      join derivations d on d.user_id = p_user and d.id = o.derivation_id
+      join studio_want(p_user, v_derivations) w on w.id = d.id and w.digest = r.used_digest
+      where o.effect = 'hold';
+  end if;
 
   update derivation_inputs i set used_version = (x.item->>'version')::int, used_hash = x.item->>'hash'
     from runs r cross join lateral jsonb_array_elements(r.inputs) x(item)
     where r.user_id = p_user and r.id = any(v_ok) and i.user_id = p_user and i.derivation_id = r.derivation_id
       and i.blob_id = (x.item->>'blob_id')::uuid and not i.derivation_id = any(coalesce(v_held, '{}'));
+  -- An input that does not track counts no more, now that it was used.
+  select array_agg(x.id) into v_untracked from unnest(v_derivations) x(id) where exists (
+    select from derivation_inputs where user_id = p_user and derivation_id = x.id and not tracks);
+  if v_untracked is not null then perform studio_recount(p_user, v_untracked, p_caller); end if;
+  -- Closed where its inputs are what it has used: as studio_close does, in the same write.
+  select array_agg(w.id) into v_closable from unnest(v_runs) s
+    cross join lateral (select used_digest from runs where user_id = p_user and id = s.run_id offset 0) r
+    cross join lateral (select id from derivations
+      where user_id = p_user and id = s.derivation_id and pending_inputs = 0 offset 0) d
+    join studio_want(p_user, v_derivations) w on w.id = d.id and w.digest = r.used_digest
+    where s.verdict = 'ok' and (v_held is null or d.id <> all(v_held));
   update derivations d set run_id = null, force = false,
       used_digest = case when d.id = any(v_held) then d.used_digest else r.used_digest end,
       hold = case when d.id = any(v_held) then 'conflict' end,
-      hold_detail = case when d.id = any(v_held) then jsonb_build_object('run_id', r.id) end
+      hold_detail = case when d.id = any(v_held) then jsonb_build_object('run_id', r.id) end,
+      unsettled = d.unsettled and not coalesce(d.id = any(v_closable), false),
+      dirty_since = case when d.id = any(v_closable) then null else d.dirty_since end,
+      run_after = case when d.id = any(v_closable) then null else d.run_after end,
+      settled_at = case when d.id = any(v_closable) then now() else d.settled_at end
     from runs r where r.user_id = p_user and r.id = any(v_ok) and d.user_id = p_user and d.id = r.derivation_id;
   -- effects: what became of each slot, those included that were left as they were.
   with done as (
@@ -180,43 +200,50 @@ begin
     where r.user_id = p_user and r.id = any(v_ok);
 
   -- Dependants whose inputs moved look again: a failure may be cured, a run of theirs may be out of date.
-  select array_agg(blob_id) filter (where body_moved), array_agg(blob_id) filter (where meta_moved)
-    into v_moved_body, v_moved_meta from unnest(v_outputs) o where changed;
-  select array_agg(distinct d.id) into v_affected from derivation_inputs i
-    join derivations d on d.user_id = i.user_id and d.id = i.derivation_id
-    where i.user_id = p_user and (i.tracks or i.used_hash is null)
-      and (i.blob_id = any(v_moved_body) or (d.reads_meta and i.blob_id = any(v_moved_meta)))
-      and d.hold is distinct from 'inactive' and d.hold is distinct from 'retired';
-  if v_affected is not null then
-    update derivations d set hold = null, hold_detail = null
-      where d.user_id = p_user and d.id = any(v_affected) and d.hold in ('failed', 'conflict');
-    perform studio_supersede(p_user, v_affected, p_caller);
-    -- A dependant that a person's edit of its input settled too early is unsettled again.
-    update derivations d set unsettled = true, dirty_since = coalesce(d.dirty_since, now()),
-        owner_cascade_id = coalesce(x.owner_cascade_id, d.owner_cascade_id)
-      from derivation_inputs i join unnest(v_outputs) o on o.blob_id = i.blob_id and o.changed
-      join derivations x on x.user_id = p_user and x.id = o.derivation_id
-      where i.user_id = p_user and i.derivation_id = d.id and d.user_id = p_user and d.id = any(v_affected)
-        and not d.unsettled;
+  select array_agg(distinct d.id), array_agg(distinct d.id) filter (where d.hold in ('failed', 'conflict')),
+      array_agg(distinct d.id) filter (where d.run_id is not null),
+      -- A dependant that a person's edit of its input settled too early is unsettled again.
+      array_agg(distinct d.id) filter (where not d.unsettled and (v_closable is null or d.id <> all(v_closable)))
+    into v_affected, v_cured, v_running, v_early
+    from (select * from unnest(v_outputs) where changed and (body_moved or meta_moved) offset 0) o
+    cross join lateral (select derivation_id from derivation_inputs
+      where user_id = p_user and blob_id = o.blob_id and (tracks or used_hash is null) offset 0) i
+    cross join lateral (select id, hold, run_id, unsettled, reads_meta from derivations
+      where user_id = p_user and id = i.derivation_id and hold is distinct from 'inactive'
+        and hold is distinct from 'retired' offset 0) d
+    where o.body_moved or d.reads_meta;
+  if v_cured is not null then
+    update derivations set hold = null, hold_detail = null where user_id = p_user and id = any(v_cured);
   end if;
-
-  -- An input that does not track counts no more, now that it was used.
-  perform studio_recount(p_user, v_derivations, p_caller);
-  select array_agg(d.id) into v_closable from derivations d
-    join studio_want(p_user, v_derivations) w on w.id = d.id
-    where d.user_id = p_user and d.id = any(v_derivations) and d.pending_inputs = 0 and w.digest = d.used_digest
-      and d.hold is null;
-  if v_closable is not null then perform studio_close(p_user, v_closable, p_caller); end if;
-  if v_affected is not null then perform studio_recount(p_user, v_affected, p_caller); end if;
+  if v_running is not null then perform studio_supersede(p_user, v_running, p_caller); end if;
+  if v_early is not null then
+    update derivations d set unsettled = true, dirty_since = coalesce(d.dirty_since, now()),
+        owner_cascade_id = coalesce(e.owner_cascade_id, d.owner_cascade_id)
+      from (
+        select distinct on (i.derivation_id) i.derivation_id, x.owner_cascade_id from unnest(v_outputs) o
+        cross join lateral (select derivation_id from derivation_inputs
+          where user_id = p_user and blob_id = o.blob_id and o.changed offset 0) i
+        cross join lateral (select owner_cascade_id from derivations
+          where user_id = p_user and id = o.derivation_id offset 0) x
+        where i.derivation_id = any(v_early) order by i.derivation_id) e
+      where d.user_id = p_user and d.id = e.derivation_id;
+  end if;
+  perform studio_recount(p_user, studio_dependants(p_user, v_closable) || v_affected, p_caller);
 
   -- Every end of a run rings its owner and its claimer (rule 4); the caller looks again by itself.
   select array_agg(distinct c) into v_rings from (
     select r.cascade_id from runs r where r.user_id = p_user and r.id = any(v_ok)
-    union select d.owner_cascade_id from derivations d where d.user_id = p_user and d.id = any(v_derivations)
-    -- Whoever waits for what is below one that is held now waits in vain: their cascades may close.
-    union select d.owner_cascade_id from derivations d
-      where d.user_id = p_user and d.unsettled and d.id = any(studio_below(p_user, v_held))) x(c)
+    union select d.owner_cascade_id from derivations d where d.user_id = p_user and d.id = any(v_derivations)) x(c)
     where c is distinct from p_caller;
+  if v_held is not null then
+    -- Whoever waits for what is below one that is held now waits in vain: their cascades may close.
+    select array_agg(distinct c) into v_rings from (
+      select unnest(v_rings)
+      union select d.owner_cascade_id from unnest(studio_below(p_user, v_held)) b(id)
+        cross join lateral (select owner_cascade_id from derivations
+          where user_id = p_user and id = b.id and unsettled offset 0) d) x(c)
+      where c is distinct from p_caller;
+  end if;
   if v_rings is not null then perform studio_ring(p_user, v_rings); end if;
 
   select coalesce(jsonb_agg(e.item order by e.run_id, e.ord), '[]') into v_events from (
