@@ -53,6 +53,7 @@ class Schedule(Planning, Settling):
 
         ``run_ids`` are new ids for the runs to be made, ``window`` bounds how many of the cascade's run at once.
         """
+        self.clock = now
         cascade = self.cascades.get(cascade_id)
         if cascade is None:
             return Claim()
@@ -130,7 +131,7 @@ class Schedule(Planning, Settling):
         derivation.run_id = run_id
         self.runs[run_id] = Run(
             id=run_id, derivation_id=derivation.id, attempt=derivation.attempt, cascade_id=cascade.id,
-            inputs=self.pinned_inputs(derivation.id), used_digest=derivation.want_digest,
+            inputs=self.pinned_inputs(derivation.id), used_digest=derivation.want_digest, started_at=self.clock,
         )  # fmt: skip
         return run_id
 

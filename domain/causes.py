@@ -127,11 +127,14 @@ class Causes(Facts):
             unplanned = found.planned_at is None and found.status == CascadeStatus.PENDING
             if unplanned and found.cause in BLOB_CAUSES and found.roots == (blob_id,):
                 self.ring(found.id)
+                found.caused_at = self.clock
                 return found.id
         return None
 
     def _cause(self, cause: Cause, root: UUID, cascade_id: CascadeId) -> CascadeId:
-        self.cascades[cascade_id] = Cascade(id=cascade_id, cause=cause, roots=(root,))
+        self.cascades[cascade_id] = Cascade(
+            id=cascade_id, cause=cause, roots=(root,), created_at=self.clock, caused_at=self.clock
+        )
         return cascade_id
 
     def _known(self, blob_id: BlobId) -> Blob:

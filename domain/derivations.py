@@ -57,6 +57,9 @@ class Cause(StrEnum):
 BLOB_CAUSES = frozenset({Cause.CREATE, Cause.EDIT, Cause.DELETE, Cause.RESTORE})
 """Causes that a person's write to one blob makes; while unplanned, the next write to it joins them (rule 10)."""
 
+AT_ONCE = frozenset({Cause.REPROCESS})
+"""Causes by which somebody asks for runs: no debounce holds those back."""
+
 
 class CascadeStatus(StrEnum):
     """Where a cascade stands; ``pending`` and ``running`` are open."""
@@ -116,8 +119,9 @@ class Delta:
 class Instance:
     """A user's activation of a provider, with what discovery needs of its definition.
 
-    ``tracks`` false means that it reacts to a blob once (onCreate) and keeps reading that version;
-    ``debounce_seconds`` count from plan, once for a burst that was folded into it (rule 10).
+    ``tracks`` false means that it reacts to a blob once (onCreate) and keeps reading that version. ``quiet_seconds``
+    count from the last edit of a cause, ``max_wait_seconds`` from the first that no run has taken in (rule 10).
+    ``max_concurrency`` bounds its runs at a time, ``priority`` (1 first) says what is claimed first.
     """
 
     id: InstanceId
@@ -131,7 +135,10 @@ class Instance:
     execution: Execution = Execution.INLINE
     supersede: Supersede = Supersede.CANCEL
     on_delete: OnDelete = OnDelete.KEEP
-    debounce_seconds: float = 0.0
+    quiet_seconds: float = 0.0
+    max_wait_seconds: float = 0.0
+    max_concurrency: int | None = None
+    priority: int = 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -155,6 +162,8 @@ class Derivation:
     run_after: float | None = None
     dirty_since: float | None = None
     force: bool = False
+    priority: int = 3
+    level: int = 0
 
     @property
     def asleep(self) -> bool:
@@ -216,11 +225,15 @@ class Run:
     used_digest: str
     status: RunStatus = RunStatus.RUNNING
     error: str | None = None
+    started_at: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
 class Cascade:
-    """Everything one cause sets in motion; ``seq`` counts doorbells rung, ``sent_seq`` those delivered."""
+    """Everything one cause sets in motion; ``seq`` counts doorbells rung, ``sent_seq`` those delivered.
+
+    ``created_at`` is when its first edit was made, ``caused_at`` when the last one that was folded into it was.
+    """
 
     id: CascadeId
     cause: Cause
@@ -230,6 +243,8 @@ class Cascade:
     superseded_by: CascadeId | None = None
     seq: int = 1
     sent_seq: int = 0
+    created_at: float = 0.0
+    caused_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

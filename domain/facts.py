@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from domain.derivations import (
+    AT_ONCE,
     Blob,
     Cascade,
     Delta,
@@ -47,6 +48,8 @@ class Facts:
         self.producers: dict[BlobId, DerivationId] = {}
         self.consumers: dict[BlobId, set[DerivationId]] = {}
         self.bells: set[CascadeId] = set()
+        self.clock = 0.0
+        """The time that a move was last told: what people do in between happens then."""
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -144,6 +147,18 @@ class Facts:
         }
         plain = {name: [_plain(asdict(row)) for row in rows] for name, rows in tables.items()}
         return {name: sorted(rows, key=lambda row: str(_key(row))) for name, rows in plain.items()}
+
+    def due(self, derivation: Derivation, cascade: Cascade) -> float | None:
+        """Return when a debounced derivation may run: quiet since the cause's last edit, or after its longest wait.
+
+        Both count from the cause, so a chain of debounced derivations waits once (rule 10). What somebody asked for
+        by name does not wait.
+        """
+        instance = self.instances[derivation.provider_id]
+        if instance.quiet_seconds <= 0 or cascade.cause in AT_ONCE or derivation.dirty_since is None:
+            return None
+        longest = max(instance.max_wait_seconds, instance.quiet_seconds)
+        return min(cascade.caused_at + instance.quiet_seconds, derivation.dirty_since + longest)
 
     # --- writing, shared by the moves ---------------------------------------------------------------------
 

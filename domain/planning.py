@@ -26,6 +26,7 @@ class Planning(Discovery):
     @move
     def plan(self, cascade_id: CascadeId, now: float) -> Planned:
         """Carry a cause into the schedule: advance, discover, unsettle and own everything below it. Once."""
+        self.clock = now
         cascade = self.cascades.get(cascade_id)
         if cascade is None or self._already_planned(cascade):
             return Planned(planned=False)
@@ -101,9 +102,9 @@ class Planning(Discovery):
             if derivation.unsettled and derivation.owner_cascade_id not in (None, cascade.id):
                 former.add(derivation.owner_cascade_id)
             derivation.unsettled, derivation.owner_cascade_id = True, cascade.id
-            wait = self.instances[derivation.provider_id].debounce_seconds
-            derivation.run_after = now + wait if wait else None
-            derivation.dirty_since = now if derivation.dirty_since is None else derivation.dirty_since
+            if derivation.dirty_since is None:
+                derivation.dirty_since = cascade.created_at
+            derivation.run_after = self.due(derivation, cascade)
         self.recount(touched.union(moved, *(self.dependants(found) for found in touched)))
         self._supersede(former, cascade)
         return tuple(sorted(touched))

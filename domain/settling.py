@@ -37,6 +37,7 @@ class Settling(Facts):
     @move
     def settle(self, run_id: RunId, drafts: Sequence[Draft], now: float) -> Settled:
         """Take in what a run made: fence, append what differs, advance, free the dependants."""
+        self.clock = now
         run = self.runs.get(run_id)
         ended = self._fence(run)
         if run is None or ended is not None:
@@ -54,6 +55,8 @@ class Settling(Facts):
         self.blobs_moved(changed, now)
         if derivation.pending_inputs == 0 and self.unchanged(derivation):
             self.close(derivation)
+        else:
+            self._wait_anew(derivation, run)
         return Settled(status=Ending.SETTLED, changed=tuple(changed))
 
     @move
@@ -129,6 +132,12 @@ class Settling(Facts):
             found = pinned.get(row.blob_id)
             row.used_version, row.used_hash = (None, None) if found is None else (found.version, found.hash)
         self.recount([derivation.id])
+
+    def _wait_anew(self, derivation: Derivation, run: Run) -> None:
+        """What a settled run has not taken in came after it began: the longest wait counts from there again."""
+        derivation.dirty_since = run.started_at
+        owner = self.cascades.get(derivation.owner_cascade_id) if derivation.owner_cascade_id else None
+        derivation.run_after = None if owner is None else self.due(derivation, owner)
 
     def _current(self, derivation: Derivation, run: Run) -> bool:
         """Tell whether the run read what a run claimed now would read."""

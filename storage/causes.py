@@ -34,7 +34,10 @@ async def add_cause(
     """
     found = await connection.fetchval(_UNPLANNED, user_id, cause, target_id, instance_id)
     if found is not None:
-        await connection.execute("select studio_ring($1, array[$2::uuid])", user_id, found)
+        await connection.execute(
+            "update cascades set seq = seq + 1, rung_at = now(), caused_at = now() where user_id = $1 and id = $2",
+            user_id, found,
+        )  # fmt: skip
         return CascadeId(found)
     cascade = CascadeId(new_id())
     await connection.execute(

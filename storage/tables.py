@@ -310,8 +310,10 @@ instances = Table(
     "instances", metadata,
     _id("user_id"), _id("id"), _id("provider_id"), _flag("active", default=True), _text("settings", "{}"),
     _maybe_text("on_conflict"), _int("version", 1), _time("created_at"), _time("updated_at"),
+    Column("debounce_ms", Integer), Column("debounce_max_ms", Integer), _maybe_text("supersede"),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "provider_id"),
+    CheckConstraint("supersede in ('cancel','finish')", name="supersede"),
     CheckConstraint("on_conflict in ('keep_human','wait','take_machine')", name="on_conflict"),
 )
 
@@ -325,7 +327,7 @@ derivations = Table(
     _maybe_text("hold"),
     Column("hold_detail", JSONB), _maybe_id("run_id"), _int("attempt", 0), _maybe_id("owner_cascade_id"),
     _maybe_time("run_after"), _maybe_time("dirty_since"), _flag("force", default=False), _int("level", 0),
-    _time("created_at"), _maybe_time("settled_at"),
+    _time("created_at"), _maybe_time("settled_at"), _int("priority", 3),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "instance_id", "anchor_id"),
     CheckConstraint(
@@ -402,7 +404,7 @@ cascades = Table(
     _id("user_id"), _id("id"), _text("cause"), _maybe_id("target_id"), _maybe_id("instance_id"), _text("actor"),
     _text("label", ""), _maybe_time("planned_at"), _text("status", "pending"), _maybe_id("superseded_by"),
     _int("touched", 0), _int("cut_off", 0), _big("seq", 1), _big("sent_seq", 0), Column("error", JSONB),
-    _time("created_at"), _time("rung_at"), _maybe_time("ended_at"),
+    _time("created_at"), _time("rung_at"), _maybe_time("ended_at"), _time("caused_at"),
     PrimaryKeyConstraint("user_id", "id"),
     CheckConstraint(
         "status in ('pending','running','completed','partial','cancelled','superseded')", name="status"
@@ -412,6 +414,7 @@ cascades = Table(
     Index("cascades_open_idx", "rung_at", postgresql_where=text("status in ('pending','running')")),
     # What an edit of this blob joins (rule 10): otherwise each edit reads all of a user's past cascades.
     Index("cascades_unplanned_idx", "user_id", "target_id", postgresql_where=text("planned_at is null")),
+    Index("cascades_superseded_idx", "user_id", "superseded_by", postgresql_where=text("superseded_by is not null")),
 )
 
 dead_letters = Table(

@@ -28,6 +28,10 @@ def downgrade() -> None:
         drop index deltas_cause_idx, derivations_due_idx, derivations_ready_idx;
 
         -- Pace and limits
+        alter table derivations drop column priority;
+        alter table instances drop column debounce_ms, drop column debounce_max_ms, drop column supersede;
+        drop index cascades_superseded_idx;
+        alter table cascades drop column caused_at;
 
         -- Plans
 

@@ -47,6 +47,15 @@ alter table run_steps add column memo_key text, add column reused_from uuid;
 
 -- Pace and limits -------------------------------------------------------------------------------------------
 
+-- caused_at: when the last edit was made that is part of the cause. The first one was at created_at.
+alter table cascades add column caused_at timestamptz not null default now();
+create index cascades_superseded_idx on cascades (user_id, superseded_by) where superseded_by is not null;
+-- A user's own pace; null leaves it to the provider.
+alter table instances add column debounce_ms integer, add column debounce_max_ms integer, add column supersede text,
+  add constraint instances_supersede_check check (supersede in ('cancel', 'finish'));
+-- priority: of the provider, 1 comes first.
+alter table derivations add column priority integer not null default 3;
+
 -- Scale -----------------------------------------------------------------------------------------------------
 
 -- What a claim takes next, in the order that it takes it, and the next that is due: a page costs a page, however many wait.

@@ -104,7 +104,7 @@ begin
       and c.cause in ('create', 'edit', 'delete', 'restore')
     order by c.created_at desc limit 1 for update;
   if v_cascade is not null then
-    update cascades set seq = seq + 1, rung_at = now() where user_id = p_user and id = v_cascade;
+    update cascades set seq = seq + 1, rung_at = now(), caused_at = now() where user_id = p_user and id = v_cascade;
     return v_cascade;
   end if;
   insert into cascades (user_id, id, cause, target_id, actor, label)

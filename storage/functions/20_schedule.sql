@@ -121,7 +121,7 @@ declare v_cancel uuid[];
 begin
   select array_agg(id) into v_cancel from derivations
     where user_id = p_user and id = any(p_derivations) and run_id is not null and supersede = 'cancel'
-      and coalesce(dirty_since, now()) > now() - interval '60 seconds';
+      and coalesce(dirty_since, now()) > now() - studio_patience();
   if v_cancel is not null then perform studio_drop_runs(p_user, v_cancel, p_quiet); end if;
 end $$;
 

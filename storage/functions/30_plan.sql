@@ -55,10 +55,10 @@ declare v_id uuid := studio_derivation_id(p_instance, p_anchor); v_outputs uuid[
 begin
   insert into instances (user_id, id, provider_id) values (p_user, p_instance, p_provider.id) on conflict do nothing;
   insert into derivations (user_id, id, instance_id, provider_id, anchor_kind, anchor_id, execution, supersede,
-      reads_meta, want_digest, owner_cascade_id, dirty_since)
+      priority, reads_meta, want_digest, owner_cascade_id)
     values (p_user, v_id, p_instance, p_provider.id, p_anchor_kind, p_anchor, p_provider.execution,
-      p_provider.supersede, p_provider.reads_meta, p_provider.definition_digest || ':' || p_pin,
-      p_cascade, now())
+      coalesce((select supersede from instances where user_id = p_user and id = p_instance), p_provider.supersede),
+      p_provider.priority, p_provider.reads_meta, p_provider.definition_digest || ':' || p_pin, p_cascade)
     on conflict do nothing;
   if not found then return null; end if;
   if p_anchor_kind = 'blob' then
@@ -327,18 +327,18 @@ declare v_changed uuid[];
 begin
   with pinned as materialized (  -- once a provider, not once a derivation
     select a.instance_id, p.*, p.definition_digest || ':' || studio_pin(p_user, p) as want,
-      coalesce(i.on_conflict, p.on_conflict) as policy
+      coalesce(i.on_conflict, p.on_conflict) as policy, coalesce(i.supersede, p.supersede) as overtaken
     from studio_active_providers(p_user) a join providers p on p.id = a.provider_id
     left join instances i on i.user_id = p_user and i.id = a.instance_id
     where a.instance_id in (select instance_id from derivations where user_id = p_user and id = any(p_derivations))
   ), fresh as (
-    select d.id, d.hold, d.want_digest, d.reads_meta as reads_before, p.execution, p.supersede, p.reads_meta, p.want,
+    select d.id, d.hold, d.want_digest, d.reads_meta as reads_before, p.execution, p.overtaken, p.priority, p.reads_meta, p.want,
       'onEdit' = any(p.events) as tracks, p.policy
     from derivations d join pinned p on p.instance_id = d.instance_id
     where d.user_id = p_user and d.id = any(p_derivations) and d.hold is distinct from 'retired'
   ), updated as (
-    update derivations d set want_digest = f.want, execution = f.execution, supersede = f.supersede,
-        reads_meta = f.reads_meta, hold = case when d.hold = 'inactive' then null else d.hold end
+    update derivations d set want_digest = f.want, execution = f.execution, supersede = f.overtaken,
+        priority = f.priority, reads_meta = f.reads_meta, hold = case when d.hold = 'inactive' then null else d.hold end
       from fresh f where d.user_id = p_user and d.id = f.id
   ), followed as (
     update derivation_inputs i set tracks = f.tracks from fresh f
@@ -360,13 +360,15 @@ end $$;
 
 -- (De)activation and changed settings of one instance. Returns derivations to look at again.
 create or replace function studio_follow_instance(p_user uuid, p_instance uuid) returns uuid[] language plpgsql as $$
-declare v_known uuid[];
+declare v_known uuid[]; v_changed uuid[];
 begin
   select array_agg(id) into v_known from derivations
     where user_id = p_user and instance_id = p_instance and hold is distinct from 'retired';
   if v_known is null then return '{}'; end if;
   if exists (select from studio_active_providers(p_user) a where a.instance_id = p_instance) then
-    return studio_wake(p_user, v_known);
+    v_changed := studio_wake(p_user, v_known);
+    perform studio_repace(p_user, v_known);
+    return v_changed;
   end if;
   perform studio_rest(p_user, v_known, 'inactive');
   return '{}';
@@ -411,17 +413,12 @@ begin
     join cascades c on c.user_id = d.user_id and c.id = d.owner_cascade_id
     where d.user_id = p_user and d.id = any(v_all) and d.unsettled and d.owner_cascade_id <> p_cascade;
   update derivations d set unsettled = true, owner_cascade_id = p_cascade,
-      dirty_since = coalesce(d.dirty_since, now()),
-      -- Debounce counts from the cause, and steady edits put it off no further than debounce_max_ms.
-      run_after = case when p.debounce_ms > 0 and d.id = any(p_direct)
-        then least(c.created_at + make_interval(secs => p.debounce_ms / 1000.0), case when d.unsettled then
-          d.dirty_since + make_interval(secs => greatest(p.debounce_max_ms, p.debounce_ms) / 1000.0) end)
-        else d.run_after end,
+      dirty_since = coalesce(d.dirty_since, c.created_at),
+      run_after = studio_due(x.quiet_ms, x.longest_ms, c.cause, c.caused_at, coalesce(d.dirty_since, c.created_at)),
       hold = case when d.id = any(p_direct) and d.hold in ('failed', 'conflict') then null else d.hold end,
       hold_detail = case when d.id = any(p_direct) and d.hold in ('failed', 'conflict') then null else d.hold_detail end
-    from providers p, cascades c
-    where d.user_id = p_user and d.id = any(v_all) and p.id = d.provider_id
-      and c.user_id = p_user and c.id = p_cascade;
+    from studio_pace(p_user, v_all) x, cascades c
+    where d.user_id = p_user and d.id = x.id and c.user_id = p_user and c.id = p_cascade;
   -- What is asleep is counted as well: it may wake at any time.
   perform studio_recount(p_user, p_direct || v_all || studio_dependants(p_user, v_all), p_cascade);
   if v_former is not null then

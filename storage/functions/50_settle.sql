@@ -229,6 +229,7 @@ begin
       where d.user_id = p_user and d.id = e.derivation_id;
   end if;
   perform studio_recount(p_user, studio_dependants(p_user, v_closable) || v_affected, p_caller);
+  if v_closable is null or v_derivations <> v_closable then perform studio_wait_anew(p_user, v_ok); end if;
 
   -- Every end of a run rings its owner and its claimer (rule 4); the caller looks again by itself.
   select array_agg(distinct c) into v_rings from (

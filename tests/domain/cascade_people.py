@@ -89,7 +89,7 @@ class People:
                 execution=self.random.choice(list(Execution)),
                 supersede=Supersede.FINISH if self.chance(0.3) else Supersede.CANCEL,
                 on_delete=OnDelete.DELETE if self.chance(0.4) else OnDelete.KEEP,
-                debounce_seconds=5.0 if self.chance(0.15) else 0.0,
+                quiet_seconds=5.0 if self.chance(0.15) else 0.0, max_wait_seconds=12.0,
             )  # fmt: skip
 
     # --- transactions -------------------------------------------------------------------------------------

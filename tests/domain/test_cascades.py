@@ -326,7 +326,7 @@ def test_the_window_bounds_what_runs_at_once_and_claim_says_what_is_left(story: 
 
 
 def test_a_debounced_derivation_waits_for_its_time(story: Story) -> None:
-    story.instance("outline", "topic", "outlined", debounce_seconds=5.0)
+    story.instance("outline", "topic", "outlined", quiet_seconds=5.0)
     story.rest()
     story.create("t", "topic")
     cascade = list(story.schedule.cascades)[-1]

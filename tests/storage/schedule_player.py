@@ -33,7 +33,7 @@ CLOCK = """
 create schema oracle;
 create function oracle.now() returns timestamptz language sql stable as
   $$ select '2026-01-01 00:00:00+00'::timestamptz + current_setting('oracle.seconds')::float8 * interval '1 second' $$;
-alter table cascades alter column created_at set default oracle.now();
+alter table cascades alter column created_at set default oracle.now(), alter column caused_at set default oracle.now();
 """
 """Makes a database of the test's own obey ``oracle.seconds``."""
 SESSION = "set search_path = oracle, pg_catalog, public; set oracle.seconds = '0'"
@@ -119,13 +119,14 @@ class Player:
         await self.connection.execute(
             "insert into providers (id, owner_id, slug, name, spec, workflow_id, definition_digest, input_schemas,"
             " content_types, events, origin, anchor, collect_bucket_type, collect_schema, outputs, execution,"
-            " supersede, on_delete, debounce_ms, debounce_max_ms) values ($1, $2, $3, $3, '{}', $3, $4, $5, '{}', $6,"
-            " 'any', $7, $8, $9, $10, $11, $12, $13, $14, $14)",
+            " supersede, on_delete, debounce_ms, debounce_max_ms, priority)"
+            " values ($1, $2, $3, $3, '{}', $3, $4, $5, '{}', $6,"
+            " 'any', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
             self._provider(instance.id), self.user, f"p-{instance.id}", instance.definition_digest,
             [] if joins else schemas, events,
             instance.anchor.value, "book" if joins else None, schemas[0] if joins else None, outputs,
             instance.execution.value, instance.supersede.value, instance.on_delete.value,
-            int(instance.debounce_seconds * 1000),
+            int(instance.quiet_seconds * 1000), int(instance.max_wait_seconds * 1000), instance.priority,
         )  # fmt: skip
         await self.connection.execute(
             "insert into instances (user_id, id, provider_id, active, settings) values ($1, $2, $3, false, $4)",

@@ -75,12 +75,12 @@ class Lockstep(World):
         return answer
 
     def _catalogue(self) -> Iterator[Instance]:
-        """No loops (where two could feed each other, order decides), joins of one schema, no debounce."""
+        """No loops (where two could feed each other, order decides), joins of one schema."""
         for instance in super()._catalogue():
             reads = sorted(instance.input_schemas)[-1:] if instance.anchor == Anchor.BUCKET else instance.input_schemas
             deepest = max(reads)
             outputs = tuple((slot, max(made, f"s{int(deepest[1:]) + 1}")) for slot, made in instance.outputs)
-            yield replace(instance, input_schemas=frozenset(reads), outputs=outputs, debounce_seconds=0.0)
+            yield replace(instance, input_schemas=frozenset(reads), outputs=outputs)
 
     def _delete(self) -> None:
         """Not in lockstep."""
