@@ -52,7 +52,10 @@ async def list_(
 
 @router.get("/{cascade_id}", operation_id="cascades_get")
 async def get(request: Request, cascade_id: str, identity: Reader, ports: Stores) -> Response:
-    """Read one cascade with its runs and the deltas folded into it; ``Prefer: wait`` holds on until it closes."""
+    """Read one cascade with its runs, the deltas folded into it and the cascades whose work it took over.
+
+    ``edits`` counts the deltas of all of them. ``Prefer: wait`` holds on until it closes.
+    """
     user_id, wanted = UserId(identity.user_id), CascadeId(path_id(cascade_id, "cascade_id"))
     await ports.cascades.get(user_id, wanted)
     headers = await waited(request, ports, user_id, wanted)
@@ -60,10 +63,15 @@ async def get(request: Request, cascade_id: str, identity: Reader, ports: Stores
 
 
 async def detailed(ports: Ports, user_id: UserId, cascade_id: CascadeId) -> dict[str, Any]:
-    """Return one cascade as JSON with its deltas and runs."""
+    """Return one cascade as JSON with its deltas and runs, and whose work it took over."""
     row = await ports.cascades.get(user_id, cascade_id)
-    deltas, runs = await ports.cascades.details(user_id, cascade_id)
-    return shown(ports, row) | {"deltas": [dict(delta) for delta in deltas], "runs": [dict(run) for run in runs]}
+    found = await ports.cascades.details(user_id, cascade_id)
+    return shown(ports, row) | {
+        "edits": found.edits + sum(older["edits"] for older in found.supersedes),
+        "deltas": [dict(delta) for delta in found.deltas],
+        "supersedes": [dict(older) for older in found.supersedes],
+        "runs": [dict(run) for run in found.runs],
+    }
 
 
 def shown(ports: Ports, row: Any) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Request
+from pydantic import Field
 from starlette.responses import Response
 
 from api.auth import Executor, Identity, Reader
@@ -21,7 +23,8 @@ from api.wire import cascade_link
 from domain.canonical import canonical
 from domain.errors import Conflict, Fault, Invalid, StudioError, VersionConflict
 from domain.ids import SYSTEM_USER, BlobId, CascadeId, InstanceId, UserId, parse_id
-from domain.providers import EVENTS
+from domain.provider_ir import Debounce, Policies
+from domain.providers import EVENTS, QUIET_SECONDS_MAX, WAIT_SECONDS_MAX, longest_wait
 from domain.schemas import compile_validator
 
 router = APIRouter(prefix="/providers", tags=["providers"])
@@ -37,16 +40,29 @@ class Processing(Wire):
     event: str = "onCreate"
 
 
+class Pace(Wire):
+    """How long a provider waits for further edits: ``quiet`` since the last one, ``max_wait`` since the first.
+
+    Both in seconds. ``quiet`` 0 waits for nothing; without ``max_wait`` it is ten times ``quiet``.
+    """
+
+    quiet: float = Field(ge=0, le=QUIET_SECONDS_MAX)
+    max_wait: float | None = Field(default=None, ge=0, le=WAIT_SECONDS_MAX)
+
+
 class InstanceState(Wire):
     """Whether a provider reacts to your blobs, and with which settings; what is left out stays.
 
-    ``on_conflict`` says what happens where you and the provider have changed the same thing; null leaves it to the
-    provider again.
+    ``on_conflict`` says what happens where you and the provider have changed the same thing, ``debounce`` how long it
+    waits for further edits, ``supersede`` whether a run that an edit overtakes ends or finishes first; null leaves it
+    to the provider again.
     """
 
     active: bool | None = None
     settings: dict[str, Any] | None = None
     on_conflict: Literal["keep_human", "wait", "take_machine"] | None = None
+    debounce: Pace | None = None
+    supersede: Literal["cancel", "finish"] | None = None
 
 
 @router.post(
@@ -107,7 +123,7 @@ async def get_instance(provider_id: str, identity: Reader, ports: Stores) -> Res
     openapi_extra=request_body(InstanceState, example={"active": True, "settings": {}}),
 )  # fmt: skip
 async def put_instance(request: Request, provider_id: str, identity: Executor, ports: Stores) -> Response:
-    """Switch a provider on or off for yourself, change its settings or its conflict policy. Needs ``If-Match``."""
+    """Switch a provider on or off for yourself, change its settings, its pace or its policies. Needs ``If-Match``."""
 
     async def work(attempt: Attempt) -> Response:
         user_id = UserId(identity.user_id)
@@ -127,7 +143,7 @@ async def put_instance(request: Request, provider_id: str, identity: Executor, p
                 before=before,
                 active=before.active if body.active is None else body.active,
                 settings=settings,
-                on_conflict=body.on_conflict if "on_conflict" in body.model_fields_set else before.on_conflict,
+                policies=_policies(body, before.policies),
                 expected=None if match is None or match.any else match.versions,
                 actor=identity.actor,
                 keep=keep,
@@ -150,6 +166,23 @@ async def _instance(ports: Ports, identity: Identity, stored: Any) -> Any:
     )
 
 
+def _policies(body: InstanceState, before: Policies) -> Policies:
+    """Return what the request says, and for what it leaves out what was decided before."""
+    said: dict[str, Any] = {
+        name: getattr(body, name) for name in ("on_conflict", "supersede") if name in body.model_fields_set
+    }
+    if "debounce" in body.model_fields_set:
+        said["debounce"] = None if body.debounce is None else _debounce(body.debounce)
+    return replace(before, **said)
+
+
+def _debounce(pace: Pace) -> Debounce:
+    longest = longest_wait(pace.quiet) if pace.max_wait is None else pace.max_wait
+    if longest < pace.quiet:
+        raise fault("/debounce/max_wait", "invalid_value", f"max_wait is at least as long as quiet: {pace.quiet:g}.")
+    return Debounce(pace.quiet, longest)
+
+
 def _put(stored: Any, after: Any, cascade: CascadeId | None) -> Response:
     headers = {"ETag": etag(after.version)}
     if cascade is not None:
@@ -157,13 +190,22 @@ def _put(stored: Any, after: Any, cascade: CascadeId | None) -> Response:
     return answer(_shown_instance(stored, after) | {"cascade_id": cascade}, headers=headers)
 
 
+def _shown_debounce(debounce: Debounce | None) -> dict[str, float] | None:
+    if debounce is None or not debounce.quiet_seconds:
+        return None
+    return {"quiet": debounce.quiet_seconds, "max_wait": debounce.max_wait_seconds}
+
+
 def _shown_instance(stored: Any, instance: Any) -> dict[str, Any]:
+    policies = instance.policies
     return {
         "id": instance.id,
         "provider_id": stored.provider.id,
         "active": instance.active,
         "settings": instance.settings,
-        "on_conflict": instance.on_conflict or stored.provider.on_conflict,
+        "on_conflict": policies.on_conflict or stored.provider.on_conflict,
+        "supersede": policies.supersede or stored.provider.supersede,
+        "debounce": _shown_debounce(policies.debounce or stored.provider.debounce),
         "version": instance.version,
         "updated_at": instance.updated_at,
     }

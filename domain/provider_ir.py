@@ -36,6 +36,19 @@ class Debounce:
     max_wait_seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """What a user has decided instead of the provider: None leaves it to the provider."""
+
+    on_conflict: str | None = None
+    supersede: str | None = None
+    debounce: Debounce | None = None
+
+
+PROVIDERS: Final = Policies()
+"""Everything is left to the provider."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where outputs are kept (seed 004): ``inline`` in PostgreSQL, ``url`` in the object store, ``hybrid`` by size.

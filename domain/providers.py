@@ -344,7 +344,12 @@ def _debounce(fields: Fields) -> Debounce | None:
     if longest is not None and longest < quiet:
         debounce.fault("max_wait", "invalid_value", "max_wait is at least as long as quiet.")
     debounce.finish()
-    return Debounce(quiet, longest if longest is not None else min(10 * quiet, WAIT_SECONDS_MAX))
+    return Debounce(quiet, longest if longest is not None else longest_wait(quiet))
+
+
+def longest_wait(quiet: float) -> float:
+    """How long edits may put a run off where nobody has said: ten times the quiet that it waits for."""
+    return min(10 * quiet, float(WAIT_SECONDS_MAX))
 
 
 def _depending_on(fields: Fields, definition: Definition | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -57,6 +58,23 @@ select id, blob_id, operation, from_version, to_version, actor, created_at from 
 where user_id = $1 and cascade_id = $2 and run_id is null order by created_at, id limit $3
 """
 
+# Cascades whose work went over to this one whole, each to the next, newest first.
+_SUPERSEDES = """
+with recursive taken (id) as (
+  select c.id from cascades c where c.user_id = $1 and c.superseded_by = $2
+  union
+  select c.id from taken t cross join lateral (
+    select id from cascades where user_id = $1 and superseded_by = t.id offset 0) c
+)
+select c.id, c.cause, c.label, c.actor, c.created_at, n.edits from taken t
+cross join lateral (select * from cascades where user_id = $1 and id = t.id offset 0) c
+cross join lateral (select count(*)::int as edits from deltas
+  where user_id = $1 and cascade_id = t.id and run_id is null offset 0) n
+order by c.created_at desc, c.id desc limit $3
+"""
+
+_EDITS = "select count(*)::int from deltas where user_id = $1 and cascade_id = $2 and run_id is null"
+
 _RUNS = """
 select id, provider_id, derivation_id, status, label, workflow_id, started_at, ended_at, error from runs
 where user_id = $1 and cascade_id = $2 order by id limit $3
@@ -72,6 +90,19 @@ from cascades c where c.user_id = $1 and c.id = $2
 
 DETAILS_MAX = 1000
 """Folded deltas, and runs, that one cascade shows; the lists of runs and events have them all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CascadeDetails:
+    """What one cascade shows beside its row: people's deltas and runs, oldest first, ``DETAILS_MAX`` of each.
+
+    ``edits`` counts all of its own deltas; ``supersedes`` are the cascades whose work it took over, newest first.
+    """
+
+    deltas: list[asyncpg.Record]
+    edits: int
+    supersedes: list[asyncpg.Record]
+    runs: list[asyncpg.Record]
 
 
 class CascadeViews:
@@ -101,13 +132,15 @@ class CascadeViews:
             raise NotFound("There is no such cascade.")
         return row
 
-    async def details(
-        self, user_id: UserId, cascade_id: CascadeId
-    ) -> tuple[list[asyncpg.Record], list[asyncpg.Record]]:
-        """Return the people's deltas folded into a cascade, and the runs that it claimed, oldest first."""
+    async def details(self, user_id: UserId, cascade_id: CascadeId) -> CascadeDetails:
+        """Return what was folded into a cascade, whose work it took over, and the runs that it claimed."""
         async with self._database.transaction(user_id) as connection:
-            deltas = await connection.fetch(_DELTAS, user_id, cascade_id, DETAILS_MAX)
-            return deltas, await connection.fetch(_RUNS, user_id, cascade_id, DETAILS_MAX)
+            return CascadeDetails(
+                deltas=await connection.fetch(_DELTAS, user_id, cascade_id, DETAILS_MAX),
+                edits=await connection.fetchval(_EDITS, user_id, cascade_id),
+                supersedes=await connection.fetch(_SUPERSEDES, user_id, cascade_id, DETAILS_MAX),
+                runs=await connection.fetch(_RUNS, user_id, cascade_id, DETAILS_MAX),
+            )
 
     async def is_open(self, user_id: UserId, cascade_id: CascadeId, instance_id: UUID | None = None) -> bool:
         """Tell whether a cascade has still to close; with an instance, whether its run has still to end."""

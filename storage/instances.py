@@ -12,29 +12,33 @@ import orjson
 from domain.canonical import canonical, same
 from domain.errors import Fault, Gone, Invalid, NotFound, VersionConflict
 from domain.ids import BlobId, CascadeId, InstanceId, ProviderKey, UserId, instance_id
+from domain.provider_ir import PROVIDERS, Debounce, Policies
 from storage.causes import add_cause, emit, event
 from storage.database import Database
 from storage.idempotency import Keep, unkept
 
 _PUT = """
-insert into instances (user_id, id, provider_id, active, settings, on_conflict, version)
-values ($1, $2, $3, $4, $5, $6, 2)
+insert into instances (user_id, id, provider_id, active, settings, on_conflict, supersede, debounce_ms,
+  debounce_max_ms, version)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 2)
 on conflict (user_id, id) do update set active = excluded.active, settings = excluded.settings,
-  on_conflict = excluded.on_conflict, version = instances.version + 1, updated_at = now()
+  on_conflict = excluded.on_conflict, supersede = excluded.supersede, debounce_ms = excluded.debounce_ms,
+  debounce_max_ms = excluded.debounce_max_ms, version = instances.version + 1, updated_at = now()
 """
+_COLUMNS = "id, active, settings, on_conflict, supersede, debounce_ms, debounce_max_ms, version, updated_at"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """A user's activation of a provider. Version 1 is the state that nobody has touched.
 
-    ``on_conflict`` is the user's own policy; None leaves it to the provider.
+    ``policies`` are the user's own.
     """
 
     id: InstanceId
     active: bool
     settings: Mapping[str, Any] = field(hash=False)
-    on_conflict: str | None
+    policies: Policies
     version: int
     updated_at: datetime | None
 
@@ -62,12 +66,12 @@ class Instances:
         before: Instance,
         active: bool,
         settings: Mapping[str, Any],
-        on_conflict: str | None,
+        policies: Policies,
         expected: Collection[int] | None,
         actor: str,
         keep: Keep[tuple[Instance, CascadeId | None]] = unkept,
     ) -> tuple[Instance, CascadeId | None]:
-        """Switch a provider on or off, change its settings or what happens in a conflict; the same: nothing is written.
+        """Switch a provider on or off, change its settings or the user's policies; the same: nothing is written.
 
         ``before`` is what ``get`` answered. Returns the cascade that follows it up. Raises VersionConflict if the
         version is not ``expected``.
@@ -78,10 +82,10 @@ class Instances:
                 members = {"current_version": now.version}
                 raise VersionConflict(f"The instance is at version {now.version}.", members=members)
             same_settings = same(dict(now.settings), dict(settings))
-            if (now.active, now.on_conflict) == (active, on_conflict) and same_settings:
+            if (now.active, now.policies) == (active, policies) and same_settings:
                 await keep(connection, (now, None))
                 return now, None
-            await put_instance(connection, user_id, key, active=active, settings=settings, on_conflict=on_conflict)
+            await put_instance(connection, user_id, key, active=active, settings=settings, policies=policies)
             cascade = await add_cause(
                 connection, user_id, cause="provider", target_id=None, instance_id=now.id, actor=actor, label=name
             )
@@ -144,19 +148,36 @@ async def put_instance(
     *,
     active: bool,
     settings: Mapping[str, Any],
-    on_conflict: str | None,
+    policies: Policies,
 ) -> None:
     """Write the row inside the caller's transaction."""
     text = canonical(dict(settings)).decode()
-    await connection.execute(_PUT, user_id, instance_id(user_id, key), key, active, text, on_conflict)
+    debounce = policies.debounce
+    pace = (None, None) if debounce is None else (_ms(debounce.quiet_seconds), _ms(debounce.max_wait_seconds))
+    await connection.execute(
+        _PUT, user_id, instance_id(user_id, key), key, active, text, policies.on_conflict, policies.supersede, *pace
+    )
+
+
+def policies_of(row: Any) -> Policies:
+    """The policies that a row of instances holds."""
+    quiet, longest = row["debounce_ms"], row["debounce_max_ms"]
+    return Policies(
+        on_conflict=row["on_conflict"],
+        supersede=row["supersede"],
+        debounce=None if quiet is None else Debounce(quiet / 1000, longest / 1000),
+    )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 async def _instance(
     connection: Any, user_id: UserId, key: ProviderKey, *, default_active: bool, defaults: Mapping[str, Any]
 ) -> Instance:
     row = await connection.fetchrow(
-        "select id, active, settings, on_conflict, version, updated_at from instances"
-        " where user_id = $1 and provider_id = $2",
+        f"select {_COLUMNS} from instances where user_id = $1 and provider_id = $2",  # noqa: S608 - a constant
         user_id, key,
     )  # fmt: skip
     if row is None:
@@ -164,7 +185,7 @@ async def _instance(
             id=instance_id(user_id, key),
             active=default_active,
             settings=defaults,
-            on_conflict=None,
+            policies=PROVIDERS,
             version=1,
             updated_at=None,
         )
@@ -175,7 +196,7 @@ async def _instance(
         settings={**defaults, **orjson.loads(row["settings"])}
         if row["version"] == 1
         else orjson.loads(row["settings"]),
-        on_conflict=row["on_conflict"],
+        policies=policies_of(row),
         version=row["version"],
         updated_at=row["updated_at"],
     )

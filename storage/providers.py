@@ -13,11 +13,12 @@ import orjson
 from domain.canonical import canonical, same
 from domain.errors import Conflict, NotFound
 from domain.ids import SYSTEM_USER, CascadeId, ProviderKey, UserId, instance_id, provider_key
+from domain.provider_ir import PROVIDERS
 from domain.providers import Provider, canonical_provider
 from storage.causes import add_cause, emit, event
 from storage.database import Database
 from storage.idempotency import Keep, unkept
-from storage.instances import put_instance
+from storage.instances import policies_of, put_instance
 
 OWN_MAX = 1_000
 """Providers that one user may register."""
@@ -109,7 +110,7 @@ class Providers:
             if before is None or not before["active"]:
                 settings = dict(provider.settings)
                 await put_instance(
-                    connection, user_id, key, active=provider.activate, settings=settings, on_conflict=None
+                    connection, user_id, key, active=provider.activate, settings=settings, policies=PROVIDERS
                 )
                 await _replace_published(connection, user_id, provider, actor)
             else:
@@ -233,13 +234,9 @@ def _values(provider: Provider, spec: str) -> tuple[object, ...]:
 async def _follow_settings(connection: Any, user_id: UserId, key: ProviderKey, spec: str, provider: Provider) -> None:
     """A newer revision's settings hold wherever the instance still has those of the revision before."""
     earlier, newer = orjson.loads(spec).get("settings", {}), dict(provider.settings)
-    row = await connection.fetchrow(
-        "select active, settings, on_conflict from instances where user_id = $1 and provider_id = $2", user_id, key
-    )
+    row = await connection.fetchrow("select * from instances where user_id = $1 and provider_id = $2", user_id, key)
     if row is not None and same(orjson.loads(row["settings"]), earlier) and not same(earlier, newer):
-        await put_instance(
-            connection, user_id, key, active=row["active"], settings=newer, on_conflict=row["on_conflict"]
-        )
+        await put_instance(connection, user_id, key, active=row["active"], settings=newer, policies=policies_of(row))
 
 
 async def _replace_published(connection: Any, user_id: UserId, provider: Provider, actor: str) -> None:

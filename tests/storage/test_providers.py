@@ -90,7 +90,7 @@ async def test_an_instance_is_changed_once_per_version(
     async def switch(n: int) -> object:
         return await instances.put(
             user.user_id, stored.key, slug="shout", name="Shout", before=before, active=False, settings={"n": n},
-            on_conflict=None, expected={before.version}, actor=ACTOR,
+            policies=before.policies, expected={before.version}, actor=ACTOR,
         )  # fmt: skip
 
     results = await asyncio.gather(*(switch(n) for n in range(4)), return_exceptions=True)
