@@ -99,19 +99,6 @@ async def test_a_chain_of_debounced_providers_waits_once(engine: Engine) -> None
     assert await engine.runs() == ["settled", "settled"]
 
 
-async def test_what_turns_out_unchanged_waits_for_nothing(engine: Engine) -> None:
-    await engine.provider("same", "in-v1", "mid-v1", "'constant' + string(len($.data.text) * 0)")
-    await engine.provider("below", "mid-v1", "out-v1", origin="any", debounce=DEBOUNCE)
-    blob = await engine.create("in-v1")
-    await later(engine, seconds=10)
-    await engine.plan_all()
-    await later(engine, seconds=10)
-    await engine.rest()
-    cascade = await engine.edit(blob, "b")
-    assert (await engine.advance(cascade)).closed
-    assert await engine.runs("below") == ["settled"]
-
-
 async def test_what_is_asked_for_by_name_waits_for_no_debounce(engine: Engine) -> None:
     blob = await slow(engine)
     cascade = await engine.edit(blob, "v2")
