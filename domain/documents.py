@@ -91,6 +91,8 @@ class Document:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     binary: bool = False
     """Whether the body only names bytes."""
+    _bytes: bytes | None = field(default=None, init=False, repr=False)
+    _body_bytes: bytes | None = field(default=None, init=False, repr=False)
 
     @property
     def kind(self) -> str:
@@ -145,12 +147,21 @@ class Document:
         }
 
     def to_bytes(self) -> bytes:
-        """Return the canonical JSON of the patch root: what is stored and hashed."""
-        # One level more than a value alone, for the root itself.
-        return canonical(self.to_json(), depth_max=DEPTH_MAX + 1)
+        """Return the canonical JSON of the patch root: what is stored and hashed. Made once."""
+        if self._bytes is None:
+            # One level more than a value alone, for the root itself.
+            object.__setattr__(self, "_bytes", canonical(self.to_json(), depth_max=DEPTH_MAX + 1))
+        return self._bytes or b""
+
+    def body_bytes(self) -> bytes:
+        """Return the bytes of a body that is text or data; see the function of this name. Made once."""
+        if self._body_bytes is None:
+            made = self.body.encode() if self.is_text else canonical(self.body)
+            object.__setattr__(self, "_body_bytes", made)
+        return self._body_bytes or b""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Document) and same(self.to_json(), other.to_json())
+        return self is other or (isinstance(other, Document) and same(self.to_json(), other.to_json()))
 
     def __hash__(self) -> int:
         return hash((self.content_type, self.title, self.tags))
@@ -168,8 +179,7 @@ def body_bytes(document: Document) -> bytes:
     """
     if document.binary:
         raise StudioError("The bytes of a binary document are not within it.")
-    body = document.body
-    return body.encode() if document.is_text else canonical(body)
+    return document.body_bytes()
 
 
 def content_hash(document: Document) -> str:

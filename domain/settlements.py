@@ -52,7 +52,7 @@ def decide_output(
     if output.current is None:
         return None, (settling.effect("change", staged),)
     head = output.machine or output.current
-    if head == staged or head.to_bytes() == staged.to_bytes():
+    if head.to_bytes() == staged.to_bytes():
         return SameBy.BYTES, ()
     if _same(head, staged, output.schema, volatile):
         return SameBy.NORMAL_FORM, ()
@@ -67,8 +67,10 @@ class _Settling:
 
     def decided(self, head: Document, current: Document) -> tuple[SettledOutput, ...]:
         """Merge, and say what becomes of what cannot be merged, as the policy has it."""
-        disputed = disputed_head(head, self._output.disputed)
         policy = OnConflict(self._output.on_conflict)
+        if not self._output.disputed and (head is current or head.to_bytes() == current.to_bytes()):
+            return (self._replaced(current),)
+        disputed = disputed_head(head, self._output.disputed)
         if policy is OnConflict.TAKE_MACHINE:
             return (self._taken(current, self._merged(disputed, current, policy)),)
         merged = self._merged(head, current, policy)
@@ -102,6 +104,12 @@ class _Settling:
             conflicts=tuple(conflict.to_json() for conflict in conflicts),
             volatile=self._volatile,
         )
+
+    def _replaced(self, current: Document) -> SettledOutput:
+        """Nobody has changed what the machine wrote, which is nearly always so: what it writes now takes its place."""
+        if current.content_type != self._staged.content_type:
+            raise Invalid("content_type does not change; create another blob.", code="immutable_field")
+        return self.effect("change", self._staged, onto=current)
 
     def _taken(self, current: Document, merged: Merge) -> SettledOutput:
         """What the document takes in: a version, or nothing but the new head where people have it already."""

@@ -17,7 +17,7 @@ from storage.database import Database
 
 THREAD_BYTES_MIN = 65_536
 """Larger documents are patched and hashed beside the event loop."""
-_STATES = "select * from read_states($1, $2, $3)"
+_STATES = "select * from read_works($1, $2, $3, $4)"
 
 
 class States:
@@ -29,15 +29,24 @@ class States:
 
     async def documents(self, user_id: UUID, versions: Sequence[tuple[UUID, int]]) -> dict[tuple[UUID, int], Document]:
         """Return the documents of ``(blob, version)`` pairs in one round trip; unknown pairs are left out."""
+        return (await self.with_contents(user_id, versions, []))[0]
+
+    async def with_contents(
+        self, user_id: UUID, versions: Sequence[tuple[UUID, int]], hashes: Sequence[str]
+    ) -> tuple[dict[tuple[UUID, int], Document], dict[str, bytes]]:
+        """Return ``documents`` and, in the same round trip, contents by hash; what is unknown is left out."""
         wanted = list(dict.fromkeys(versions))
-        if not wanted:
-            return {}
+        if not wanted and not hashes:
+            return {}, {}
         async with self._database.connection() as connection:
             rows = await connection.fetch(
-                _STATES, user_id, [blob for blob, _ in wanted], [version for _, version in wanted]
+                _STATES, user_id, [blob for blob, _ in wanted], [version for _, version in wanted], hashes
             )
-        documents = await asyncio.gather(*(self.document(user_id, row) for row in rows))
-        return {(row["blob_id"], row["version"]): document for row, document in zip(rows, documents, strict=True)}
+        states = [row for row in rows if row["blob_id"] is not None]
+        documents = await asyncio.gather(*(self.document(user_id, row) for row in states))
+        named = {row["hash"]: await self._contents.read(user_id, row) for row in rows if row["blob_id"] is None}
+        found = {(row["blob_id"], row["version"]): document for row, document in zip(states, documents, strict=True)}
+        return found, named
 
     async def document(self, user_id: UUID, row: Any) -> Document:
         """Return the document of a row of ``read_states`` or ``read_blob``; raises StudioError ``integrity``."""

@@ -1,4 +1,4 @@
-"""What runs read: pinned inputs, definition, settings, outputs as they stand. A batch costs five queries.
+"""What runs read: pinned inputs, definition, settings, outputs as they stand. A batch costs two round trips.
 
 Definitions and schema versions never change, so each process keeps them.
 """
@@ -18,7 +18,7 @@ from domain.errors import StudioError
 from domain.provider_ir import Placement
 from domain.schemas import Schema
 from domain.works import RunInput, RunOutput, RunWork
-from storage.contents import STORED, Contents
+from storage.contents import Contents
 from storage.database import Database
 from storage.schemas import schema_of
 from storage.states import States
@@ -28,33 +28,13 @@ SCHEMAS_CACHED = 1000
 PIN = "pin-"
 """How a digest begins that ``studio_pin`` has made."""
 
-_RUNS = """
-select r.id, r.derivation_id, r.status, r.label, r.definition_digest, r.settings_digest, r.inputs, r.started_at, p.slug,
-  p.owner_id, p.spec, coalesce(i.on_conflict, p.on_conflict) as on_conflict, d.anchor_kind,
-  coalesce(i.settings, '{}') as settings,
-  case d.anchor_kind when 'bucket' then k.name else '' end as anchor_title
-from runs r
-join derivations d on d.user_id = r.user_id and d.id = r.derivation_id and d.run_id = r.id
-join providers p on p.id = d.provider_id
-left join instances i on i.user_id = r.user_id and i.id = d.instance_id
-left join buckets k on k.user_id = r.user_id and k.id = d.anchor_id
-where r.user_id = $1 and r.id = any($2) and r.status = 'running'
-"""
-_OUTPUTS = """
-select o.derivation_id, o.slot, o.blob_id, o.machine_hash, b.version, b.document_hash, b.schema_id,
-  b.deleted_at is not null as deleted, array(select d.conflicts from deltas d where d.user_id = o.user_id
-    and d.blob_id = o.blob_id and d.status = 'proposed' and d.run_id is not null and d.conflicts is not null
-    order by d.id) as disputed
-from derivation_outputs o join blobs b on b.user_id = o.user_id and b.id = o.blob_id
-where o.user_id = $1 and o.derivation_id = any($2)
-"""
+_RUNS = "select * from load_works($1, $2)"
 _DEFINITIONS = "select owner_id, digest, ir from definitions where digest = any($1)"
 _SCHEMAS = """
 select distinct on (s.slug, s.version) s.* from schemas s
 where s.slug = any($1) and (s.owner_id = $2 or s.published)
 order by s.slug, s.version, (s.owner_id = $2) desc
 """
-_CONTENTS = f"select {STORED} from contents where user_id = $1 and hash = any($2)"  # noqa: S608 - a constant
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -97,23 +77,28 @@ class Works:
 
     async def load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:
         """The work of these runs in the order asked for; runs that have ended are left out."""
-        async with self._database.transaction(user_id) as connection:
+        async with self._database.connection() as connection:
             runs = await connection.fetch(_RUNS, user_id, list(run_ids))
-            outputs = await connection.fetch(_OUTPUTS, user_id, [run["derivation_id"] for run in runs])
-            definitions = await self._read_definitions(connection, runs)
-            schemas = await self._read_schemas(connection, runs, definitions)
-            named = await connection.fetch(_CONTENTS, user_id, list(_heads(outputs) | _pins(runs)))
-        values = {row["hash"]: orjson.loads(await self._contents.read(user_id, row)) for row in named}
+        outputs = [output for run in runs for output in run["outputs"]]
+        definitions = await self._definitions_of(user_id, runs)
+        schemas = await self._schemas_of(user_id, runs, definitions)
+        current = {output["document_hash"] for output in outputs}
+        documents, named = await self._states.with_contents(
+            user_id, _versions(runs, outputs), list((_heads(outputs) - current) | _pins(runs))
+        )
+        values = {digest: orjson.loads(data) for digest, data in named.items()}
         machine = {digest: Document.stored(values[digest]) for digest in _heads(outputs) & values.keys()}
-        documents = await self._states.documents(user_id, _versions(runs, outputs))
-        slots: dict[UUID, list[Any]] = {}
-        for output in outputs:
-            slots.setdefault(output["derivation_id"], []).append(output)
+        # Where nobody changed what the machine wrote, the head is the document itself.
+        machine |= {
+            output["document_hash"]: documents[UUID(output["blob_id"]), output["version"]]
+            for output in outputs
+            if output["machine_hash"] == output["document_hash"] is not None
+        }
         works = {
             run["id"]: _work(
                 user_id,
                 run,
-                slots.get(run["derivation_id"], []),
+                run["outputs"],
                 definition=definitions[run["definition_digest"]],
                 schemas=schemas,
                 documents=documents,
@@ -124,17 +109,17 @@ class Works:
         }
         return [works[run_id] for run_id in run_ids if run_id in works]
 
-    async def _read_definitions(self, connection: Any, runs: Sequence[Any]) -> dict[str, Definition]:
+    async def _definitions_of(self, user_id: UUID, runs: Sequence[Any]) -> dict[str, Definition]:
         digests = {run["definition_digest"] for run in runs}
         found = self._definitions.known(digests)
         if missing := digests - found.keys():
-            for row in await connection.fetch(_DEFINITIONS, list(missing)):
+            for row in await self._database.rows(user_id, _DEFINITIONS, list(missing)):
                 found[row["digest"]] = Definition.from_json(orjson.loads(row["ir"]))
                 self._definitions.put(row["digest"], found[row["digest"]])
         return found
 
-    async def _read_schemas(
-        self, connection: Any, runs: Sequence[Any], definitions: Mapping[str, Definition]
+    async def _schemas_of(
+        self, user_id: UUID, runs: Sequence[Any], definitions: Mapping[str, Definition]
     ) -> dict[SchemaKey, Schema]:
         """Schema versions that the definitions pin, as the provider's owner sees them."""
         wanted = {
@@ -146,7 +131,7 @@ class Works:
         missing = wanted - found.keys()
         for owner_id in {owner for owner, _, _ in missing}:
             slugs = [slug for owner, slug, _ in missing if owner == owner_id]
-            for row in await connection.fetch(_SCHEMAS, slugs, owner_id):
+            for row in await self._database.rows(user_id, _SCHEMAS, slugs, owner_id):
                 key = (owner_id, row["slug"], row["version"])
                 found[key] = schema_of(row)
                 self._schemas.put(key, found[key])
@@ -185,10 +170,10 @@ def _work(
         outputs=tuple(
             RunOutput(
                 slot=slot["slot"],
-                blob_id=slot["blob_id"],
+                blob_id=UUID(slot["blob_id"]),
                 version=slot["version"],
                 deleted=slot["deleted"],
-                current=documents.get((slot["blob_id"], slot["version"])),
+                current=documents.get((UUID(slot["blob_id"]), slot["version"])),
                 machine=machine.get(slot["machine_hash"]),
                 schema=pinned_schemas[definition.output(slot["slot"]).schema.slug],
                 on_conflict=run["on_conflict"],
@@ -239,7 +224,7 @@ def _heads(outputs: Sequence[Any]) -> set[str]:
 def _versions(runs: Sequence[Any], outputs: Sequence[Any]) -> list[tuple[UUID, int]]:
     """Pinned inputs at their versions, and outputs as they stand."""
     pinned = [(UUID(source["blob_id"]), int(source["version"])) for run in runs for source in run["inputs"]]
-    return pinned + [(output["blob_id"], output["version"]) for output in outputs if output["version"] > 0]
+    return pinned + [(UUID(output["blob_id"]), output["version"]) for output in outputs if output["version"] > 0]
 
 
 def _input(source: Mapping[str, Any], documents: Documents) -> RunInput:

@@ -40,3 +40,5 @@ alter function lose_run set plan_cache_mode = force_generic_plan;
 alter function create_blob set plan_cache_mode = force_generic_plan;
 alter function append_delta set plan_cache_mode = force_generic_plan;
 alter function read_blob set plan_cache_mode = force_generic_plan;
+alter function load_works set plan_cache_mode = force_generic_plan;
+alter function read_works set plan_cache_mode = force_generic_plan;
