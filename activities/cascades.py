@@ -149,7 +149,6 @@ class CascadeActivities:
         await self._schedule.fail(user_id, run_id, code=code, detail=detail, usage={})
 
     def _result(self, claim: Claim, done: int, *, more: bool) -> AdvanceResult:
-        due = claim.next_run_after
         return AdvanceResult(
             runs=[
                 RunToStart(
@@ -165,5 +164,5 @@ class CascadeActivities:
             status=claim.status,
             more=more,
             inline_runs=done,
-            due_in_seconds=None if due is None else max((due - self._now()).total_seconds(), 0.01),
+            due_in_seconds=None if claim.due_in_seconds is None else max(claim.due_in_seconds, 0.01),
         )

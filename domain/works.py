@@ -33,7 +33,8 @@ class Claim:
 
     runs: tuple[ClaimedRun, ...]
     running: int
-    next_run_after: datetime | None
+    due_in_seconds: float | None
+    """How long until something is due, by the clock that says when: PostgreSQL's."""
     closed: bool
     status: str
     cut_off: int

@@ -71,16 +71,17 @@ class PostgresSchedule:
         """Take what is ready, settle what is unchanged, answer every unfinished run."""
         async with self._gate(user_id):
             row = await self._database.call(
-                "select * from claim_runs($1, $2, $3, $4, $5, $6, $7)",
+                "select *, extract(epoch from next_run_after - now())::float as due_in"
+                " from claim_runs($1, $2, $3, $4, $5, $6, $7)",
                 user_id, cascade_id, window, self._lease,
                 self._repeats.runs_max, self._repeats.root_max, self._repeats.window,
             )  # fmt: skip
         if row is None:
-            return Claim(runs=(), running=0, next_run_after=None, closed=True, status="unknown", cut_off=0)
+            return Claim(runs=(), running=0, due_in_seconds=None, closed=True, status="unknown", cut_off=0)
         return Claim(
             runs=tuple(_claimed(run) for run in row["runs"]),
             running=row["running"],
-            next_run_after=row["next_run_after"],
+            due_in_seconds=row["due_in"],
             closed=row["closed"],
             status=row["status"],
             cut_off=row["cut_off"],
