@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from domain.budgets import Budgeting
 from domain.derivations import OPEN, Cascade, CascadeStatus, Derivation, OnDelete, Run
 from domain.facts import move
 from domain.ids import CascadeId, DerivationId, RunId
@@ -42,7 +43,7 @@ class Closing(StrEnum):
     WAITING = "waiting"
 
 
-class Schedule(Planning, Settling):
+class Schedule(Planning, Budgeting, Settling):
     """The schedule of one user. Times are seconds; the caller's clock only grows."""
 
     # --- claim --------------------------------------------------------------------------------------------
@@ -60,6 +61,7 @@ class Schedule(Planning, Settling):
         if not self._already_planned(cascade):
             self._plan(cascade, now)  # the database was restored to before the plan that our caller remembers
         closed = self._close_unchanged(cascade, now)
+        self.call_up()
         ready = [d for d in self.owned(cascade_id) if self._ready(d) and self._due(d, now)]
         room = max(0, window - len(self._running(cascade_id)))
         unused = [found for found in run_ids if found not in self.runs]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
-from domain.ids import BlobId, BucketId, CascadeId, DerivationId, InstanceId, RunId
+from domain.ids import BlobId, BucketId, BudgetId, CascadeId, DerivationId, InstanceId, RunId
 from domain.runs import Hold, RunStatus
 
 
@@ -52,6 +52,7 @@ class Cause(StrEnum):
     BUCKET = "bucket"
     PROVIDER = "provider"
     REPROCESS = "reprocess"
+    TOP_UP = "top_up"
 
 
 BLOB_CAUSES = frozenset({Cause.CREATE, Cause.EDIT, Cause.DELETE, Cause.RESTORE})
@@ -143,7 +144,10 @@ class Instance:
 
 @dataclass(slots=True, kw_only=True)
 class Derivation:
-    """The standing fact that an instance, at an anchor, makes these outputs of these inputs, and its schedule."""
+    """The standing fact that an instance, at an anchor, makes these outputs of these inputs, and its schedule.
+
+    ``budget_place`` is its place in the line of those who wait for money, ``budget_needed`` what it needs.
+    """
 
     id: DerivationId
     provider_id: InstanceId
@@ -164,6 +168,8 @@ class Derivation:
     force: bool = False
     priority: int = 3
     level: int = 0
+    budget_place: int | None = None
+    budget_needed: int | None = None
 
     @property
     def asleep(self) -> bool:
@@ -255,3 +261,22 @@ class Draft:
     machine_hash: str
     merged_hash: str
     version: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Budget:
+    """What a user may spend in micro-dollars, and what was charged under it."""
+
+    id: BudgetId
+    limit: int
+    spent: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """What one step of one run did cost; ``overrun`` is the part that the budget no longer had."""
+
+    run_id: RunId
+    step_id: str
+    amount: int
+    overrun: int = 0

@@ -130,6 +130,15 @@ CATALOGUE: dict[str, ProblemKind] = {
         "The storage quota is used up",
         "Deleted blobs count as well, their history stays readable: shorten something, or ask for a higher quota.",
     ),
+    "budget_exhausted": ProblemKind(
+        "The budget is used up",
+        "Raise it: POST /budget/top-up. What waits goes on by itself, and repeats nothing that was paid.",
+    ),
+    "budget_in_use": ProblemKind("The limit is below what is spent and reserved", "minimum says what it can be."),
+    "budget_managed": ProblemKind(
+        "An admin has set this budget", "Only an admin changes it: PUT /users/{id}/limits with budget_limit."
+    ),
+    "no_budget": ProblemKind("There is no budget", "Nothing is limited; PUT /budget sets a limit."),
     "rate_limited": ProblemKind("Too many requests", "Wait for Retry-After.", retryable=True),
     "egress_denied": ProblemKind("This address may not be called", "Declare the service in the configuration."),
     "provider_failed": ProblemKind("The provider failed", "The run says why; correct it and reprocess."),

@@ -64,6 +64,10 @@ EVENT_TYPES: Mapping[str, str] = {
     "book.updated": "book",
     "book.compiled": "book",
     "quota.warning": "user",
+    "run.blocked": "provider",
+    "budget.warning": "user",
+    "budget.exhausted": "user",
+    "budget.topped_up": "user",
 }
 """The published event types, each with what its key names."""
 

@@ -15,7 +15,9 @@ from uuid import UUID
 from domain.derivations import (
     AT_ONCE,
     Blob,
+    Budget,
     Cascade,
+    Charge,
     Delta,
     Derivation,
     Input,
@@ -50,6 +52,10 @@ class Facts:
         self.bells: set[CascadeId] = set()
         self.clock = 0.0
         """The time that a move was last told: what people do in between happens then."""
+        self.budget: Budget | None = None
+        self.reservations: dict[tuple[RunId, str], int] = {}
+        self.charges: dict[tuple[RunId, str], Charge] = {}
+        self.next_place = 1
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -176,6 +182,7 @@ class Facts:
         derivation.unsettled = False
         derivation.dirty_since = derivation.run_after = None
         derivation.force = False
+        derivation.budget_place = derivation.budget_needed = None
         below = self.dependants(derivation.id)
         waiting = [d for d in map(self.derivations.__getitem__, below) if d.pending_inputs > 0]
         self.recount(below)
@@ -192,9 +199,17 @@ class Facts:
         """End the run that a derivation waits for; its owner and its claimer look again (rule 4)."""
         run.status = status
         derivation.run_id = None
+        self.release(run.id)
         if derivation.hold == Hold.APPROVAL:
             derivation.hold = None
         self.ring(derivation.owner_cascade_id, run.cascade_id)
+
+    def release(self, run_id: RunId) -> None:
+        """Give back what a run had reserved: an ended run holds no reservation (invariant 12)."""
+        self.reservations = {key: amount for key, amount in self.reservations.items() if key[0] != run_id}
+
+    def finish_move(self) -> None:
+        """Do what every move does at its end, inside its transaction; mixins add to it."""
 
     def drop_run(self, derivation: Derivation) -> None:
         """Supersede the run under way, if there is one: whatever it still delivers is fenced off (rule 1)."""
@@ -202,8 +217,11 @@ class Facts:
             self.end_run(derivation, self.runs[derivation.run_id], RunStatus.SUPERSEDED)
 
     def input_moved(self, derivation: Derivation, now: float) -> None:
-        """Note that an input has moved: a failure or conflict is out of date, and so is the run unless kept."""
-        if derivation.hold in (Hold.FAILED, Hold.CONFLICT):
+        """Note that an input has moved: what held it is out of date, and so is the run unless kept.
+
+        Who waits for money may need another amount now, or none; the place in the line stays.
+        """
+        if derivation.hold in (Hold.FAILED, Hold.CONFLICT, Hold.BUDGET):
             derivation.hold, derivation.hold_code = None, None
         if not self.kept(derivation, now):
             self.drop_run(derivation)
@@ -258,6 +276,7 @@ def move(method: Callable[Concatenate[Owner, Params], Result]) -> Callable[Conca
     def transaction(self: Owner, /, *args: Params.args, **kwargs: Params.kwargs) -> Result:
         self.bells = set()
         result = method(self, *args, **kwargs)
+        self.finish_move()
         for found in self.bells:
             self.cascades[found].seq += 1
         return result

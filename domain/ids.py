@@ -31,6 +31,7 @@ BookId = NewType("BookId", UUID)
 EventId = NewType("EventId", UUID)
 ApiKeyId = NewType("ApiKeyId", UUID)
 WebhookId = NewType("WebhookId", UUID)
+BudgetId = NewType("BudgetId", UUID)
 
 NAMESPACE = UUID("6f1d4a52-3c0b-5b8e-9a6f-0d2f5a7c1e94")
 """The namespace of every derived id; it never changes, or stored ids would no longer be found."""

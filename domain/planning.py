@@ -45,6 +45,8 @@ class Planning(Discovery):
     def _directly_moved(self, cascade: Cascade) -> set[DerivationId]:
         """Advance what the cause changed, and return the derivations that it moves itself."""
         [root] = cascade.roots
+        if cascade.cause == Cause.TOP_UP:
+            return set()  # holds were lifted with the fact: no planned version moves
         if cascade.cause in BLOB_CAUSES:
             return self._blob_moved(BlobId(root))
         if cascade.cause == Cause.BUCKET:

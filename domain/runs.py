@@ -39,6 +39,7 @@ class RunStatus(StrEnum):
     FAILED = "failed"
     LOST = "lost"
     CANCELLED = "cancelled"
+    BLOCKED_BUDGET = "blocked_budget"
 
 
 UNFINISHED = frozenset({RunStatus.RUNNING, RunStatus.PARKED})

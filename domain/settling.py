@@ -104,6 +104,7 @@ class Settling(Facts):
             return Ending.ALREADY if run.status == RunStatus.SETTLED else Ending.SUPERSEDED
         if self.derivations[run.derivation_id].run_id != run.id:
             run.status = RunStatus.SUPERSEDED
+            self.release(run.id)
             return Ending.SUPERSEDED
         return None
 

@@ -14,11 +14,12 @@ _DROP_OLD = """
 do $$ declare old regprocedure; begin
   for old in select p.oid::regprocedure from pg_proc p
     where p.pronamespace = 'public'::regnamespace and pg_get_userbyid(p.proowner) = 'studio_owner'
-      and p.proname not in ('app_user', 'app_key_hash')
+      and p.proname not in ('app_user', 'app_key_hash') and p.prorettype <> 'trigger'::regtype
   loop execute format('drop function %s', old); end loop;
 end $$;
 """
-"""Functions are made anew: replacing one cannot change what it answers. Policies hold on to the two that stay."""
+"""Functions are made anew: replacing one cannot change what it answers. Policies hold on to the two that stay,
+triggers to theirs."""
 
 
 def run_script(connection: Connection, script: str) -> None:

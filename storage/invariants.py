@@ -80,6 +80,26 @@ ALWAYS: dict[str, str] = {
           where d.user_id = b.user_id and d.blob_id = b.id and d.status = 'applied' and d.to_version > x.version
             and (d.provider_id is null or d.operation = 'update')) y
         where b.user_id = $1 and b.version > 0 and (b.kept_version <> x.version or b.patch_bytes <> y.weight)""",
+    "(12) charges and reservations stay within the budget, and are what it says": """
+        select b.limit_amount, b.spent, x.spent as charged, b.reserved, y.reserved as held from budgets b
+        cross join lateral (select coalesce(sum(c.amount - c.overrun), 0) as spent from charges c
+          where c.user_id = b.user_id and c.budget_id = b.id) x
+        cross join lateral (select coalesce(sum(r.amount), 0) as reserved from reservations r
+          where r.user_id = b.user_id) y
+        where b.user_id = $1 and (b.reserved <> y.reserved or b.spent + b.reserved > b.limit_amount
+          or b.limit_amount is not null and b.spent <> x.spent)""",
+    "(12) an ended run holds no reservation": """
+        select x.run_id, x.step_id, x.amount, r.status from reservations x
+        left join runs r on r.user_id = x.user_id and r.id = x.run_id
+        where x.user_id = $1 and coalesce(r.status, 'lost') not in ('running', 'parked')""",
+    "(12) nobody waits for money that is there": """
+        select x.id, x.budget_needed, x.upto, b.limit_amount - b.spent - b.reserved as free from (
+          select id, hold, budget_needed, sum(budget_needed) over (order by budget_place) as upto from derivations
+          where user_id = $1 and budget_place is not null and unsettled and pending_inputs = 0
+            and (hold is null or hold = 'budget')) x
+        cross join budgets b
+        where b.user_id = $1 and x.hold = 'budget'
+          and (b.limit_amount is null or x.upto <= b.limit_amount - b.spent - b.reserved)""",
     "(13) event sequences have no gaps": """
         select s.event_seq, x.* from user_state s cross join lateral (
           select count(*) as n, coalesce(max(seq), 0) as last from events e where e.user_id = s.user_id) x
@@ -96,6 +116,7 @@ ALWAYS: dict[str, str] = {
 
 AT_REST: dict[str, str] = {
     "nobody's doorbell is unanswered": "select id from cascades where user_id = $1 and seq > sent_seq",
+    "(12) nothing is reserved": "select run_id, amount from reservations where user_id = $1",
     "no run is live": "select id from runs where user_id = $1 and status in ('running', 'parked')",
     "(1) the schedule sees what people see": """
         select id, version, planned_version from blobs where user_id = $1 and version <> planned_version""",

@@ -14,9 +14,7 @@ reshapes numbers (CONTRACT, Documents). Times are ``timestamptz``, sizes bytes.
 from __future__ import annotations
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
-    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -27,12 +25,22 @@ from sqlalchemy import (
     MetaData,
     PrimaryKeyConstraint,
     Table,
-    Text,
     UniqueConstraint,
-    Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+
+from storage.columns import big_number as _big
+from storage.columns import flag as _flag
+from storage.columns import identity as _id
+from storage.columns import instant as _time
+from storage.columns import json_value as _json
+from storage.columns import maybe_identity as _maybe_id
+from storage.columns import maybe_instant as _maybe_time
+from storage.columns import maybe_words as _maybe_text
+from storage.columns import number as _int
+from storage.columns import word_list as _texts
+from storage.columns import words as _text
 
 metadata = MetaData(
     naming_convention={
@@ -43,51 +51,6 @@ metadata = MetaData(
         "ix": "%(table_name)s_%(column_0_N_name)s_idx",
     }
 )
-
-
-def _id(name: str) -> Column[object]:
-    return Column(name, Uuid, nullable=False)
-
-
-def _maybe_id(name: str) -> Column[object]:
-    return Column(name, Uuid)
-
-
-def _text(name: str, default: str | None = None) -> Column[str]:
-    return Column(name, Text, nullable=False, server_default=default)
-
-
-def _maybe_text(name: str) -> Column[str]:
-    return Column(name, Text)
-
-
-def _int(name: str, default: int | None = None) -> Column[int]:
-    return Column(name, Integer, nullable=False, server_default=None if default is None else text(str(default)))
-
-
-def _big(name: str, default: int | None = None) -> Column[int]:
-    return Column(name, BigInteger, nullable=False, server_default=None if default is None else text(str(default)))
-
-
-def _flag(name: str, *, default: bool) -> Column[bool]:
-    return Column(name, Boolean, nullable=False, server_default=text("true" if default else "false"))
-
-
-def _time(name: str) -> Column[object]:
-    return Column(name, DateTime(timezone=True), nullable=False, server_default=text("now()"))
-
-
-def _maybe_time(name: str) -> Column[object]:
-    return Column(name, DateTime(timezone=True))
-
-
-def _texts(name: str) -> Column[object]:
-    return Column(name, ARRAY(Text), nullable=False, server_default=text("'{}'"))
-
-
-def _json(name: str, default: str = "{}") -> Column[object]:
-    return Column(name, JSONB, nullable=False, server_default=text(f"'{default}'::jsonb"))
-
 
 # --- people -----------------------------------------------------------------------------------------------
 
@@ -327,7 +290,8 @@ derivations = Table(
     _maybe_text("hold"),
     Column("hold_detail", JSONB), _maybe_id("run_id"), _int("attempt", 0), _maybe_id("owner_cascade_id"),
     _maybe_time("run_after"), _maybe_time("dirty_since"), _flag("force", default=False), _int("level", 0),
-    _time("created_at"), _maybe_time("settled_at"), _int("priority", 3),
+    _time("created_at"), _maybe_time("settled_at"), _int("priority", 3), Column("budget_place", BigInteger),
+    Column("budget_needed", BigInteger), _maybe_id("resume_run_id"),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "instance_id", "anchor_id"),
     CheckConstraint(
@@ -346,6 +310,7 @@ derivations = Table(
         "derivations_due_idx", "user_id", "owner_cascade_id", "run_after",
         postgresql_where=text("unsettled and run_after is not null"),
     ),
+    Index("derivations_budget_idx", "user_id", "budget_place", postgresql_where=text("budget_place is not null")),
 )
 
 derivation_inputs = Table(
@@ -379,7 +344,8 @@ runs = Table(
     PrimaryKeyConstraint("user_id", "id"),
     ForeignKeyConstraint(["user_id", "derivation_id"], ["derivations.user_id", "derivations.id"]),
     CheckConstraint(
-        "status in ('running','parked','settled','superseded','failed','lost','cancelled')", name="status"
+        "status in ('running','parked','settled','superseded','failed','lost','cancelled','blocked_budget')",
+        name="status",
     ),
     Index(
         "runs_live_key", "user_id", "derivation_id", unique=True,
@@ -464,10 +430,42 @@ events = Table(
     Index("events_unpublished_idx", "user_id", "seq", postgresql_where=text("published_at is null")),
 )
 
+# What a user may spend in micro-dollars; no row, or no limit: as much as they like. spent and reserved are what the
+# charges and reservations under this budget (id) add up to; next_place numbers those who wait for money.
+budgets = Table(
+    "budgets", metadata,
+    _id("user_id"), _id("id"), Column("limit_amount", BigInteger), _big("spent", 0), _big("reserved", 0),
+    _big("next_place", 1), _flag("managed", default=False), _int("version", 1), _time("created_at"),
+    _time("updated_at"),
+    PrimaryKeyConstraint("user_id"),
+    CheckConstraint("limit_amount >= 0 and spent >= 0 and reserved >= 0", name="amounts"),
+    CheckConstraint("spent + reserved <= limit_amount", name="limit"),
+)
+
+# What a step that is under way may cost at most.
+reservations = Table(
+    "reservations", metadata,
+    _id("user_id"), _id("run_id"), _text("step_id"), _big("amount"), _time("created_at"),
+    PrimaryKeyConstraint("user_id", "run_id", "step_id"),
+    CheckConstraint("amount > 0", name="amount"),
+)
+
+# What a step did cost, once; overrun is the part that its budget no longer had.
+charges = Table(
+    "charges", metadata,
+    _id("user_id"), _id("id"), _id("run_id"), _text("step_id"), _id("cascade_id"), _id("derivation_id"),
+    _text("provider_id"), _maybe_id("budget_id"), _text("service", ""), _maybe_text("model"), _big("prompt_tokens", 0),
+    _big("completion_tokens", 0), _big("amount"), _big("overrun", 0), _time("created_at"),
+    PrimaryKeyConstraint("user_id", "id"),
+    UniqueConstraint("user_id", "run_id", "step_id"),
+    CheckConstraint("amount >= 0 and overrun >= 0 and overrun <= amount", name="amounts"),
+    Index("charges_cascade_idx", "user_id", "cascade_id"),
+)
+
 USER_TABLES = (
     users, user_state, api_keys, idempotency_keys, contents, blobs, deltas, snapshots, uploads, upload_parts,
     manual_edges, buckets, bucket_blobs, instances, derivations, derivation_inputs, derivation_outputs, runs, run_steps,
-    cascades, dead_letters, cut_offs, memo, root_runs, events,
+    cascades, dead_letters, cut_offs, memo, root_runs, budgets, reservations, charges, events,
 )
 """Tables of one user: the policy is ``user_id = app_user()``."""
 

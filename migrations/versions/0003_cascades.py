@@ -36,6 +36,16 @@ def downgrade() -> None:
         -- Plans
 
         -- Budgets
+        drop trigger if exists runs_ended on runs;
+        drop function if exists studio_run_ended();
+        alter table runs no force row level security;
+        update runs set status = 'failed' where status = 'blocked_budget';
+        alter table runs force row level security, drop constraint runs_status_check,
+          add constraint runs_status_check check (status in
+            ('running','parked','settled','superseded','failed','lost','cancelled'));
+        drop index derivations_budget_idx;
+        alter table derivations drop column budget_place, drop column budget_needed, drop column resume_run_id;
+        drop table charges, reservations, budgets;
 
         -- Failures
 

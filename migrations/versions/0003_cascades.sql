@@ -43,6 +43,65 @@ alter table run_steps add column memo_key text, add column reused_from uuid;
 
 -- Budgets ---------------------------------------------------------------------------------------------------
 
+-- What a user may spend, in micro-dollars; no row, or no limit: as much as they like. spent and reserved are what charges
+-- and reservations under this budget (id) add up to. managed: set by an admin, who alone may change it.
+create table budgets (
+  user_id uuid not null,
+  id uuid not null,
+  limit_amount bigint,
+  spent bigint not null default 0,
+  reserved bigint not null default 0,
+  next_place bigint not null default 1,
+  managed boolean not null default false,
+  version integer not null default 1,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint budgets_pkey primary key (user_id),
+  constraint budgets_amounts_check check (limit_amount >= 0 and spent >= 0 and reserved >= 0),
+  constraint budgets_limit_check check (spent + reserved <= limit_amount)
+);
+
+-- What a step that is under way may cost at most.
+create table reservations (
+  user_id uuid not null,
+  run_id uuid not null,
+  step_id text not null,
+  amount bigint not null,
+  created_at timestamptz not null default now(),
+  constraint reservations_pkey primary key (user_id, run_id, step_id),
+  constraint reservations_amount_check check (amount > 0)
+);
+
+-- What a step did cost, once. overrun: the part that its budget no longer had. budget_id: none, if nothing was limited.
+create table charges (
+  user_id uuid not null,
+  id uuid not null,
+  run_id uuid not null,
+  step_id text not null,
+  cascade_id uuid not null,
+  derivation_id uuid not null,
+  provider_id text not null,
+  budget_id uuid,
+  service text not null default '',
+  model text,
+  prompt_tokens bigint not null default 0,
+  completion_tokens bigint not null default 0,
+  amount bigint not null,
+  overrun bigint not null default 0,
+  created_at timestamptz not null default now(),
+  constraint charges_pkey primary key (user_id, id),
+  constraint charges_user_id_run_id_step_id_key unique (user_id, run_id, step_id),
+  constraint charges_amounts_check check (amount >= 0 and overrun >= 0 and overrun <= amount)
+);
+create index charges_cascade_idx on charges (user_id, cascade_id);
+
+-- The line of those who wait for money: their place, and what they need. resume_run_id: the run whose finished steps the
+-- next one takes over.
+alter table derivations add column budget_place bigint, add column budget_needed bigint, add column resume_run_id uuid;
+create index derivations_budget_idx on derivations (user_id, budget_place) where budget_place is not null;
+alter table runs drop constraint runs_status_check, add constraint runs_status_check check (status in
+  ('running','parked','settled','superseded','failed','lost','cancelled','blocked_budget'));
+
 -- Plans -----------------------------------------------------------------------------------------------------
 
 -- Pace and limits -------------------------------------------------------------------------------------------
@@ -93,3 +152,12 @@ grant select, insert, update, delete on memo to studio_app;
 alter table root_runs enable row level security, force row level security;
 create policy root_runs_user on root_runs to studio_app using (user_id = app_user()) with check (user_id = app_user());
 grant select, insert, update, delete on root_runs to studio_app;
+alter table budgets enable row level security, force row level security;
+create policy budgets_user on budgets to studio_app using (user_id = app_user()) with check (user_id = app_user());
+grant select, insert, update, delete on budgets to studio_app;
+alter table reservations enable row level security, force row level security;
+create policy reservations_user on reservations to studio_app using (user_id = app_user()) with check (user_id = app_user());
+grant select, insert, update, delete on reservations to studio_app;
+alter table charges enable row level security, force row level security;
+create policy charges_user on charges to studio_app using (user_id = app_user()) with check (user_id = app_user());
+grant select, insert, update, delete on charges to studio_app;

@@ -415,8 +415,9 @@ begin
   update derivations d set unsettled = true, owner_cascade_id = p_cascade,
       dirty_since = coalesce(d.dirty_since, c.created_at),
       run_after = studio_due(x.quiet_ms, x.longest_ms, c.cause, c.caused_at, coalesce(d.dirty_since, c.created_at)),
-      hold = case when d.id = any(p_direct) and d.hold in ('failed', 'conflict') then null else d.hold end,
-      hold_detail = case when d.id = any(p_direct) and d.hold in ('failed', 'conflict') then null else d.hold_detail end
+      hold = case when d.id = any(p_direct) and d.hold in ('failed', 'conflict', 'budget') then null else d.hold end,
+      hold_detail = case when d.id = any(p_direct) and d.hold in ('failed', 'conflict', 'budget') then null
+        else d.hold_detail end
     from studio_pace(p_user, v_all) x, cascades c
     where d.user_id = p_user and d.id = x.id and c.user_id = p_user and c.id = p_cascade;
   -- What is asleep is counted as well: it may wake at any time.
@@ -502,15 +503,19 @@ begin
     select coalesce(array_agg(distinct m.bucket_id), '{}') || v_buckets into v_buckets from bucket_blobs m
       where m.user_id = p_user and m.blob_id = any(v_outputs);
     with joins as (select * from studio_sync_joins(p_user, p_cascade, v_buckets))
-    select v_direct || coalesce(array_agg(j.derivation), '{}'), v_outputs || coalesce(
+    select v_direct || coalesce(array_agg(j.derivation), '{}'), coalesce(
         (select array_agg(o) from joins k, unnest(k.outputs) o), '{}')
-      into v_direct, v_outputs from joins j;
-    v_new := v_outputs; v_buckets := '{}';
+      into v_direct, v_more from joins j;
+    v_new := v_outputs || v_more;
+    -- What a join made is itself in the bucket: another join may collect it.
+    select coalesce(array_agg(distinct m.bucket_id), '{}') into v_buckets from bucket_blobs m
+      where m.user_id = p_user and m.blob_id = any(v_more);
   end loop;
   v_problem := v_stopped->0->>'bound';
 
   perform studio_replan();
   v_touched := studio_unsettle(p_user, p_cascade, v_direct);
+  perform studio_call_up(p_user);
   update cascades c set planned_at = now(), status = 'running', touched = v_touched,
       -- Where it stopped, so that people can see it: the first few blobs, and who would have reacted to them.
       error = case when v_problem is not null then jsonb_build_object('code', 'too_many', 'bound', v_problem, 'limit',

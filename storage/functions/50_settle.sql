@@ -44,7 +44,7 @@ begin
   v_now := clock_timestamp();
   select array_agg((x.id, r.derivation_id, case
       when r.id is null then 'superseded'
-      when r.status = 'settled' then 'settled'
+      when r.status in ('settled', 'blocked_budget') then r.status
       when r.status <> 'running' or d.run_id is distinct from r.id then 'superseded'
       when exists (
         select from unnest(p_out_run, p_out_slot, p_out_expected) o(run_id, slot, expected)
@@ -175,7 +175,10 @@ begin
       unsettled = d.unsettled and not coalesce(d.id = any(v_closable), false),
       dirty_since = case when d.id = any(v_closable) then null else d.dirty_since end,
       run_after = case when d.id = any(v_closable) then null else d.run_after end,
-      settled_at = case when d.id = any(v_closable) then now() else d.settled_at end
+      settled_at = case when d.id = any(v_closable) then now() else d.settled_at end,
+      budget_place = case when d.id = any(v_closable) then null else d.budget_place end,
+      budget_needed = case when d.id = any(v_closable) then null else d.budget_needed end,
+      resume_run_id = case when d.id = any(v_closable) then null else d.resume_run_id end
     from runs r where r.user_id = p_user and r.id = any(v_ok) and d.user_id = p_user and d.id = r.derivation_id;
   -- effects: what became of each slot, those included that were left as they were.
   with done as (
@@ -200,7 +203,7 @@ begin
     where r.user_id = p_user and r.id = any(v_ok);
 
   -- Dependants whose inputs moved look again: a failure may be cured, a run of theirs may be out of date.
-  select array_agg(distinct d.id), array_agg(distinct d.id) filter (where d.hold in ('failed', 'conflict')),
+  select array_agg(distinct d.id), array_agg(distinct d.id) filter (where d.hold in ('failed', 'conflict', 'budget')),
       array_agg(distinct d.id) filter (where d.run_id is not null),
       -- A dependant that a person's edit of its input settled too early is unsettled again.
       array_agg(distinct d.id) filter (where not d.unsettled and (v_closable is null or d.id <> all(v_closable)))
@@ -246,6 +249,7 @@ begin
       where c is distinct from p_caller;
   end if;
   if v_rings is not null then perform studio_ring(p_user, v_rings); end if;
+  perform studio_call_up(p_user);
 
   select coalesce(jsonb_agg(e.item order by e.run_id, e.ord), '[]') into v_events from (
     select o.run_id, 1 as ord, jsonb_build_object('type', 'blob.derived', 'subject', 'blobs/' || o.blob_id, 'key',
@@ -335,6 +339,7 @@ begin
   select array_agg(distinct d.owner_cascade_id) into v_below from derivations d
     where d.user_id = p_user and d.unsettled and d.id = any(studio_below(p_user, array[v_run.derivation_id]));
   perform studio_ring(p_user, array[v_run.cascade_id, v_owner] || v_below);
+  perform studio_call_up(p_user);
   perform studio_emit(p_user, jsonb_build_array(jsonb_build_object('type', 'run.failed', 'subject', 'runs/' || p_run,
     'key', v_run.provider_id, 'data', jsonb_build_object('run_id', p_run, 'user_id', p_user,
       'derivation_id', v_run.derivation_id, 'provider_id', v_run.provider_id, 'cascade_id', v_run.cascade_id,
@@ -350,8 +355,10 @@ begin
   update runs set status = 'lost', ended_at = now(), lease_until = null
     where user_id = p_user and id = p_run and status in ('running', 'parked') returning * into v_run;
   if not found then return false; end if;
-  update derivations set run_id = null where user_id = p_user and id = v_run.derivation_id and run_id = p_run;
+  update derivations set run_id = null, resume_run_id = p_run
+    where user_id = p_user and id = v_run.derivation_id and run_id = p_run;
   select owner_cascade_id into v_owner from derivations where user_id = p_user and id = v_run.derivation_id;
   perform studio_ring(p_user, array[v_run.cascade_id, v_owner]);
+  perform studio_call_up(p_user);
   return true;
 end $$;

@@ -38,6 +38,21 @@ def check_step(schedule: Schedule, now: float) -> None:
         check_derivation(schedule, derivation, live[derivation.id])
     for blob in schedule.blobs.values():
         expect(blob.planned_version <= blob.version, "(5) planned is beyond current")
+    check_money(schedule)
+
+
+def check_money(schedule: Schedule) -> None:
+    """(12): nothing beyond the budget, nothing reserved for a run that has ended, nobody held for no reason."""
+    funds = schedule.funds()
+    expect(funds.limit is None or funds.spent + funds.reserved <= funds.limit, f"(12) beyond the budget: {funds}")
+    expect(funds.limit is not None or not schedule.reservations, "(12) reserved without a budget")
+    for run_id, _ in schedule.reservations:
+        expect(schedule.runs[run_id].status in UNFINISHED, f"(12) an ended run holds a reservation: {run_id}")
+    needed = 0
+    for derivation in schedule.line():
+        needed += derivation.budget_needed or 0
+        fits = funds.remaining is None or needed <= funds.remaining
+        expect(not fits or derivation.hold is None, f"(12) {derivation.id} is held although it can be paid")
 
 
 def check_acyclic(schedule: Schedule) -> None:
@@ -115,13 +130,13 @@ def check_closed(schedule: Schedule, cascade_id: CascadeId) -> None:
 
 def check_alone(schedule: Schedule, started: list[Run]) -> None:
     """(9): one cause alone runs each derivation at most once, one that forces a run exactly once."""
-    counts = Counter(run.derivation_id for run in started)
+    counts = Counter(run.derivation_id for run in started if run.status != RunStatus.BLOCKED_BUDGET)
     expect(all(count == 1 for count in counts.values()), f"(9) run more than once for one cause: {counts}")
     expect(all(run.status != RunStatus.SUPERSEDED for run in started), "(9) superseded, with nothing to do so")
     cause = list(schedule.cascades.values())[-1]
     if cause.cause == Cause.REPROCESS:
         forced = schedule.derivations[DerivationId(cause.roots[0])]
-        waits = forced.asleep or schedule.blocked_by(forced)
+        waits = forced.asleep or schedule.blocked_by(forced) or forced.hold == Hold.BUDGET
         expect(waits or counts[forced.id] == 1, f"(9) {forced.id} was to run again, and did not")
 
 
@@ -133,6 +148,7 @@ def check_rest(world: Any) -> None:
     schedule: Schedule = world.schedule
     expect(not world.unsent() and not world.workflows and not world.executions, "somebody is still awake")
     expect(all(r.status not in UNFINISHED for r in schedule.runs.values()), "(6) a run is unfinished at rest")
+    expect(not schedule.reservations, "(12) something is reserved at rest")
     for blob in schedule.blobs.values():
         seen = None if blob.deleted else blob.hash
         planned = (blob.planned_version, blob.planned_hash)
@@ -153,7 +169,7 @@ def check_derivation_at_rest(schedule: Schedule, derivation: Derivation, expecte
     if derivation.unsettled:
         held = derivation.hold is not None or schedule.blocked_by(derivation)
         expect(held, f"(6) {name}: unsettled at rest, with nothing that holds it")
-        if derivation.hold == Hold.FAILED:
+        if derivation.hold in (Hold.FAILED, Hold.BUDGET):
             last = max((r for r in schedule.runs.values() if r.derivation_id == name), key=lambda r: r.attempt)
             expect(reads_current(schedule, last), f"(rule 6) {name}: failed, but not on its newest inputs")
         return

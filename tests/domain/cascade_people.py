@@ -11,7 +11,7 @@ from uuid import UUID
 
 from domain.cascades import Schedule
 from domain.derivations import Anchor, Blob, Execution, Instance, OnDelete, Supersede
-from domain.ids import BlobId, BucketId, CascadeId, InstanceId
+from domain.ids import BlobId, BucketId, BudgetId, CascadeId, InstanceId
 from tests.domain.cascade_checks import check_acyclic, check_step
 
 DERIVATIONS_MAX = 40
@@ -110,7 +110,7 @@ class People:
     def person(self) -> None:
         """One thing that a person does, if it is possible."""
         acts = [self._create] * 3 + [self._edit] * 6 + [self._membership] * 3 + [self._remove_member]
-        acts += [self._delete, self._restore, self._switch, self._redefine, self._reprocess]
+        acts += [self._delete, self._restore, self._switch, self._redefine, self._reprocess, self._budget]
         self.random.choice(acts)()
 
     def _blobs(self, *, deleted: bool = False, derived: bool | None = None) -> list[Blob]:
@@ -130,7 +130,10 @@ class People:
             )  # fmt: skip
 
     def _edit(self) -> None:
+        merging = self.merging()
         blobs = self._blobs(derived=self.random.choice([True, False, False, None]))
+        if merging and self.chance(0.2):
+            blobs = [self.schedule.blobs[self.random.choice(merging)]]
         if blobs:
             blob = self.random.choice(blobs)
             content = self.random.choice("abc")
@@ -138,6 +141,10 @@ class People:
                 self.units += 1
                 content = f"{blob.hash}+{'!' if self.chance(0.1) else ''}u{self.units}"
             self.do("edit", blob_id=blob.id, content=content, cascade_id=self.cascade_id())
+
+    def merging(self) -> list[BlobId]:
+        """The readable outputs that a run has been merged with, and not settled."""
+        return []
 
     def _delete(self) -> None:
         if blobs := self._blobs():
@@ -175,6 +182,15 @@ class People:
             "redefine", instance_id=instance.id, definition_digest=f"d{self.random.randrange(3)}",
             settings_digest=f"t{self.random.randrange(2)}", cascade_id=self.cascade_id(),
         )  # fmt: skip
+
+    def _budget(self) -> None:
+        """A budget is set, ended, or topped up; limits below what is in use are refused, which the API says."""
+        funds = self.schedule.funds()
+        if funds.limit is not None and self.chance(0.6):
+            self.do("top_up", amount=self.random.randint(1, 20), cascade_id=self.cascade_id())
+            return
+        limit = None if self.chance(0.15) else funds.spent + funds.reserved + self.random.randrange(30)
+        self.do("set_budget", budget_id=BudgetId(self.uuid()), limit=limit, cascade_id=self.cascade_id())
 
     def _reprocess(self) -> None:
         if found := sorted(self.schedule.derivations):

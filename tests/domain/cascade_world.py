@@ -13,10 +13,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from domain.cascades import Claim, Closing, Schedule
-from domain.derivations import (
-    Draft,
-    Pinned,
-)
+from domain.derivations import Derivation, Draft, Execution, Pinned
 from domain.facts import MAX_WAIT_SECONDS
 from domain.ids import BlobId, CascadeId, InstanceId, RunId
 from domain.runs import RunStatus
@@ -33,6 +30,8 @@ from tests.domain.cascade_people import People, Step, plain
 WINDOW = 3
 DRAIN_STEPS_MAX = 3_000
 LOST_ACK = 0.15
+STEP = "call"
+"""The paid step of a run that has one."""
 
 
 @dataclass(slots=True)
@@ -60,6 +59,9 @@ class Attempt:
     zombie: bool = False
     drafts: list[Draft] | None = None
     failure: str | None = None
+    worst: int = 0
+    reserved: bool = False
+    charged: bool = False
 
 
 def machine_hash(slot: str, digest: str, inputs: tuple[Pinned, ...], *, coarse: bool) -> str:
@@ -80,6 +82,12 @@ def merged_hash(ours: str | None, theirs: str) -> str:
     if ours is not None and any(unit.startswith("!") for unit in units):
         return ours
     return "+".join([theirs, *units])
+
+
+def worst_of(derivation: Derivation) -> int:
+    """What a run may cost at most: inline ones are free, and one of three workflows."""
+    number = derivation.provider_id.int
+    return 2 + number // 3 % 7 if derivation.execution == Execution.WORKFLOW and number % 3 else 0
 
 
 def is_coarse(instance_id: InstanceId) -> bool:
@@ -175,13 +183,22 @@ class World(People):
         outputs = self.schedule.outputs[run.derivation_id]
         instance_id = self.schedule.derivations[run.derivation_id].provider_id
         slots = {slot: row.blob_id for slot, row in outputs.items()}
-        return Attempt(run_id, run.cascade_id, run.inputs, run.used_digest, slots, is_coarse(instance_id))
+        return Attempt(
+            run_id, run.cascade_id, run.inputs, run.used_digest, slots, is_coarse(instance_id),
+            worst=worst_of(self.schedule.derivations[run.derivation_id]),
+        )  # fmt: skip
 
     def expected(self, slot: str, digest: str, inputs: tuple[Pinned, ...], instance_id: InstanceId) -> str:
         return machine_hash(slot, digest, inputs, coarse=is_coarse(instance_id))
 
     def work(self, execution: Attempt) -> None:
-        """One step of a run: call the provider and merge, then report until the report is acknowledged."""
+        """One step of a run: reserve, call and charge, merge, then report until the report is acknowledged."""
+        if execution.worst and not execution.reserved:
+            self._reserve(execution)
+            return
+        if execution.worst and not execution.charged:
+            self._charge(execution)
+            return
         if execution.failure is None and execution.drafts is None:
             if fails(execution.digest, execution.inputs) or (self.faults and self.chance(0.04)):
                 execution.failure = "provider_failed"
@@ -197,6 +214,23 @@ class World(People):
         elif not self._lost_ack():
             self._finish(execution)
 
+    def _reserve(self, execution: Attempt) -> None:
+        status = self.do("begin", run_id=execution.run_id, step_id=STEP, worst=execution.worst)
+        if self._lost_ack():
+            return
+        if status == RunStatus.RUNNING:
+            execution.reserved = True
+        else:
+            self._finish(execution)
+
+    def _charge(self, execution: Attempt) -> None:
+        """Mostly less than the worst case, now and then more; some calls fail and cost nothing that we know of."""
+        if not self.chance(0.1):
+            amount = self.random.randint(0, execution.worst) + (3 if self.chance(0.05) else 0)
+            self.do("charge", run_id=execution.run_id, step_id=STEP, amount=amount)
+        if not self._lost_ack():
+            execution.charged = True
+
     def _merge(self, execution: Attempt) -> list[Draft]:
         drafts = []
         for slot, blob_id in sorted(execution.slots.items()):
@@ -205,6 +239,10 @@ class World(People):
             ours, version = (None, 0) if blob is None else (blob.hash, blob.version)
             drafts.append(Draft(slot=slot, machine_hash=made, merged_hash=merged_hash(ours, made), version=version))
         return drafts
+
+    def merging(self) -> list[BlobId]:
+        found = {blob_id for e in self.executions if e.drafts for blob_id in e.slots.values()}
+        return sorted(found & {blob.id for blob in self._blobs()})
 
     def _settle(self, execution: Attempt) -> Ending:
         before = self.schedule.runs.get(execution.run_id)

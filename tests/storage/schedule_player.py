@@ -48,7 +48,7 @@ select jsonb_build_object(
   'derivations', (select jsonb_object_agg(d.id, jsonb_build_object('unsettled', d.unsettled, 'hold', d.hold,
       'run', case when d.run_id is not null then (select r.attempt from runs r where r.user_id = $1 and r.id = d.run_id)
         end, 'attempt', d.attempt, 'owner', case when d.unsettled then d.owner_cascade_id end,
-      'pending', d.pending_inputs, 'force', d.force,
+      'pending', d.pending_inputs, 'force', d.force, 'place', d.budget_place, 'needed', d.budget_needed,
       'due', extract(epoch from d.run_after - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'dirty', extract(epoch from d.dirty_since - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'unchanged', w.digest is not distinct from d.used_digest,
@@ -65,6 +65,13 @@ select jsonb_build_object(
         from jsonb_array_elements(inputs) x))) from runs where user_id = $1),
   'cascades', (select jsonb_object_agg(id, jsonb_build_object('planned', planned_at is not null, 'seq', seq,
       'status', status)) from cascades where user_id = $1),
+  'budget', (select jsonb_build_object('limit', limit_amount, 'spent', spent, 'reserved', reserved) from budgets
+    where user_id = $1 and limit_amount is not null),
+  'charges', (select jsonb_object_agg(r.derivation_id || '/' || r.attempt || '/' || c.step_id,
+      jsonb_build_array(c.amount, c.overrun)) from charges c join runs r on r.user_id = c.user_id and r.id = c.run_id
+    where c.user_id = $1),
+  'reservations', (select jsonb_object_agg(r.derivation_id || '/' || r.attempt || '/' || x.step_id, x.amount)
+    from reservations x join runs r on r.user_id = x.user_id and r.id = x.run_id where x.user_id = $1),
   'members', (select jsonb_object_agg(bucket_id || '/' || blob_id, jsonb_build_array(position, inherited_from is null))
     from bucket_blobs where user_id = $1))
 """
@@ -275,6 +282,33 @@ class Player:
     async def _lose(self, run_id: UUID) -> bool:
         return bool(await self.connection.fetchval("select lose_run($1, $2)", self.user, self.runs[run_id]))
 
+    async def _begin(self, run_id: UUID, step_id: str, worst: int) -> str:
+        answer = await self.connection.fetchval(
+            "select reserve_step($1, $2, $3, $4, '{}'::jsonb)", self.user, self.runs[run_id], step_id, worst
+        )
+        return str(answer)
+
+    async def _charge(self, run_id: UUID, step_id: str, amount: int) -> bool:
+        answer = await self.connection.fetchval(
+            "select charge_step($1, $2, $3, $4, 'test', null, 0, 0)", self.user, self.runs[run_id], step_id, amount
+        )
+        return bool(answer)
+
+    async def _set_budget(self, budget_id: UUID, limit: int | None, cascade_id: UUID) -> str | None:
+        del budget_id
+        return await self._fund(limit, None, cascade_id)
+
+    async def _top_up(self, amount: int, cascade_id: UUID) -> str | None:
+        return await self._fund(None, amount, cascade_id)
+
+    async def _fund(self, limit: int | None, add: int | None, cascade_id: UUID) -> str | None:
+        row = await self.connection.fetchrow(
+            "select problem, lifted from set_budget($1, $2, $3, 1000000, null, $4, 'user', false)",
+            self.user, limit, add, cascade_id,
+        )  # fmt: skip
+        assert row["problem"] is None, row
+        return str(cascade_id) if row["lifted"] else None
+
     async def _sent(self, cascade_id: UUID, seq: int) -> None:
         """Delivered: the model's ``seq`` counts other rings, so everything up to now is."""
         del seq
@@ -315,11 +349,23 @@ def expected(model: Schedule) -> dict[str, Any]:
         },
         "derivations": {str(found): _derivation(model, found) for found in model.derivations},
         "runs": {run_name(run): _run(run) for run in model.runs.values()},
+        "budget": _budget(model),
+        "charges": {
+            f"{run_name(model.runs[c.run_id])}/{c.step_id}": [c.amount, c.overrun] for c in model.charges.values()
+        },
+        "reservations": {
+            f"{run_name(model.runs[run])}/{step}": amount for (run, step), amount in model.reservations.items()
+        },
         "members": {
             f"{bucket}/{blob.id}": [member.position, member.inherited_from is None]
             for blob in model.blobs.values() for bucket, member in blob.buckets.items()
         },
     }  # fmt: skip
+
+
+def _budget(model: Schedule) -> dict[str, Any]:
+    funds = model.funds()
+    return {} if funds.limit is None else {"limit": funds.limit, "spent": funds.spent, "reserved": funds.reserved}
 
 
 def run_name(run: Run) -> str:
@@ -337,7 +383,8 @@ def _derivation(model: Schedule, found: Any) -> dict[str, Any]:
     return {
         "unsettled": row.unsettled, "hold": hold, "run": None if row.run_id is None else model.runs[row.run_id].attempt,
         "attempt": row.attempt, "owner": str(row.owner_cascade_id) if row.unsettled else None,
-        "pending": row.pending_inputs, "force": row.force, "due": row.run_after, "dirty": row.dirty_since,
+        "pending": row.pending_inputs, "force": row.force, "place": row.budget_place, "needed": row.budget_needed,
+        "due": row.run_after, "dirty": row.dirty_since,
         "unchanged": model.unchanged(row),
         "inputs": [[str(i.blob_id), i.tracks, i.used_hash] for i in model.ordered_inputs(found)] or None,
         "outputs": {slot: [str(o.blob_id), o.machine_hash] for slot, o in model.outputs[found].items()},

@@ -19,9 +19,11 @@ from domain.cascades import Claim, Closing, Schedule
 from domain.derivations import (
     Anchor,
     Blob,
+    Budget,
     Cascade,
     CascadeStatus,
     Cause,
+    Charge,
     Delta,
     Derivation,
     Draft,
@@ -34,7 +36,7 @@ from domain.derivations import (
     Run,
     Supersede,
 )
-from domain.ids import BlobId, BucketId, CascadeId, DerivationId, InstanceId, RunId
+from domain.ids import BlobId, BucketId, BudgetId, CascadeId, DerivationId, InstanceId, RunId
 from domain.runs import Hold, RunStatus
 from domain.settling import Ending, Settled
 from tests.domain.cascade_checks import (
@@ -67,6 +69,7 @@ select jsonb_build_object(
   'derivations', (select jsonb_agg(jsonb_build_object('id', d.id, 'instance', d.instance_id, 'anchor', d.anchor_id,
       'execution', d.execution, 'supersede', d.supersede, 'want', d.want_digest, 'unsettled', d.unsettled,
       'unchanged', w.digest is not distinct from d.used_digest, 'complete', w.complete, 'pending', d.pending_inputs,
+      'place', d.budget_place, 'needed', d.budget_needed,
       'hold', d.hold, 'run', d.run_id, 'attempt', d.attempt, 'owner', d.owner_cascade_id, 'force', d.force,
       'due', extract(epoch from d.run_after - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'dirty', extract(epoch from d.dirty_since - '2026-01-01 00:00:00+00'::timestamptz)::float8,
@@ -80,6 +83,10 @@ select jsonb_build_object(
   'runs', (select jsonb_agg(jsonb_build_object('id', id, 'derivation', derivation_id, 'attempt', attempt, 'cascade',
       cascade_id, 'inputs', inputs, 'digest', definition_digest || ':' || settings_digest, 'status', status)
       order by id) from runs where user_id = $1),
+  'budget', (select jsonb_agg(jsonb_build_object('id', id, 'limit', limit_amount, 'spent', spent)) from budgets
+    where user_id = $1 and limit_amount is not null),
+  'reservations', (select jsonb_agg(jsonb_build_array(run_id, step_id, amount)) from reservations where user_id = $1),
+  'charges', (select jsonb_agg(jsonb_build_array(run_id, step_id, amount, overrun)) from charges where user_id = $1),
   'cascades', (select jsonb_agg(jsonb_build_object('id', id, 'cause', cause, 'target', target_id, 'instance',
       instance_id, 'planned', planned_at is not null, 'status', status, 'seq', seq, 'sent', sent_seq,
       'superseded_by', superseded_by)) from cascades where user_id = $1))
@@ -196,6 +203,20 @@ class SqlSchedule(Schedule):
     def lose(self, run_id: RunId) -> Ending:
         return Ending.LOST if self._do("lose", run_id=run_id) else Ending.SUPERSEDED
 
+    def begin(self, run_id: RunId, step_id: str, worst: int) -> RunStatus:
+        return RunStatus(self._do("begin", run_id=run_id, step_id=step_id, worst=worst))
+
+    def charge(self, run_id: RunId, step_id: str, amount: int) -> bool:
+        return bool(self._do("charge", run_id=run_id, step_id=step_id, amount=amount))
+
+    def set_budget(self, budget_id: BudgetId, limit: int | None, cascade_id: CascadeId) -> CascadeId | None:
+        found = self._do("set_budget", budget_id=budget_id, limit=limit, cascade_id=cascade_id)
+        return None if found is None else CascadeId(UUID(found))
+
+    def top_up(self, amount: int, cascade_id: CascadeId) -> CascadeId | None:
+        found = self._do("top_up", amount=amount, cascade_id=cascade_id)
+        return None if found is None else CascadeId(UUID(found))
+
     def sent(self, cascade_id: CascadeId, seq: int) -> None:
         self._do("sent", cascade_id=cascade_id, seq=seq)
 
@@ -215,8 +236,18 @@ class SqlSchedule(Schedule):
         for row in rows["derivations"]:
             self._load_derivation(row, made_away)
         cascades = {cascade.id: cascade for cascade in map(_cascade, rows["cascades"])}
+        self._load_money(rows)
         known = [found for found in self.cascades if found in cascades]
         self.cascades = {found: cascades[found] for found in [*known, *(set(cascades) - set(known))]}
+
+    def _load_money(self, rows: dict[str, Any]) -> None:
+        budgets = [Budget(id=BudgetId(UUID(b["id"])), limit=b["limit"], spent=b["spent"]) for b in rows["budget"]]
+        self.budget = budgets[0] if budgets else None
+        self.reservations = {(RunId(UUID(run)), step): amount for run, step, amount in rows["reservations"]}
+        self.charges = {
+            (RunId(UUID(run)), step): Charge(run_id=RunId(UUID(run)), step_id=step, amount=amount, overrun=overrun)
+            for run, step, amount, overrun in rows["charges"]
+        }
 
     def _load_derivation(self, row: dict[str, Any], made_away: set[str]) -> None:
         found = DerivationId(UUID(row["id"]))
@@ -229,6 +260,7 @@ class SqlSchedule(Schedule):
             used_digest=row["want"] if row["unchanged"] else "another", unsettled=row["unsettled"],
             pending_inputs=row["pending"], hold=hold, run_id=_id(row["run"]), attempt=row["attempt"],
             owner_cascade_id=_id(row["owner"]), run_after=row["due"], dirty_since=row["dirty"], force=row["force"],
+            budget_place=row["place"], budget_needed=row["needed"],
         )  # fmt: skip
         self.inputs[found] = {}
         for blob_id, role, position, required, tracks, version, content in row["inputs"] or []:
@@ -280,7 +312,7 @@ def _run(row: dict[str, Any]) -> Run:
 def _cascade(row: dict[str, Any]) -> Cascade:
     cause = {"process": Cause.REPROCESS}.get(row["cause"]) or Cause(row["cause"])
     return Cascade(
-        id=CascadeId(UUID(row["id"])), cause=cause, roots=(_id(row["target"] or row["instance"]),),
+        id=CascadeId(UUID(row["id"])), cause=cause, roots=(_id(row["target"] or row["instance"] or row["id"]),),
         planned_at=0.0 if row["planned"] else None, status=CascadeStatus(row["status"]),
         superseded_by=_id(row["superseded_by"]), seq=row["seq"], sent_seq=row["sent"],
     )  # fmt: skip
@@ -358,7 +390,7 @@ class SqlWorld(World):
         if derivation.unsettled:
             held = derivation.hold is not None or self.schedule.blocked_by(derivation)
             expect(held, f"(6) {name}: unsettled at rest, with nothing that holds it")
-            if derivation.hold == Hold.FAILED:
+            if derivation.hold in (Hold.FAILED, Hold.BUDGET):
                 last = max((r for r in self.schedule.runs.values() if r.derivation_id == name), key=lambda r: r.attempt)
                 expect(reads_current(self.schedule, last), f"(rule 6) {name}: failed, but not on its newest inputs")
             return
