@@ -29,6 +29,7 @@ from api import (
     uploads,
     users,
     versions,
+    whys,
     workflows,
 )
 from api.auth import Authenticator
@@ -47,6 +48,7 @@ ROUTERS = (
     proposals,
     comparisons,
     dag,
+    whys,
     buckets,
     workflows,
     providers,

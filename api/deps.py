@@ -41,6 +41,7 @@ from storage.schema_lookup import SchemaLookup
 from storage.schemas import Schemas
 from storage.uploads import Uploads
 from storage.users import KeyHolders, Users
+from storage.whys import Whys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,9 @@ class Ports:
     proposals: Proposals
     batches: Batches
     dags: Dags
+    whys: Whys
+    depth_max: int
+    """Derivations on the longest path below a root."""
     schema_lookup: SchemaLookup
     users: Users
     api_keys: ApiKeys
@@ -134,6 +138,8 @@ async def open_ports(settings: Settings) -> Ports:
         proposals=Proposals(database, contents),
         batches=Batches(database, contents, snapshot_every=settings.storage.snapshot_every),
         dags=Dags(database),
+        whys=Whys(database),
+        depth_max=settings.cascades.depth_max,
         schema_lookup=SchemaLookup(schemas),
         users=Users(database, quota_default=settings.storage.quota_default),
         api_keys=ApiKeys(database),

@@ -21,6 +21,7 @@ from cli import (
     requests,
     runs,
     transfers,
+    whys,
 )
 from cli.output import AsJson, details, forget, print_json, say, show, show_problem, wants_json
 
@@ -41,10 +42,13 @@ app.add_typer(catalogue.providers, name="provider")
 app.add_typer(catalogue.schemas, name="schema")
 app.add_typer(runs.app, name="run")
 app.add_typer(cascades.app, name="cascade")
+app.add_typer(whys.derivations, name="derivation")
 app.add_typer(runs.events, name="events")
 app.add_typer(admin.app, name="admin")
 app.command()(requests.api)
 app.command()(transfers.quota)
+blobs.app.command("why")(whys.blob_why)
+catalogue.providers.command("explain")(whys.provider_explain)
 admin.app.command("limits")(transfers.limits)
 blobs.app.command("import")(transfers.import_)
 blobs.app.command("export")(transfers.export)

@@ -99,7 +99,8 @@ def dag(root: UUID, graph: Mapping[str, Any], *, nodes_max: int, read_max: int) 
 
 
 def _node(row: Sequence[Any], level: int, blocked: Mapping[str, list[tuple[str, str]]]) -> dict[str, Any]:
-    blob_id, title, text, schema, version, provider, derivation, run, unsettled, hold, code, attempt, pending = row
+    blob_id, title, text, schema, version, provider, derivation, run, unsettled, hold, code, attempt, *waits = row
+    pending, skipped, run_after = waits
     state, reason, blocked_by = SOURCE, "Written by a person.", []
     if derivation is not None:
         held = blocked.get(derivation, [])
@@ -112,6 +113,9 @@ def _node(row: Sequence[Any], level: int, blocked: Mapping[str, list[tuple[str, 
             hold_code=code,
             blocked_by=[UUID(blob) for blob, _ in held],
             blocked_by_label=held[0][1] if held else "",
+            made=version > 0,
+            skipped=skipped,
+            run_after=run_after,
         )
         state, reason, blocked_by = str(seen.state), seen.reason, [str(blob) for blob in seen.blocked_by]
     return {

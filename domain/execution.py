@@ -35,10 +35,14 @@ def declined(work: RunWork) -> str | None:
         return f"the input is larger than {most} bytes"
     if not work.trigger_patterns:
         return None
-    patterns = [compile_pattern(pattern) for pattern in work.trigger_patterns]
-    texts = [_text(source.document) for source in work.inputs]
-    found = any(pattern.search(text) for pattern in patterns for text in texts)
+    found = any(pattern_found(work.trigger_patterns, source.document) for source in work.inputs)
     return None if found else "no pattern matches the content"
+
+
+def pattern_found(patterns: Sequence[str], document: Document) -> bool:
+    """Tell whether one of a provider's patterns is in what it would read of a document."""
+    text = _text(document)
+    return any(compile_pattern(pattern).search(text) for pattern in patterns)
 
 
 def context_of(work: RunWork, records: Sequence[StepRecord], *, now: datetime) -> dict[str, Any]:

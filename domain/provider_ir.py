@@ -117,7 +117,7 @@ class Provider:
             return False
         if self.input_schemas and schema_id not in self.input_schemas:
             return False
-        return not self.supported_types or any(_covers(kind, content_type) for kind in self.supported_types)
+        return not self.supported_types or any(covers(kind, content_type) for kind in self.supported_types)
 
     def triggered_by(self, content: str) -> bool:
         """Whether the text matches one of ``trigger_patterns``; true if there are none."""
@@ -151,7 +151,7 @@ class Provider:
         return cls(**plain)
 
 
-def _covers(kind: str, content_type: str) -> bool:
+def covers(kind: str, content_type: str) -> bool:
     """Whether ``text/*``, ``*/*`` or an exact type covers a content type, parameters aside."""
     bare = content_type.partition(";")[0].strip().lower()
     return kind in ("*", "*/*", bare) or (kind.endswith("/*") and bare.startswith(kind[:-1]))

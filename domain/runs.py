@@ -81,6 +81,16 @@ _OF_HOLD = {
 }
 
 
+SKIPPED = {
+    "no_input": "there was nothing to read",
+    "parent_failed": "what it reads could not be made, and it skips that",
+}
+"""Why a derivation settled without a run, as ``cut_offs.reason`` has it; ``unchanged`` is no news."""
+
+STAYS = "the last output stays as it is"
+NOTHING_YET = "nothing has been made yet"
+
+
 def derivation_state(
     *,
     hold: Hold | str | None,
@@ -91,28 +101,44 @@ def derivation_state(
     hold_code: str | None = None,
     blocked_by: Sequence[UUID] = (),
     blocked_by_label: str = "",
+    made: bool = True,
+    skipped: str | None = None,
+    run_after: str | None = None,
 ) -> DerivationState:
     """Return what people see of one derivation.
 
     ``blocked_by`` are its unsettled ancestors that have a hold, ``blocked_by_label`` names the first for people,
-    ``hold_code`` is the catalogue code of a failure. Raises ValueError for an unknown hold.
+    ``hold_code`` is the catalogue code of a failure. ``made`` says whether there is a last output, ``skipped`` why it
+    settled without a new one: a reason of ``cut_offs``, or the words of a provider that declined. ``run_after`` is the
+    time it is put off to. Raises ValueError for an unknown hold.
     """
     if hold is not None:
         state, reason = _OF_HOLD[Hold(hold)]
         return DerivationState(state=state, reason=f"{reason} ({hold_code})" if hold_code else reason)
     if run_id is not None:
         return DerivationState(state=State.RUNNING, reason=f"Run {attempt} is under way.")
+    last = STAYS if made else NOTHING_YET
     if not unsettled:
-        return DerivationState(state=State.FRESH, reason="Up to date with its inputs.")
+        reason = f"Nothing new was made: {SKIPPED.get(skipped, skipped)}; {last}." if skipped else _UP_TO_DATE
+        return DerivationState(state=State.FRESH, reason=reason)
     if blocked_by:
         name = blocked_by_label or str(blocked_by[0])
         more = f" and {len(blocked_by) - 1} more" if len(blocked_by) > 1 else ""
-        reason = f"Waits for {name}{more}, which cannot go on; the last output stays as it is."
+        reason = f"Waits for {name}{more}, which cannot go on; {last}."
         return DerivationState(state=State.BLOCKED, reason=reason, blocked_by=tuple(blocked_by))
+    return DerivationState(state=State.STALE, reason=_waits(pending_inputs, run_after))
+
+
+_UP_TO_DATE = "Up to date with its inputs."
+
+
+def _waits(pending_inputs: int, run_after: str | None) -> str:
     if pending_inputs:
         inputs = "input" if pending_inputs == 1 else "inputs"
-        return DerivationState(state=State.STALE, reason=f"Waits for {pending_inputs} {inputs} in the making.")
-    return DerivationState(state=State.STALE, reason="Its inputs have changed; it runs next.")
+        return f"Waits for {pending_inputs} {inputs} in the making."
+    if run_after:
+        return f"Its inputs have changed; it is put off until {run_after}."
+    return "Its inputs have changed; it runs next."
 
 
 PROVIDER_STATE = {

@@ -151,6 +151,10 @@ class Studio(Transport):
         """Read the graph below a blob: nodes with their states, edges, levels; ``depth`` and ``nodes`` cap it."""
         return await self.request("GET", f"/blobs/{part(blob_id)}/dag", params=caps)
 
+    async def why(self, blob_id: str, *, version: int | None = None, depth: int | None = None) -> Answer:
+        """Say why a version exists, how it stands, and what would change that; ``words`` is that in sentences."""
+        return await self.request("GET", f"/blobs/{part(blob_id)}/why", params={"version": version, "depth": depth})
+
     async def batch(
         self, items: Sequence[Mapping[str, Any]], *, atomic: bool = True, wait: float | None = None
     ) -> Answer:
@@ -247,6 +251,18 @@ class Studio(Transport):
     def runs(self, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
         """List runs, newest first; filters: ``blob_id, provider_id, status, cascade_id``."""
         return self.pages("/runs", filters, limit=limit)
+
+    async def get_derivation(self, derivation_id: str) -> Answer:
+        """Read a derivation: who makes what of which inputs, and in which state it is."""
+        return await self.request("GET", f"/derivations/{part(derivation_id)}")
+
+    async def why_derivation(self, derivation_id: str, *, depth: int | None = None) -> Answer:
+        """Say why a derivation is as it is, and what would change that."""
+        return await self.request("GET", f"/derivations/{part(derivation_id)}/why", params={"depth": depth})
+
+    async def explain(self, provider_id: str, blob_id: str) -> Answer:
+        """Say whether a provider reacts to a blob, predicate by predicate."""
+        return await self.request("GET", f"/providers/{part(provider_id)}/explain", params={"blob_id": blob_id})
 
     async def get_cascade(self, cascade_id: str, *, wait: float | None = None) -> Answer:
         """Read a cascade with its runs and deltas."""

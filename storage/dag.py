@@ -60,6 +60,16 @@ up (id) as (
     join derivations p on p.user_id = o.user_id and p.id = o.derivation_id
     where i.user_id = $1 and i.derivation_id = up.id and p.unsettled offset 0) x
 ),
+settled_without as materialized (
+  -- Settled, but not by what a run made: declined by its last one, or, later, without any.
+  select d.id, case when c.reason <> 'unchanged' and (r.ended_at is null or c.created_at >= r.ended_at) then c.reason
+    else r.skipped end as skipped
+  from (select distinct id from derived where not unsettled and hold is null) d
+  left join lateral (select usage->>'skipped' as skipped, ended_at from runs
+    where user_id = $1 and derivation_id = d.id and status = 'settled' order by attempt desc limit 1) r on true
+  left join lateral (select reason, created_at from cut_offs
+    where user_id = $1 and derivation_id = d.id order by created_at desc limit 1) c on true
+),
 open_cascades as (
   select c.id, c.cause, c.status, c.label, c.target_id, c.created_at from cascades c
   where c.user_id = $1 and c.status in ('pending', 'running') and (
@@ -77,9 +87,10 @@ open_cascades as (
 )
 select
   (select coalesce(json_agg(json_build_array(b.id, b.title, left(b.preview, 80), b.schema_id, b.version,
-      b.provider_id, d.id, d.run_id, d.unsettled, d.hold, d.hold_detail->>'code', d.attempt, d.pending_inputs)
-      order by b.created_at, b.id), '[]')
-   from nodes n join blobs b on b.user_id = $1 and b.id = n.id left join derived d on d.output_id = b.id) as nodes,
+      b.provider_id, d.id, d.run_id, d.unsettled, d.hold, d.hold_detail->>'code', d.attempt, d.pending_inputs,
+      s.skipped, case when d.run_after > now() then d.run_after end) order by b.created_at, b.id), '[]')
+   from nodes n join blobs b on b.user_id = $1 and b.id = n.id left join derived d on d.output_id = b.id
+   left join settled_without s on s.id = d.id) as nodes,
   (select coalesce(json_agg(json_build_array(e.parent, e.child, e.provider, e.kind)), '[]') from (
      select i.blob_id as parent, d.output_id as child, b.provider_id as provider, 'derived' as kind
        from derived d join derivation_inputs i on i.user_id = $1 and i.derivation_id = d.id

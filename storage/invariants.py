@@ -135,16 +135,12 @@ AT_REST: dict[str, str] = {
           select count(*) as n from derivations d
           where d.user_id = c.user_id and d.owner_cascade_id = c.id and d.unsettled) x
         where c.user_id = $1 and c.error is null and x.n > 0 and c.status <> 'partial'""",
-    "(8) every blob that matches has its derivation": """
-        select b.id, a.provider_id from blobs b
-        cross join studio_active_providers($1) a join providers p on p.id = a.provider_id
-        where b.user_id = $1 and b.deleted_at is null and p.anchor = 'blob' and b.schema_id = any(p.input_schemas)
-          and (p.content_types = '{}' or b.content_type = any(p.content_types))
-          and (p.origin = 'any' or b.provider_id is null)
-          and not exists (select from studio_lineage($1, b.id) l where l = a.instance_id)
-          and not exists (select from derivations d where d.user_id = $1 and d.instance_id = a.instance_id
-                          and d.anchor_id = b.id)""",
-    "(9) joins collect what is in their buckets": """
+    "every blob that matches has its derivation": """
+        select m.blob, m.provider_id from studio_matches($1, array(select b.id from blobs b
+          where b.user_id = $1 and b.planned_version > 0), 100000) m
+        where not exists (select from cascades c  -- unless a bound has stopped a cascade before it, which it says
+          where c.user_id = $1 and c.error->>'bound' in ('depth', 'nodes'))""",
+    "joins collect what is in their buckets": """
         with wanted as (
           select d.id, m.blob_id, m.position from derivations d
           join providers p on p.id = d.provider_id and p.anchor = 'bucket'
@@ -158,12 +154,12 @@ AT_REST: dict[str, str] = {
           join derivation_inputs i on i.user_id = d.user_id and i.derivation_id = d.id
           where d.user_id = $1 and d.hold is null
         ) (table wanted except table collected) union all (table collected except table wanted)""",
-    "(9) what needs something deleted is retired, or asleep": """
+    "what needs something deleted is retired, or asleep": """
         select d.id, d.hold from derivations d
         join derivation_inputs i on i.user_id = d.user_id and i.derivation_id = d.id and i.required
         join blobs b on b.user_id = i.user_id and b.id = i.blob_id
         where d.user_id = $1 and b.deleted_at is not null and coalesce(d.hold, '') not in ('retired', 'inactive')""",
-    "(9) an instance that is off has no active derivation": """
+    "an instance that is off has no active derivation": """
         select d.id, d.hold from derivations d
         where d.user_id = $1 and coalesce(d.hold, '') not in ('retired', 'inactive')
           and not exists (select from studio_active_providers($1) a where a.instance_id = d.instance_id)""",

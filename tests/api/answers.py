@@ -141,6 +141,7 @@ async def _operation(ask: Gathering, blob: dict[str, Any], run: UUID) -> None:
     await ask("providers_health", "GET /providers/text-expansion/health")
     await ask("events_list", "GET /events?limit=1")
     await ask("blobs_dag", f"GET /blobs/{blob['id']}/dag")
+    await ask("providers_explain", f"GET /providers/text-expansion/explain?blob_id={blob['id']}")
     child = await ask("", "POST /blobs", {"content": "A child of hers.", "parent_id": blob["id"]})
     await ask("blobs_children", f"GET /blobs/{blob['id']}/children")
     await ask("blobs_descendants", f"GET /blobs/{blob['id']}/descendants")
@@ -155,6 +156,9 @@ async def _derived(ask: Gathering, user: Person, database: Database, schedule: P
     for cascade_id in await plan_all(database, schedule, user.user_id):
         await activities.advance(CascadeRef(user_id=str(user.user_id), cascade_id=str(cascade_id)))
     [derived] = (await ask("", "GET /blobs?provider_id=shout&limit=1"))["data"]
+    why = await ask("blobs_why", f"GET /blobs/{derived['id']}/why")
+    await ask("derivations_get", f"GET /derivations/{why['derivation_id']}")
+    await ask("derivations_why", f"GET /derivations/{why['derivation_id']}/why")
     await ask("blobs_reset", f"POST /blobs/{derived['id']}/reset")
 
 

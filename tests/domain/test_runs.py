@@ -28,7 +28,13 @@ RUN, FIRST, SECOND = (UUID(int=n) for n in (1, 2, 3))
         ({"hold": None, "unsettled": True, "pending_inputs": 1}, State.STALE, "1 input in"),
         ({"hold": None, "unsettled": True, "pending_inputs": 2}, State.STALE, "2 inputs in"),
         ({"hold": None, "unsettled": True}, State.STALE, "runs next"),
+        ({"hold": None, "unsettled": True, "run_after": "noon"}, State.STALE, "put off until noon"),
+        ({"hold": None, "unsettled": True, "blocked_by": [FIRST], "made": False}, State.BLOCKED, "nothing has"),
         ({"hold": None, "unsettled": False}, State.FRESH, "Up to date"),
+        ({"hold": None, "unsettled": False, "skipped": "no_input"}, State.FRESH, "nothing to read; the last output"),
+        ({"hold": None, "unsettled": False, "skipped": "parent_failed", "made": False}, State.FRESH, "not be made"),
+        ({"hold": None, "unsettled": False, "skipped": "too large", "made": False}, State.FRESH,
+         "Nothing new was made: too large; nothing has been made yet."),
     ],
 )  # fmt: skip
 def test_the_first_fact_that_applies_names_the_state_and_a_sentence_says_why(

@@ -1,0 +1,56 @@
+"""Why, on a terminal: sentences, a tree down to people, what would change it."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from api.openapi import examples
+from cli.whys import _explained, _of_blob, _of_derivation, _shown
+from tests.cli.conftest import Studio
+from tests.cli.test_blobs import created
+
+UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"
+
+
+def drawn(value: object) -> str:
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(value)
+    return captured.get()
+
+
+async def test_why_of_what_a_person_wrote(studio: Studio) -> None:
+    made = await created(studio, "--content", "one", "--title", "Storm")
+    told = (await studio("blob", "why", made["id"])).json
+    assert (told["because"]["operation"], told["now"]["state"]) == ("create", "source")
+    shown = (await studio("blob", "why", made["id"], "--version", "1", "--no-json")).out
+    assert "made it at" in shown
+    assert "◆" in shown
+    assert (await studio("blob", "why", UNKNOWN)).status == 6
+    assert (await studio("blob", "why", made["id"], "--version", "7")).status == 6
+    assert (await studio("derivation", "get", UNKNOWN)).status == 6
+    assert (await studio("derivation", "why", UNKNOWN)).status == 6
+
+
+async def test_a_provider_is_held_against_a_blob(studio: Studio) -> None:
+    made = await created(studio, "--content", "one")
+    told = (await studio("provider", "explain", "text-expansion", made["id"])).json
+    assert not told["matches"]
+    shown = (await studio("provider", "explain", "text-expansion", made["id"], "--no-json")).out
+    assert "schema" in shown
+    assert "does not react" in shown
+
+
+@pytest.mark.parametrize(
+    ("operation", "render"),
+    [("blobs_why", _of_blob), ("derivations_why", _of_derivation), ("derivations_get", _shown),
+     ("providers_explain", _explained)],
+)  # fmt: skip
+def test_real_answers_can_be_drawn(operation: str, render: object) -> None:
+    body = examples()[operation]
+    text = drawn(render(body))  # type: ignore[operator]
+    assert text.strip()
+    if operation == "blobs_why":
+        assert "●" in text
+        assert body["changes"][0]["url"] in text
