@@ -227,7 +227,9 @@ class CalledService(Group):
     token: SecretStr | None = None
     """Bearer token sent with each call."""
     pure: bool = False
-    """Equal requests get equal answers, so that results may be reused."""
+    """Equal requests get equal answers, so that steps with ``cache: inputs`` may reuse them."""
+    revision: str = Field(default="", max_length=200)
+    """What answers now: after a change nothing older is reused. Unset it is the model's name for ai-service."""
 
 
 class LimitsGroup(Group):
@@ -300,6 +302,10 @@ class HousekeepingGroup(Group):
     it has uploaded."""
     steps_kept: Duration = timedelta(days=30)
     """How long after a run has ended the outputs of its steps are kept."""
+    memo_kept: Duration = timedelta(days=30)
+    """How long an answer that no step asks for again is kept for reuse."""
+    memo_max: Count = 20_000
+    """Answers kept for each user; beyond it those go that nobody has asked for the longest."""
     sample: int = Field(default=20, ge=0)
     """Contents of each user that one pass holds against their hashes."""
 

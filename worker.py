@@ -27,7 +27,9 @@ from activities.adapters.services import HttpServices, Service
 from activities.cascades import CascadeActivities
 from activities.housekeeping import HousekeepingActivities
 from activities.runs import RunActivities
+from domain.definitions import AI_SERVICE
 from domain.errors import StudioError
+from domain.memo import ServiceTerms
 from failpoints import CALLS, MOVES, Reached, exposed, failpoints
 from settings import Settings, load_settings, required
 from storage.bus import Bus
@@ -165,6 +167,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
                 exposed(services, "service", CALLS, reached),
                 step_timeout=settings.providers.timeout,
                 step_attempts=settings.providers.retry_policy.max_attempts,
+                terms=service_terms(settings),
             ),
             housekeeping=HousekeepingActivities(
                 schedule,
@@ -240,6 +243,8 @@ def make_keeper(
         grace=settings.housekeeping.grace,
         cold_after=settings.storage.cold_after,
         steps_kept=settings.housekeeping.steps_kept,
+        memo_kept=settings.housekeeping.memo_kept,
+        memo_max=settings.housekeeping.memo_max,
         sample=settings.housekeeping.sample,
     )
     uploads = Uploads(
@@ -274,6 +279,15 @@ def make_schedule(settings: Settings, database: Database, contents: Contents) ->
             window=settings.cascades.runs_window,
         ),
     )
+
+
+def service_terms(settings: Settings) -> dict[str, ServiceTerms]:
+    """What the settings say of services; the AI is another one as soon as its model is."""
+    model = {AI_SERVICE: settings.ai.model_name}
+    return {
+        name: ServiceTerms(pure=service.pure, revision=service.revision or model.get(name, ""))
+        for name, service in settings.services.items()
+    }
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

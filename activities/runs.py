@@ -6,8 +6,7 @@ Outputs of steps live in ``run_steps``; a step that has finished is not carried 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,13 +18,18 @@ from temporalio.common import RawValue
 from activities.cascades import MERGE_ATTEMPTS_MAX
 from activities.errors import as_failures
 from activities.heartbeat import heartbeating
-from activities.patience import patiently
-from domain.definitions import Step
+from activities.patience import PATIENCE_SECONDS, patiently
+from domain.definitions import AI_SERVICE, Step
 from domain.errors import StudioError, Unavailable
 from domain.execution import carry_out, context_of, declined, evaluate, total_usage, usage_of
+from domain.memo import Cache, Lookup, Recall, ServiceTerms, reused_usage
 from domain.ports import Schedule, Services
-from domain.steps import absorb, request
+from domain.steps import ServiceCall, absorb, kept_answer, request
 from domain.works import RunWork, Settlement, StepRecord
+
+WAITING = "waiting"
+LEASE_MARGIN = timedelta(seconds=PATIENCE_SECONDS + 10)
+"""What a caller has beyond its call's own timeout, to store the answer, before others take it for dead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +72,16 @@ class StepRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class StepOutcome:
-    """What a step answers to the workflow: its results are in PostgreSQL."""
+    """What a step answers to the workflow: its results are in PostgreSQL.
+
+    ``waiting``: another run is making the same; nothing is held meanwhile, ask again.
+    """
 
     status: str
     model: str | None = None
     tokens: int = 0
     duration_ms: int = 0
+    reused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +104,14 @@ class RunActivities:
         *,
         step_timeout: timedelta,
         step_attempts: int,
+        terms: Mapping[str, ServiceTerms] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._schedule = schedule
         self._services = services
         self._step_timeout = step_timeout
         self._step_attempts = step_attempts
+        self._terms = dict(terms or {})
         self._now = now
 
     @activity.defn(name="Run.load")
@@ -132,7 +142,11 @@ class RunActivities:
                 if work is None:
                     return await self._settle_nothing(user_id, run_id)
                 records = await self._schedule.steps(user_id, run_id)
-                settlement = carry_out(work, records=records, now=self._now())
+                try:
+                    settlement = carry_out(work, records=records, now=self._now())
+                except StudioError as error:
+                    await self._distrust(work, error)
+                    raise
                 verdicts = await self._schedule.settle(user_id, [settlement], caller=None)
                 if verdicts[run_id] != "moved":
                     return verdicts[run_id]
@@ -164,39 +178,99 @@ class RunActivities:
         records = await self._schedule.steps(user_id, run_id)
         done = next((record for record in records if record.step_id == step.id), None)
         if done is None:
-            status = await self._schedule.begin_step(user_id, run_id, step.id, asked.position, step.type)
-            if status != "running":
-                return StepOutcome(status="superseded")
-            done = await self._carry_out(user_id, work, step, records)
+            context = context_of(work, records, now=self._now())
+            carry_out_ = self._call if step.effect == "call" else self._evaluate
+            found = await carry_out_(work, step, asked.position, context)
+            if isinstance(found, StepOutcome):
+                return found
+            done = found
         return _outcome(done)
 
-    async def _carry_out(self, user_id: UUID, work: RunWork, step: Step, records: Sequence[StepRecord]) -> StepRecord:
-        context = context_of(work, records, now=self._now())
+    async def _evaluate(
+        self, work: RunWork, step: Step, position: int, context: dict[str, Any]
+    ) -> StepRecord | StepOutcome:
+        status = await self._schedule.begin_step(work.user_id, work.run_id, step.id, position, step.type)
+        if status != "running":
+            return StepOutcome(status="superseded")
         try:
-            if step.effect == "call":
-                record = await self._call(work, step, context)
-            else:
-                entries = evaluate(work, step, context) if step.effect == "pure" else {}
-                record = StepRecord(step_id=step.id, entries=entries)
+            entries = evaluate(work, step, context) if step.effect == "pure" else {}
         except StudioError as error:
-            await self._schedule.fail_step(user_id, work.run_id, step.id, error.problem_code, error.detail)
+            await self._fail_step(work, step, error)
+            await self._distrust(work, error)
             raise
-        async with heartbeating() if step.effect == "call" else nullcontext():
-            await patiently(lambda: self._schedule.end_step(user_id, work.run_id, record))
+        record = StepRecord(step_id=step.id, entries=entries)
+        await patiently(lambda: self._schedule.end_step(work.user_id, work.run_id, record))
         return record
 
-    async def _call(self, work: RunWork, step: Step, context: dict[str, Any]) -> StepRecord:
+    async def _call(
+        self, work: RunWork, step: Step, position: int, context: dict[str, Any]
+    ) -> StepRecord | StepOutcome:
+        """Take over what the memo has for this request, else call; or wait, while another run is calling."""
+        patience = self._timeout(work, step)
+        try:
+            call = request(step, context, self._terms_of(step.config["service"]).revision)
+        except StudioError as error:
+            await self._schedule.begin_step(work.user_id, work.run_id, step.id, position, step.type)
+            await self._fail_step(work, step, error)
+            raise
+        lookup = Lookup(key=call.key, patience=patience + LEASE_MARGIN) if self._reuses(step) else None
+        begun = await self._schedule.begin_call(work.user_id, work.run_id, step.id, position, step.type, lookup)
+        if begun.status != "running":
+            return StepOutcome(status="superseded")
+        if begun.recall is Recall.LEASED:
+            return StepOutcome(status=WAITING)
+        if begun.recall is Recall.HIT:
+            record = StepRecord(
+                step_id=step.id,
+                entries=absorb(step, begun.answer, context),
+                usage=reused_usage(begun.usage or {}),
+                reused_from=begun.maker,
+            )
+            await patiently(lambda: self._schedule.end_step(work.user_id, work.run_id, record))
+            return record
+        return await self._pay(work, step, call, context, patience)
+
+    async def _pay(
+        self, work: RunWork, step: Step, call: ServiceCall, context: dict[str, Any], patience: timedelta
+    ) -> StepRecord:
+        """Call, and record what came of it; whoever asks for the same later gets the same."""
         started = self._now()
-        call = request(step, context)
         async with heartbeating():
-            key = f"{work.run_id}:{step.id}"
-            answer = await self._services.call(call, key=key, patience=self._timeout(work, step))
-        took_ms = int((self._now() - started).total_seconds() * 1000)
-        return StepRecord(
-            step_id=step.id,
-            entries=absorb(step, answer, context),
-            usage={"duration_ms": took_ms, **usage_of(answer)},
-        )
+            try:
+                answer = await self._services.call(call, key=f"{work.run_id}:{step.id}", patience=patience)
+                took_ms = int((self._now() - started).total_seconds() * 1000)
+                record = StepRecord(
+                    step_id=step.id,
+                    entries=absorb(step, answer, context),
+                    usage={"duration_ms": took_ms, **usage_of(answer)},
+                )
+            except StudioError as error:
+                await self._fail_step(work, step, error)
+                raise
+            if self._reuses(step):
+                kept = kept_answer(step, answer)
+                await patiently(
+                    lambda: self._schedule.end_call(work.user_id, work.run_id, record, key=call.key, answer=kept)
+                )
+            else:
+                await patiently(lambda: self._schedule.end_step(work.user_id, work.run_id, record))
+        return record
+
+    def _reuses(self, step: Step) -> bool:
+        """Whether answers from before do: the step says so, and its service is paid for or answers equally."""
+        service = step.config["service"]
+        return step.cache == Cache.INPUTS and (service == AI_SERVICE or self._terms_of(service).pure)
+
+    def _terms_of(self, service: str) -> ServiceTerms:
+        return self._terms.get(service, ServiceTerms())
+
+    async def _fail_step(self, work: RunWork, step: Step, error: StudioError) -> None:
+        await self._schedule.fail_step(work.user_id, work.run_id, step.id, error.problem_code, error.detail)
+
+    async def _distrust(self, work: RunWork, error: StudioError) -> None:
+        """What was made of the answers broke a rule for good: nobody is to get the same answers again."""
+        if not error.retryable:
+            await self._schedule.distrust(work.user_id, work.run_id)
 
     async def _settle_nothing(self, user_id: UUID, run_id: UUID) -> str:
         """A run that is not running any more: its own status says what became of it (CASCADES rule 3)."""
@@ -229,4 +303,5 @@ def _outcome(record: StepRecord) -> StepOutcome:
         model=usage.get("model"),
         tokens=int(usage.get("total_tokens") or 0),
         duration_ms=int(usage.get("duration_ms") or 0),
+        reused=record.reused_from is not None,
     )

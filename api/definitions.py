@@ -38,7 +38,7 @@ async def read_registration(request: Request) -> tuple[Any, str]:
 async def checked_definition(ports: Ports, user_id: UserId, raw: Any) -> Definition:
     """Return the definition, or raise Invalid with every fault at once."""
     schemas = await schemas_named(ports, user_id, raw)
-    return parse_definition(raw, services=ports.services, schemas=schemas)
+    return parse_definition(raw, services=ports.services, schemas=schemas, pure=ports.pure_services)
 
 
 async def schemas_named(ports: Ports, user_id: UserId, raw: Any) -> Callable[[str], Schema | None]:

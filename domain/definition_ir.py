@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from domain.canonical import canonical
+from domain.memo import Cache
 
 IR_VERSION: Final = 1
 CONTENT_TYPE: Final = "application/json"
 AI_SERVICE: Final = "ai-service"
+CACHE: Final = "cache"
+"""Member of a call step's ``config``: there only if it says otherwise than the default, which keeps old digests."""
 
 #: step type -> effect: "pure" is evaluated on the spot, "call" leaves the process, "stage" makes an output document
 STEP_TYPES: Final[dict[str, str]] = {
@@ -50,9 +53,15 @@ class Step:
 
     @property
     def digest(self) -> str:
-        """sha256 of what the step does; its id, name, timeout and retries do not matter (for the memo)."""
+        """sha256 of what the step does; its id, name, timeout, retries and cache do not matter (for the memo)."""
         pinned = [self.schema.slug, self.schema.version] if self.schema else None
-        return hashlib.sha256(canonical([IR_VERSION, self.type, pinned, dict(self.config)])).hexdigest()
+        config = {name: value for name, value in self.config.items() if name != CACHE}
+        return hashlib.sha256(canonical([IR_VERSION, self.type, pinned, config])).hexdigest()
+
+    @property
+    def cache(self) -> str:
+        """``inputs`` if answers to equal requests may be reused, else ``none``; AI steps reuse unless they say so."""
+        return str(self.config.get(CACHE) or cache_default(self.config.get("service")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +143,11 @@ class Definition:
             steps=tuple(_step_of(step) for step in stored["steps"]),
             outputs=tuple(output_from_json(output) for output in stored["outputs"]),
         )
+
+
+def cache_default(service: str | None) -> str:
+    """What a step that calls this service does with earlier answers, unless it says so: asking an AI costs money."""
+    return Cache.INPUTS if service == AI_SERVICE else Cache.NONE
 
 
 def _ref_json(ref: SchemaRef) -> dict[str, str]:

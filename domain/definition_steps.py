@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from domain.canonical import escaped
-from domain.definition_ir import AI_SERVICE, STEP_TYPES, Output, SchemaRef, Step
+from domain.definition_ir import AI_SERVICE, CACHE, STEP_TYPES, Output, SchemaRef, Step, cache_default
 from domain.errors import Fault, Invalid
 from domain.expression_tree import MEMBERS, Path
 from domain.expressions import compile_expression, interpolations, is_expression, sources
 from domain.fields import Fields, near
+from domain.memo import Cache
 from domain.schemas import Schema, canonical_slug, definition_faults
 
 TIMEOUT_SECONDS_MAX: Final = 3600
@@ -46,6 +47,8 @@ class Reading:
     ids: set[str] = field(default_factory=set)
     outputs: list[Output] = field(default_factory=list)
     reads: set[str] = field(default_factory=set)
+    #: services that answer equal requests equally
+    pure: Collection[str] = ()
     #: names in the context that are different in each run
     volatile: set[str] = field(default_factory=lambda: {EXECUTION_TIME})
 
@@ -197,7 +200,18 @@ def _call(fields: Fields, service: str, endpoint: str, reading: Reading) -> dict
         "input_map": input_map,
         "texts": {},
         "output_map": _output_map(fields, reading),
+        **_cache(fields, service, reading),
     }
+
+
+def _cache(fields: Fields, service: str, reading: Reading) -> dict[str, str]:
+    """What a step says about reusing answers, if it is not the default for its service."""
+    default = cache_default(service)
+    cache = fields.choice(CACHE, tuple(Cache), default)
+    if cache == Cache.INPUTS and service != AI_SERVICE and service in reading.services and service not in reading.pure:
+        detail = f"{service} may answer equal requests differently: the settings do not call it pure."
+        fields.fault(CACHE, "invalid_value", detail)
+    return {} if cache == default else {CACHE: cache}
 
 
 def _output_map(fields: Fields, reading: Reading) -> dict[str, str]:
@@ -256,6 +270,7 @@ def _prompt(fields: Fields, reading: Reading) -> dict[str, Any]:
         "parameters": parameters,
         "texts": texts,
         "output_map": _output_map(fields, reading),
+        **_cache(fields, AI_SERVICE, reading),
     }
 
 

@@ -46,14 +46,17 @@ DEFINITION_DEPTH_MAX: Final = 32
 _ID: Final = r"[a-z0-9][a-z0-9-]{0,62}"
 
 
-def parse_definition(raw: Any, *, services: Collection[str], schemas: Callable[[str], Schema | None]) -> Definition:
+def parse_definition(
+    raw: Any, *, services: Collection[str], schemas: Callable[[str], Schema | None], pure: Collection[str] = ()
+) -> Definition:
     """Check a definition (parsed YAML or JSON); raises ``Invalid`` (invalid_definition) with all faults at once.
 
-    ``services`` are the names declared in the settings; ``schemas`` finds a schema by its slug (or id).
+    ``services`` are the names declared in the settings, ``pure`` those that answer equal requests equally; ``schemas``
+    finds a schema by its slug (or id).
     """
     _check_bounds(raw)
     faults: list[Fault] = []
-    reading = Reading(services, schemas, faults)
+    reading = Reading(services, schemas, faults, pure=pure)
     fields = Fields(raw, "", faults, "A definition")
     definition_id = fields.text("id", required=True, pattern=_ID)
     name = fields.text("name", most=200) or definition_id

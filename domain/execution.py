@@ -110,12 +110,17 @@ def _is_count(value: Any) -> bool:
 
 
 def total_usage(records: Sequence[StepRecord]) -> dict[str, Any]:
-    """The sum of what the steps used; ``model`` names the models that really answered, in order."""
+    """The sum of what the steps used; ``model`` names the models that really answered, in order.
+
+    ``reused_steps`` took over what had been paid for before: they used nothing, ``saved_tokens`` they would have.
+    """
     usage: dict[str, Any] = {name: sum(int(record.usage.get(name) or 0) for record in records) for name in TOKENS}
     models = dict.fromkeys(str(record.usage["model"]) for record in records if record.usage.get("model"))
     asked = [model for model in models if model != COMPUTED] or list(models)
     usage["model"] = ", ".join(asked) or None
     usage["tokens"] = usage["total_tokens"]
+    usage["reused_steps"] = sum(1 for record in records if record.usage.get("reused"))
+    usage["saved_tokens"] = sum(int(record.usage.get("saved_tokens") or 0) for record in records)
     return usage
 
 

@@ -13,7 +13,7 @@ class Chore(StrEnum):
     """One kind of work, in the order in which it is done: each finds what the ones before have let go of."""
 
     STEPS = "steps"
-    """Forget what steps of runs that ended long ago put out."""
+    """Forget what steps of runs that ended long ago put out, and answers that none has asked for in a long time."""
     CONTENTS = "contents"
     """Delete contents that nothing refers to, and their objects."""
     UPLOADS = "uploads"
@@ -39,6 +39,7 @@ class Tidied:
 
     users: int = 0
     steps_dropped: int = 0
+    memo_dropped: int = 0
     contents_collected: int = 0
     bytes_collected: int = 0
     uploads_ended: int = 0

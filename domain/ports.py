@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
+from domain.memo import Begun, Lookup
 from domain.steps import ServiceCall
 from domain.works import Claim, RunWork, Settlement, StepRecord
 
@@ -42,12 +43,26 @@ class Schedule(Protocol):
         """Record that a step is under way and extend the run's lease; answer the run's status."""
         ...
 
+    async def begin_call(
+        self, user_id: UUID, run_id: UUID, step_id: str, position: int, kind: str, lookup: Lookup | None
+    ) -> Begun:
+        """``begin_step`` for a step that calls a service, which may ask the memo first; one round trip."""
+        ...
+
     async def fail_step(self, user_id: UUID, run_id: UUID, step_id: str, code: str, detail: str) -> None:
         """Record why the latest attempt of a step failed; a later success replaces it."""
         ...
 
     async def end_step(self, user_id: UUID, run_id: UUID, record: StepRecord) -> None:
         """Record what a step added; the first record of a step stays."""
+        ...
+
+    async def end_call(self, user_id: UUID, run_id: UUID, record: StepRecord, *, key: str, answer: Any) -> None:
+        """``end_step``, and the answer goes into the memo, whatever has become of the run: it is paid for."""
+        ...
+
+    async def distrust(self, user_id: UUID, run_id: UUID) -> None:
+        """What the steps of this run were answered is not good: the memo forgets it."""
         ...
 
     async def steps(self, user_id: UUID, run_id: UUID) -> list[StepRecord]:

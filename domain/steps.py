@@ -8,7 +8,6 @@ the context before staging, and merges each returned map with ``{**context, **ga
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -18,6 +17,7 @@ from domain.definition_ir import CONTENT_TYPE, Step
 from domain.documents import Document, visible
 from domain.errors import Fault, Invalid, StudioError
 from domain.expressions import compile_expression, render, resolve
+from domain.memo import Request
 from domain.schemas import Schema, require_valid
 
 INPUTS_MAX: Final = 1000
@@ -38,7 +38,7 @@ class InputBlob:
 class ServiceCall:
     """One request to a service; None stands for the default of whoever sends it.
 
-    ``key`` is the same exactly for equal requests of equal steps: the memo and the service's idempotency use it.
+    ``key`` is the same exactly for equal requests of equal steps: the memo's.
     """
 
     step_id: str
@@ -131,8 +131,11 @@ def _of_step(error: Invalid, step: Step, place: str) -> Invalid:
     return Invalid(f"Step {step.id}, {place}: {error.detail}", code=error.problem_code, faults=[fault])
 
 
-def request(step: Step, context: Mapping[str, Any]) -> ServiceCall:
-    """The call that a call step makes; raises ``Invalid`` where an expression cannot be evaluated."""
+def request(step: Step, context: Mapping[str, Any], revision: str = "") -> ServiceCall:
+    """The call that a call step makes; raises ``Invalid`` where an expression cannot be evaluated.
+
+    ``revision`` is what the settings call the service as it is now.
+    """
     config = step.config
     try:
         body = {**resolve(config["input_map"], context), **config.get("parameters", {})}
@@ -145,7 +148,14 @@ def request(step: Step, context: Mapping[str, Any]) -> ServiceCall:
         service=config["service"],
         endpoint=config["endpoint"],
         body=body,
-        key=hashlib.sha256(canonical([step.digest, body])).hexdigest(),
+        key=Request(
+            step_digest=step.digest,
+            service=config["service"],
+            revision=revision,
+            method="POST",
+            endpoint=config["endpoint"],
+            body=body,
+        ).key,
         timeout_seconds=step.timeout_seconds,
         max_attempts=step.max_attempts,
     )
@@ -167,6 +177,12 @@ def absorb(step: Step, response: Any, context: Mapping[str, Any]) -> dict[str, A
         root, *rest = target.split(".")[1:]
         gained[root] = _placed(gained.get(root, context.get(root)), rest, _field(response, name))
     return gained
+
+
+def kept_answer(step: Step, response: Any) -> Any:
+    """As much of an answer as ``absorb`` reads, in whatever context: what the memo keeps of it."""
+    output_map: Mapping[str, str] = step.config["output_map"]
+    return {name: _field(response, name) for name in output_map} if output_map else response
 
 
 def _field(response: Mapping[str, Any], name: str) -> Any:

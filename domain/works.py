@@ -102,6 +102,8 @@ class StepRecord:
     step_id: str
     entries: Mapping[str, Any]
     usage: Mapping[str, Any] = field(default_factory=dict)
+    reused_from: UUID | None = None
+    """The run whose paid answer this step took over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,8 @@ COLD_BYTES_MIN = 1_024
 _COLLECT = "select hash, stored_size, location from collect_contents($1, $2, $3)"
 _UNNAMED = "select location from unnamed_objects($1, $2)"
 _DROP_STEPS = "select drop_step_outputs($1, $2, $3)"
+_DROP_MEMO = "select drop_memo($1, $2, $3, $4)"
+_DROP_CUT_OFFS = "select drop_cut_offs($1, $2, $3)"
 # chunks: who reads a part of a content reads its object.
 _UNREAD = """
 select hash, accessed_at from contents
@@ -63,6 +65,8 @@ class Rules:
     grace: timedelta
     cold_after: timedelta
     steps_kept: timedelta
+    memo_kept: timedelta
+    memo_max: int
     sample: int
 
 
@@ -111,11 +115,19 @@ class Housekeeping:
         return await self._chores[chore](user_id)
 
     async def _drop_steps(self, user_id: UUID) -> Tidied:
-        done = Tidied()
+        """Forget what steps put out, answers that nobody asked for again, and facts, each by its own rule."""
+        rules = self._rules
+        steps = await self._drop(_DROP_STEPS, user_id, rules.steps_kept)
+        answers = await self._drop(_DROP_MEMO, user_id, rules.memo_kept, rules.memo_max)
+        await self._drop(_DROP_CUT_OFFS, user_id, rules.steps_kept)
+        return Tidied(steps_dropped=steps, memo_dropped=answers)
+
+    async def _drop(self, query: str, *arguments: object) -> int:
+        done = 0
         while True:
-            row = await self._database.call(_DROP_STEPS, user_id, self._rules.steps_kept, BATCH)
+            row = await self._database.call(query, *arguments, BATCH)
             dropped = row[0] if row else 0
-            done += Tidied(steps_dropped=dropped)
+            done += dropped
             if dropped < BATCH:
                 return done
 

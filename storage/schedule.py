@@ -17,6 +17,7 @@ from uuid import UUID
 import orjson
 
 from domain.documents import content_hash, content_size, document_hash, meta_hash, preview
+from domain.memo import Begun, Lookup, Recall
 from domain.works import Claim, ClaimedRun, RunWork, SettledOutput, Settlement, StepRecord
 from storage.bell import Bell
 from storage.contents import Contents, Placed
@@ -132,45 +133,46 @@ class PostgresSchedule:
 
     async def begin_step(self, user_id: UUID, run_id: UUID, step_id: str, position: int, kind: str) -> str:
         """Record that a step is under way and extend the run's lease; answer the run's status."""
-        async with self._database.transaction(user_id) as connection:
-            status = await connection.fetchval(
-                "update runs set lease_until = now() + $3 where user_id = $1 and id = $2 and status = 'running' "
-                "returning status",
-                user_id,
-                run_id,
-                self._lease,
-            )
-            if status is None:
-                ended = await connection.fetchval(
-                    "select status from runs where user_id = $1 and id = $2", user_id, run_id
-                )
-                return str(ended or "superseded")
-            await connection.execute(
-                "insert into run_steps (user_id, run_id, step_id, position, type, status) "
-                "values ($1, $2, $3, $4, $5, 'running') on conflict (user_id, run_id, step_id) "
-                "do update set status = 'running', ended_at = null where run_steps.status = 'failed'",
-                user_id,
-                run_id,
-                step_id,
-                position,
-                kind,
-            )
-        return "running"
+        return (await self.begin_call(user_id, run_id, step_id, position, kind, None)).status
+
+    async def begin_call(
+        self, user_id: UUID, run_id: UUID, step_id: str, position: int, kind: str, lookup: Lookup | None
+    ) -> Begun:
+        """``begin_step`` for a step that calls a service, which may ask the memo first; one round trip."""
+        asked = (None, None) if lookup is None else (lookup.key, lookup.patience)
+        row = await self._database.call(_BEGIN, user_id, run_id, step_id, position, kind, self._lease, *asked)
+        if row is None or row["memo"] is None:
+            return Begun(status=row["status"] if row else "superseded")
+        recall = Recall(row["memo"])
+        if recall is not Recall.HIT:
+            return Begun(status=row["status"], recall=recall)
+        return Begun(
+            status=row["status"],
+            recall=recall,
+            answer=orjson.loads(await self._contents.read(user_id, row)),
+            usage=row["usage"],
+            maker=row["maker"],
+        )
 
     async def end_step(self, user_id: UUID, run_id: UUID, record: StepRecord) -> None:
         """Record what a step added; the first record of a step stays."""
+        await self._end_step(user_id, run_id, record)
+
+    async def end_call(self, user_id: UUID, run_id: UUID, record: StepRecord, *, key: str, answer: Any) -> None:
+        """``end_step``, and the answer goes into the memo, whatever has become of the run: it is paid for."""
+        placed = await self._contents.put(user_id, orjson.dumps(answer))
+        await self._end_step(user_id, run_id, record, key, dict(record.usage), placed.hash, *_columns_of(placed))
+
+    async def _end_step(self, user_id: UUID, run_id: UUID, record: StepRecord, *memo: object) -> None:
         placed = await self._contents.put(user_id, orjson.dumps(dict(record.entries)))
-        async with self._database.transaction(user_id) as connection:
-            await _store(connection, user_id, placed)
-            await connection.execute(
-                "update run_steps set status = 'done', output_hash = $4, usage = $5, error = null, ended_at = now() "
-                "where user_id = $1 and run_id = $2 and step_id = $3 and status <> 'done'",
-                user_id,
-                run_id,
-                record.step_id,
-                placed.hash,
-                dict(record.usage),
-            )
+        await self._database.call(
+            _END_MEMO if memo else _END, user_id, run_id, record.step_id, dict(record.usage), placed.hash,
+            *_columns_of(placed), record.reused_from, *memo,
+        )  # fmt: skip
+
+    async def distrust(self, user_id: UUID, run_id: UUID) -> None:
+        """What the steps of this run were answered is not good: the memo forgets it."""
+        await self._database.call("select studio_distrust($1, $2)", user_id, run_id)
 
     async def fail_step(self, user_id: UUID, run_id: UUID, step_id: str, code: str, detail: str) -> None:
         """Record why the latest attempt of a step failed; a later success replaces it."""
@@ -188,7 +190,7 @@ class PostgresSchedule:
         """The finished steps of a run, in order."""
         rows = await self._database.rows(
             user_id,
-            "select s.step_id, s.usage, c.hash, c.size, c.codec, c.body, c.location from run_steps s "
+            "select s.step_id, s.usage, s.reused_from, c.hash, c.size, c.codec, c.body, c.location from run_steps s "
             "join contents c on c.user_id = s.user_id and c.hash = s.output_hash "
             "where s.user_id = $1 and s.run_id = $2 and s.status = 'done' order by s.position",
             user_id,
@@ -199,6 +201,7 @@ class PostgresSchedule:
                 step_id=row["step_id"],
                 entries=orjson.loads(await self._contents.read(user_id, row)),
                 usage=row["usage"],
+                reused_from=row["reused_from"],
             )
             for row in rows
         ]
@@ -253,6 +256,9 @@ class PostgresSchedule:
         self._bell.ring()
 
 
+_BEGIN = "select * from begin_step($1, $2, $3, $4, $5, $6, $7, $8)"
+_END = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+_END_MEMO = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
 _OUTPUT_COLUMNS = (
     "uuid", "text", "int", "text", "text", "text", "text", "text", "text", "text", "bigint",
     "bigint", "bigint", "text", "bytea", "text", "text", "text", "text",
@@ -263,12 +269,6 @@ _SETTLE = (  # the types are this module's own
     + ", ".join(f"${index + 5}::{kind}[]" for index, kind in enumerate(_OUTPUT_COLUMNS))
     + f", ${len(_OUTPUT_COLUMNS) + 5})"
 )
-
-
-async def _store(connection: Any, user_id: UUID, placed: Placed) -> None:
-    await connection.execute(
-        "select studio_store($1, $2, $3, $4, $5, $6, $7)", user_id, placed.hash, *_columns_of(placed)
-    )
 
 
 def _unplaced(data: bytes) -> Placed:

@@ -292,6 +292,7 @@ derivations = Table(
     _maybe_time("run_after"), _maybe_time("dirty_since"), _flag("force", default=False), _int("level", 0),
     _time("created_at"), _maybe_time("settled_at"), _int("priority", 3), Column("budget_place", BigInteger),
     Column("budget_needed", BigInteger), _maybe_id("resume_run_id"),
+    _maybe_time("fresh_after"),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "instance_id", "anchor_id"),
     CheckConstraint(
@@ -340,7 +341,7 @@ runs = Table(
     _text("execution"), _text("status", "running"), _text("definition_digest"), _text("settings_digest", ""),
     _text("used_digest"), _json("inputs", "[]"), _text("label", ""), _maybe_text("workflow_id"),
     _maybe_time("lease_until"), Column("error", JSONB), _json("usage"), _time("started_at"),
-    _maybe_time("ended_at"), _json("effects", "[]"),
+    _maybe_time("ended_at"), _json("effects", "[]"), _maybe_time("fresh_after"),
     PrimaryKeyConstraint("user_id", "id"),
     ForeignKeyConstraint(["user_id", "derivation_id"], ["derivations.user_id", "derivations.id"]),
     CheckConstraint(
@@ -370,7 +371,7 @@ cascades = Table(
     _id("user_id"), _id("id"), _text("cause"), _maybe_id("target_id"), _maybe_id("instance_id"), _text("actor"),
     _text("label", ""), _maybe_time("planned_at"), _text("status", "pending"), _maybe_id("superseded_by"),
     _int("touched", 0), _int("cut_off", 0), _big("seq", 1), _big("sent_seq", 0), Column("error", JSONB),
-    _time("created_at"), _time("rung_at"), _maybe_time("ended_at"), _time("caused_at"),
+    _time("created_at"), _time("rung_at"), _maybe_time("ended_at"), _time("caused_at"), _json("options"),
     PrimaryKeyConstraint("user_id", "id"),
     CheckConstraint(
         "status in ('pending','running','completed','partial','cancelled','superseded')", name="status"
@@ -405,10 +406,11 @@ cut_offs = Table(
 memo = Table(
     "memo", metadata,
     _id("user_id"), _text("key"), _text("state", "leased"), _id("run_id"), _text("step_id"), _text("provider_id"),
-    _maybe_time("lease_until"), _maybe_text("output_hash"), _json("usage"), _time("created_at"), _time("used_at"),
-    _int("hits", 0),
+    _maybe_id("leased_by"), _maybe_time("lease_until"), _maybe_text("output_hash"), _json("usage"),
+    _time("created_at"), _time("used_at"), _int("hits", 0),
     PrimaryKeyConstraint("user_id", "key"),
     CheckConstraint("state in ('leased','done')", name="state"),
+    Index("memo_used_idx", "user_id", "used_at"),
 )
 
 # How many runs what stems from one root has had since when: a loop through somebody's own writes has no lineage.

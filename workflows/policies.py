@@ -40,3 +40,14 @@ _SETBACK_MAX = timedelta(seconds=30)
 def setback_pause(count: int) -> timedelta:
     """The pause after the ``count``-th outage or death: half a second, doubled each time up to 30 s."""
     return min(timedelta(seconds=0.25) * (1 << min(count, 10)), _SETBACK_MAX)
+
+
+WAITS_MAX = 300
+"""Times that a step may find another run making the same: longer than any lease, far below what a history may hold."""
+
+_WAIT_MAX = timedelta(seconds=15)
+
+
+def memo_pause(count: int) -> timedelta:
+    """The pause before the ``count``-th look for another run's answer: a quarter of a second, doubled each time."""
+    return min(timedelta(seconds=0.25) * (1 << min(count - 1, 10)), _WAIT_MAX)

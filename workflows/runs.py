@@ -13,7 +13,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 from activities.errors import INTERNAL_DETAIL
-from activities.runs import RunActivities, RunFailure, RunPlan, RunRef, StepOutcome, StepPlan, StepRequest
+from activities.runs import WAITING, RunActivities, RunFailure, RunPlan, RunRef, StepOutcome, StepPlan, StepRequest
 from domain.errors import CATALOGUE, Unavailable
 from workflows.contracts import (
     BLOB,
@@ -28,6 +28,8 @@ from workflows.policies import (
     OUTAGES_MAX,
     STORE_RETRY,
     STORE_TIMEOUT,
+    WAITS_MAX,
+    memo_pause,
     setback_pause,
     step_retry,
 )
@@ -96,7 +98,7 @@ class ProviderRun:
 
     async def _call(self, request: RunRequest, step: StepPlan, argument: StepRequest) -> StepOutcome:
         """A step that leaves the process. What happens to our own servers and workers is not its failure."""
-        deaths = outages = 0
+        deaths = outages = waits = 0
         while True:
             try:
                 called: StepOutcome = await workflow.execute_activity(
@@ -119,7 +121,13 @@ class ProviderRun:
                     raise
                 await workflow.sleep(setback_pause(deaths + outages))
             else:
-                return called
+                if called.status != WAITING:
+                    return called
+                # Another run is making the same; nothing is held and no attempt is used up meanwhile.
+                waits += 1
+                if waits > WAITS_MAX:
+                    raise ApplicationError("Others that make the same never end.", type="service_unavailable")
+                await workflow.sleep(memo_pause(waits))
 
     async def _fail(self, request: RunRequest, error: FailureError) -> RunOutcome:
         code, detail = reason(error)

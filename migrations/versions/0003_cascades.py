@@ -53,7 +53,21 @@ def downgrade() -> None:
 
         -- Memo and cut-off
         alter table run_steps drop column memo_key, drop column reused_from;
-        alter table runs drop column effects;
+        alter table runs drop column effects, drop column fresh_after;
+        alter table derivations drop column fresh_after;
+        alter table cascades drop column options;
+        create or replace view content_references with (security_invoker = true) as
+          select user_id, document_hash as hash, 'snapshot' as reason, blob_id as id from snapshots
+          union all select user_id, machine_hash, 'machine_head', blob_id from derivation_outputs
+            where machine_hash is not null
+          union all select user_id, machine_hash, 'machine', id from deltas where machine_hash is not null
+          union all select user_id, base_hash, 'base', id from deltas where base_hash is not null
+          union all select user_id, binary_hash, 'binary', id from deltas where binary_hash is not null
+          union all select user_id, output_hash, 'step', run_id from run_steps where output_hash is not null
+          union all select user_id, 'sha256:' || substr(split_part(want_digest, ':', 2), 5), 'settings', id
+            from derivations where want_digest like '%:pin-%'
+          union all select user_id, 'sha256:' || substr(settings_digest, 5), 'settings', id from runs
+            where settings_digest like 'pin-%' and status in ('running', 'parked');
         drop table memo, cut_offs;
         """,
     )

@@ -23,6 +23,7 @@ create table memo (
   run_id uuid not null,
   step_id text not null,
   provider_id text not null,
+  leased_by uuid,
   lease_until timestamptz,
   output_hash text,
   usage jsonb not null default '{}'::jsonb,
@@ -32,10 +33,30 @@ create table memo (
   constraint memo_pkey primary key (user_id, key),
   constraint memo_state_check check (state in ('leased', 'done'))
 );
+create index memo_used_idx on memo (user_id, used_at);
+
+-- Who needs which content: memo's answers as well.
+create or replace view content_references with (security_invoker = true) as
+  select user_id, document_hash as hash, 'snapshot' as reason, blob_id as id from snapshots
+  union all select user_id, machine_hash, 'machine_head', blob_id from derivation_outputs where machine_hash is not null
+  union all select user_id, machine_hash, 'machine', id from deltas where machine_hash is not null
+  union all select user_id, base_hash, 'base', id from deltas where base_hash is not null
+  union all select user_id, binary_hash, 'binary', id from deltas where binary_hash is not null
+  union all select user_id, output_hash, 'step', run_id from run_steps where output_hash is not null
+  union all select user_id, 'sha256:' || substr(split_part(want_digest, ':', 2), 5), 'settings', id from derivations
+    where want_digest like '%:pin-%'
+  union all select user_id, 'sha256:' || substr(settings_digest, 5), 'settings', id from runs
+    where settings_digest like 'pin-%' and status in ('running', 'parked')
+  union all select user_id, output_hash, 'memo', run_id from memo where output_hash is not null;
 
 -- effects: per output slot, what the run did to it. reused_from: the run whose result a step took over.
 alter table runs add column effects jsonb not null default '[]'::jsonb;
 alter table run_steps add column memo_key text, add column reused_from uuid;
+-- fresh_after: reprocess with force was asked for at this time: no answer that was begun before counts any more.
+alter table derivations add column fresh_after timestamptz;
+alter table runs add column fresh_after timestamptz;
+-- options: what a cause says beyond its target (reprocess: scope, force).
+alter table cascades add column options jsonb not null default '{}'::jsonb;
 
 -- Controls --------------------------------------------------------------------------------------------------
 

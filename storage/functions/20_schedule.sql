@@ -129,8 +129,8 @@ end $$;
 create or replace function studio_close(p_user uuid, p_derivations uuid[], p_quiet uuid default null)
 returns void language plpgsql as $$
 begin
-  update derivations set unsettled = false, dirty_since = null, run_after = null, force = false, settled_at = now(),
-      budget_place = null, budget_needed = null, resume_run_id = null
+  update derivations set unsettled = false, dirty_since = null, run_after = null, force = false, fresh_after = null,
+      settled_at = now(), budget_place = null, budget_needed = null, resume_run_id = null
     where user_id = p_user and id = any(p_derivations);
   perform studio_recount(p_user, studio_dependants(p_user, p_derivations), p_quiet);
 end $$;

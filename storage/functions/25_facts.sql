@@ -19,3 +19,17 @@ begin
     on conflict (user_id, cascade_id, derivation_id)
       do update set reason = excluded.reason, detail = excluded.detail, created_at = now();
 end $$;
+
+-- Forget what was cut off long ago.
+create or replace function drop_cut_offs(p_user uuid, p_kept interval, p_limit int) returns int language plpgsql as $$
+declare v_dropped int;
+begin
+  perform set_config('app.user_id', p_user::text, true);
+  with old as (
+    select cascade_id, derivation_id from cut_offs
+    where user_id = p_user and created_at < now() - p_kept limit p_limit for update skip locked)
+  delete from cut_offs c using old
+    where c.user_id = p_user and c.cascade_id = old.cascade_id and c.derivation_id = old.derivation_id;
+  get diagnostics v_dropped = row_count;
+  return v_dropped;
+end $$;

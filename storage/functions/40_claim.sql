@@ -70,12 +70,12 @@ begin
   -- One derivation after the other, each probed by its whole key: a claim costs what it takes, however much the user has.
   with inserted as (
     insert into runs (user_id, id, derivation_id, cascade_id, provider_id, attempt, execution, definition_digest,
-        settings_digest, used_digest, inputs, label, lease_until, started_at)
+        settings_digest, used_digest, inputs, label, lease_until, started_at, fresh_after)
       select p_user, studio_uuid7(), d.id, p_cascade, p.slug, d.attempt + 1, d.execution,
         split_part(d.want_digest, ':', 1), split_part(d.want_digest, ':', 2), w.digest, coalesce(q.inputs, '[]'),
         p.name || coalesce(
           ' ''' || nullif(case d.anchor_kind when 'bucket' then k.name else a.title end, '') || '''', '')
-          || coalesce(' v' || a.planned_version, ''), now() + p_lease, now()
+          || coalesce(' v' || a.planned_version, ''), now() + p_lease, now(), d.fresh_after
       from studio_want(p_user, v_ready) w
       cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
       cross join lateral (select slug, name from providers where id = d.provider_id offset 0) p

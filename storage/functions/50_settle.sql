@@ -163,12 +163,16 @@ begin
   if v_untracked is not null then perform studio_recount(p_user, v_untracked, p_caller); end if;
   -- Closed where its inputs are what it has used: as studio_close does, in the same write.
   select array_agg(w.id) into v_closable from unnest(v_runs) s
-    cross join lateral (select used_digest from runs where user_id = p_user and id = s.run_id offset 0) r
+    cross join lateral (select used_digest, fresh_after from runs
+      where user_id = p_user and id = s.run_id offset 0) r
     cross join lateral (select id from derivations
-      where user_id = p_user and id = s.derivation_id and pending_inputs = 0 offset 0) d
+      where user_id = p_user and id = s.derivation_id and pending_inputs = 0
+        and not (force and fresh_after is distinct from r.fresh_after) offset 0) d
     join studio_want(p_user, v_derivations) w on w.id = d.id and w.digest = r.used_digest
     where s.verdict = 'ok' and (v_held is null or d.id <> all(v_held));
-  update derivations d set run_id = null, force = false,
+  -- A run that was claimed before it was asked for fresh answers is no answer to that.
+  update derivations d set run_id = null, force = d.force and d.fresh_after is distinct from r.fresh_after,
+      fresh_after = case when d.fresh_after is distinct from r.fresh_after then d.fresh_after end,
       used_digest = case when d.id = any(v_held) then d.used_digest else r.used_digest end,
       hold = case when d.id = any(v_held) then 'conflict' end,
       hold_detail = case when d.id = any(v_held) then jsonb_build_object('run_id', r.id) end,
@@ -318,6 +322,7 @@ begin
   perform studio_lock(p_user);
   select * into v_run from runs where user_id = p_user and id = p_run;
   if not found then return 'superseded'; end if;
+  perform studio_release_memo(p_user, p_run);
   if v_run.status <> 'running' then return v_run.status; end if;
   select run_id, owner_cascade_id into v_fence, v_owner from derivations
     where user_id = p_user and id = v_run.derivation_id;

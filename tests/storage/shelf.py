@@ -22,7 +22,10 @@ from tests.conftest import Person, objects_of
 INLINE_MAX = 65_536
 AT_ONCE = timedelta(milliseconds=1)
 HOUR = timedelta(hours=1)
-RULES = Rules(grace=AT_ONCE, cold_after=timedelta(days=30), steps_kept=timedelta(days=30), sample=5)
+RULES = Rules(
+    grace=AT_ONCE, cold_after=timedelta(days=30), steps_kept=timedelta(days=30), memo_kept=timedelta(days=30),
+    memo_max=1000, sample=5,
+)  # fmt: skip
 
 
 async def nobody(_user_id: UUID) -> int:
