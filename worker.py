@@ -142,8 +142,8 @@ async def running(settings: Settings) -> AsyncIterator[None]:
         stack.push_async_callback(contents.close)
         services = HttpServices(
             {
-                name: Service(url=service.url, token=service.token.get_secret_value() if service.token else None)
-                for name, service in settings.services.items()
+                name: Service(url=called.url, token=called.token.get_secret_value() if called.token else None)
+                for name, called in settings.services.items()
             }
         )
         stack.push_async_callback(services.close)
@@ -285,8 +285,8 @@ def service_terms(settings: Settings) -> dict[str, ServiceTerms]:
     """What the settings say of services; the AI is another one as soon as its model is."""
     model = {AI_SERVICE: settings.ai.model_name}
     return {
-        name: ServiceTerms(pure=service.pure, revision=service.revision or model.get(name, ""))
-        for name, service in settings.services.items()
+        name: ServiceTerms(pure=called.pure, revision=called.revision or model.get(name, ""))
+        for name, called in settings.services.items()
     }
 
 

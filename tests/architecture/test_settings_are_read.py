@@ -8,9 +8,6 @@ from typing import Literal, get_args, get_origin
 from settings import leaves
 from tests.architecture.source import code_files, imports_of, name, tree
 
-AWAITED = {"services.<name>.pure"}
-"""CONTRACT names it already; the memo of a later issue is what reads it."""
-
 
 def readers() -> list[Path]:
     return [path for path in code_files() if name(path) != "settings.py" and imports_of(path, "settings")]
@@ -68,5 +65,4 @@ def test_every_setting_is_read_by_a_composition_root() -> None:
         one_choice = get_origin(annotation) is Literal and len(get_args(annotation)) == 1
         if not one_choice and not {(parent, field), (parent, "*")} & read:
             unread.append(key)
-    unread = sorted(set(unread) - AWAITED)
     assert unread == [], f"nothing reads {', '.join(unread)}: wire them, or drop them from settings.py"
