@@ -272,6 +272,8 @@ class CascadesGroup(Group):
 
     window: Count = 100
     """Child workflows that one cascade runs at a time."""
+    history_max: Count = 4000
+    """Events after which a cascade's workflow continues as new; what is in flight then adds a few hundred."""
     inline_batch: Count = 50
     """Inline runs that one activity advances at a time."""
     batch_seconds: float = Field(default=2.0, gt=0)

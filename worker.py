@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 import structlog
+import uvloop
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
@@ -161,6 +162,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
                 window=settings.cascades.window,
                 batch=settings.cascades.inline_batch,
                 budget=timedelta(seconds=settings.cascades.batch_seconds),
+                history_max=settings.cascades.history_max,
             ),
             runs=RunActivities(
                 schedule,
@@ -340,7 +342,7 @@ async def _work(settings: Settings, ready: asyncio.Event, stop: asyncio.Event) -
 
 if __name__ == "__main__":
     try:
-        asyncio.run(main())
+        uvloop.run(main())
     except StudioError as error:
         # What is missing is said in a sentence; where we noticed is of no use to who starts us.
         sys.exit(f"worker: {error.detail}")

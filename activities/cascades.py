@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -26,6 +27,10 @@ class CascadeRef:
 
     user_id: str
     cascade_id: str
+    known: list[str] = field(default_factory=list)
+    """Runs that need not be answered again: whoever asks has them in hand. At most a window of them."""
+    elsewhere: list[str] = field(default_factory=list)
+    """Those of them whose end nobody reports to whoever asks: ``ended`` names those that have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +45,11 @@ class RunToStart:
 
 @dataclass(frozen=True, kw_only=True)
 class AdvanceResult:
-    """What one advance found: workflow runs (old and new) that are not finished, and whether anything is left.
+    """What one advance found: workflow runs that are not finished and not ``known``, and whether anything is left.
 
     ``more`` asks to be called again at once; ``due_in_seconds`` is the time until a derivation is due, if any is.
+    ``history_max`` bounds the history of whoever asks: it is recorded with the answer, so that all replays agree. None
+    in answers that were recorded before there was one.
     """
 
     runs: list[RunToStart]
@@ -51,6 +58,8 @@ class AdvanceResult:
     more: bool
     inline_runs: int
     due_in_seconds: float | None = None
+    ended: list[str] = field(default_factory=list)
+    history_max: int | None = None
 
 
 class CascadeActivities:
@@ -63,12 +72,14 @@ class CascadeActivities:
         window: int,
         batch: int,
         budget: timedelta,
+        history_max: int | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._schedule = schedule
         self._window = window
         self._batch = batch
         self._budget_seconds = budget.total_seconds()
+        self._history_max = history_max
         self._now = now
 
     @activity.defn(name="Cascade.advance")
@@ -79,19 +90,32 @@ class CascadeActivities:
         """
         with as_failures():
             user_id, cascade_id = UUID(cause.user_id), UUID(cause.cascade_id)
-            deadline = time.monotonic() + self._budget_seconds
             await self._schedule.plan(user_id, cascade_id)
-            done = 0
-            while True:
-                claim = await self._schedule.claim(user_id, cascade_id, window=self._window)
-                inline = [run for run in claim.runs if run.execution == "inline"]
-                more = claim.more or bool(inline)
-                if not more or time.monotonic() > deadline:
-                    return self._result(claim, done, more=more)
-                for start in range(0, len(inline), self._batch):
-                    done += await self._carry_out(user_id, cascade_id, inline[start : start + self._batch])
+            batches = _Batches(self, user_id, cascade_id)
+            try:
+                claim = await self._carry_out_all(user_id, cascade_id, batches)
+            finally:
+                await batches.finished()
+            return self._result(cause, claim, batches.done)
 
-    async def _carry_out(self, user_id: UUID, cascade_id: UUID, runs: Sequence[ClaimedRun]) -> int:
+    async def _carry_out_all(self, user_id: UUID, cascade_id: UUID, batches: _Batches) -> Claim:
+        """Claim and carry out while anything inline is there and time is not up; return the last claim.
+
+        One batch is evaluated here while another is settled in PostgreSQL: each takes about half of the time.
+        """
+        deadline = time.monotonic() + self._budget_seconds
+        while True:
+            claim = await self._schedule.claim(user_id, cascade_id, window=self._window)
+            if time.monotonic() <= deadline:
+                batches.start([run for run in claim.runs if run.execution == "inline"], size=self._batch)
+                if batches or claim.more:
+                    await batches.one_finished()
+                    continue
+            if not batches:
+                return claim
+            await batches.finished()
+
+    async def carry_out(self, user_id: UUID, cascade_id: UUID, runs: Sequence[ClaimedRun]) -> int:
         """Evaluate a batch and settle it in one transaction; what fails is failed by itself."""
         pending = [run.run_id for run in runs]
         for _ in range(MERGE_ATTEMPTS_MAX):
@@ -148,7 +172,9 @@ class CascadeActivities:
             activity.logger.exception("a run failed by a fault of ours", extra={"run_id": str(run_id)})
         await self._schedule.fail(user_id, run_id, code=code, detail=detail, usage={})
 
-    def _result(self, claim: Claim, done: int, *, more: bool) -> AdvanceResult:
+    def _result(self, cause: CascadeRef, claim: Claim, done: int) -> AdvanceResult:
+        known = {*cause.known, *cause.elsewhere}
+        running = {str(run.run_id) for run in claim.runs}
         return AdvanceResult(
             runs=[
                 RunToStart(
@@ -158,11 +184,51 @@ class CascadeActivities:
                     label=run.label,
                 )
                 for run in claim.runs
-                if run.execution == "workflow"
+                if run.execution == "workflow" and str(run.run_id) not in known
             ],
             closed=claim.closed,
             status=claim.status,
-            more=more,
+            more=claim.more or any(run.execution == "inline" for run in claim.runs),
             inline_runs=done,
             due_in_seconds=None if claim.due_in_seconds is None else max(claim.due_in_seconds, 0.01),
+            ended=[run_id for run_id in cause.elsewhere if run_id not in running],
+            history_max=self._history_max,
         )
+
+
+class _Batches:
+    """Batches of inline runs under way, no run in two of them."""
+
+    def __init__(self, activities: CascadeActivities, user_id: UUID, cascade_id: UUID) -> None:
+        self._activities, self._user_id, self._cascade_id = activities, user_id, cascade_id
+        self._tasks: dict[asyncio.Task[int], frozenset[UUID]] = {}
+        self.done = 0
+
+    def __bool__(self) -> bool:
+        """Whether any is under way."""
+        return bool(self._tasks)
+
+    def start(self, runs: Sequence[ClaimedRun], *, size: int) -> None:
+        """Start those of the runs that are not under way: a claim answers all that are unfinished."""
+        busy = frozenset[UUID]().union(*self._tasks.values())
+        fresh = [run for run in runs if run.run_id not in busy]
+        for at in range(0, len(fresh), size):
+            batch = fresh[at : at + size]
+            task = asyncio.create_task(self._activities.carry_out(self._user_id, self._cascade_id, batch))
+            self._tasks[task] = frozenset(run.run_id for run in batch)
+
+    async def one_finished(self) -> None:
+        """Wait until one has finished, if any is under way; raises what it raised."""
+        if self._tasks:
+            await self._collect(asyncio.FIRST_COMPLETED)
+
+    async def finished(self) -> None:
+        """Wait until all have finished; raises what the first of those that failed raised."""
+        if self._tasks:
+            await self._collect(asyncio.ALL_COMPLETED)
+
+    async def _collect(self, until: str) -> None:
+        finished, _ = await asyncio.wait(self._tasks, return_when=until)
+        for task in finished:
+            del self._tasks[task]
+        self.done += sum([task.result() for task in finished])

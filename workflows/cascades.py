@@ -1,13 +1,15 @@
 """Cascade: everything one cause sets in motion, as one durable workflow (CASCADES.md).
 
 PostgreSQL holds the schedule; this workflow only looks at it again and again: advance (plan, claim, inline runs),
-start a child for each workflow run, wait for a child, a doorbell or a due time. It keeps no graph in memory, so it
-can be lost and started again at any time.
+start a child for each workflow run, wait for a child, a doorbell or a due time. It keeps no graph in memory, only
+the runs of one window, so it can be lost and started again at any time. Its history is bounded: before that is long it
+continues as new, whatever is in flight.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 from temporalio import workflow
@@ -38,7 +40,10 @@ class Cascade:
         self._bell = 0
         self._looked = 0
         self._children: dict[str, asyncio.Task[None]] = {}
+        self._started: set[str] = set()
+        """Those of the children that Temporal has started: they go on without us."""
         self._elsewhere: set[str] = set()
+        """Runs of this cascade that were started before this run of its workflow; their settle rings our doorbell."""
         self._settled = 0
 
     @workflow.signal(name="ring")
@@ -50,26 +55,47 @@ class Cascade:
     @workflow.run
     async def run(self, cause: CascadeInput) -> CascadeOutcome:
         """Advance until nothing of this cascade is running, claimable or due; return how it stands."""
+        self._elsewhere.update(cause.elsewhere)
+        self._settled = cause.settled_runs
         while True:
             self._looked = self._bell
             found = await self._advance(cause)
+            self._elsewhere.difference_update(found.ended)
             for start in found.runs:
                 if start.run_id not in self._children and start.run_id not in self._elsewhere:
                     self._children[start.run_id] = asyncio.create_task(self._run(cause, start))
-            if found.more:
-                continue
-            if found.closed and not self._children and self._bell == self._looked:
+            if found.closed and not found.more and not self._children and self._bell == self._looked:
                 return self._end(found.status)
-            if workflow.info().is_continue_as_new_suggested():
-                # Children are abandoned, not awaited: the next run finds them by their ids.
-                workflow.continue_as_new(cause)
-            if not (found.closed and not self._children):
+            if self._is_long(found):
+                workflow.continue_as_new(self._handed_over(cause))
+            if not found.more and not (found.closed and not self._children):
                 await self._wait(found.due_in_seconds)
+
+    def _is_long(self, found: AdvanceResult) -> bool:
+        """Tell whether the history should end here; what bounds it was recorded with the answer."""
+        info = workflow.info()
+        if found.history_max is None:  # recorded before there was a bound
+            return info.is_continue_as_new_suggested() and not found.more
+        return info.is_continue_as_new_suggested() or info.get_current_history_length() >= found.history_max
+
+    def _handed_over(self, cause: CascadeInput) -> CascadeInput:
+        """What the next run of the workflow has to know.
+
+        Children are abandoned, not awaited. One that Temporal has not started yet is left out: the next run starts it,
+        or is told that it is there.
+        """
+        elsewhere = sorted(self._elsewhere | self._started)
+        return replace(cause, elsewhere=elsewhere, settled_runs=self._settled)
 
     async def _advance(self, cause: CascadeInput) -> AdvanceResult:
         found = await workflow.execute_local_activity_method(
             CascadeActivities.advance,
-            CascadeRef(user_id=cause.user_id, cascade_id=cause.cascade_id),
+            CascadeRef(
+                user_id=cause.user_id,
+                cascade_id=cause.cascade_id,
+                known=sorted(self._children),
+                elsewhere=sorted(self._elsewhere),
+            ),
             start_to_close_timeout=STORE_TIMEOUT,
             retry_policy=STORE_RETRY,
             summary="plan, claim, run what is cheap",
@@ -90,6 +116,7 @@ class Cascade:
         finally:
             self._bell += 1
             del self._children[start.run_id]
+            self._started.discard(start.run_id)
 
     async def _child(self, cause: CascadeInput, start: RunToStart) -> None:
         request = RunRequest(
@@ -99,7 +126,7 @@ class Cascade:
             provider_id=start.provider_id,
             label=start.label,
         )
-        await workflow.execute_child_workflow(
+        child = await workflow.start_child_workflow(
             ProviderRun.run,
             request,
             id=start.workflow_id,
@@ -110,6 +137,8 @@ class Cascade:
                 SearchAttributePair(PROVIDER, start.provider_id),
             ),
         )
+        self._started.add(start.run_id)
+        await child
         self._settled += 1
 
     async def _account_for(self, cause: CascadeInput, start: RunToStart, error: ChildWorkflowError) -> None:

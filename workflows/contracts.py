@@ -42,10 +42,16 @@ def cascade_workflow_id(cascade_id: UUID | str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class CascadeInput:
-    """Which cascade to carry out, and whose."""
+    """Which cascade to carry out, and whose.
+
+    The rest is what one run of the workflow hands to the next when its history is long: children that go on without
+    it (never more than a window), and how many runs have settled.
+    """
 
     user_id: str
     cascade_id: str
+    elsewhere: list[str] = field(default_factory=list)
+    settled_runs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
