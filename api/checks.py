@@ -44,11 +44,11 @@ def require_schema(schema: BlobSchema, document: Document, *, relocate: Callable
 
 
 def cutoff_of(schema: BlobSchema, document: Document, *, volatile: Sequence[str] = ()) -> str:
-    """Return the hash that early cut-off compares: without the fields that the schema marks volatile.
+    """Return the hash that early cut-off compares: that of the normal form (``domain/normal_forms.py``).
 
     ``volatile`` are those that a blob's provider computes per run (``BlobView.volatile``).
     """
-    return cutoff_hash(document, body=schema.lasting(document.body, also=volatile))
+    return cutoff_hash(document, body=schema.normal_body(document, also=volatile))
 
 
 def state_of(blob: BlobView) -> State:

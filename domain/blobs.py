@@ -11,8 +11,8 @@ from uuid import UUID
 from domain.deltas import DeltaDraft, DeltaStatus
 from domain.documents import Document
 from domain.errors import Fault, Invalid
+from domain.normal_forms import normal_body
 from domain.schemas import Validator
-from domain.volatile import strip_volatile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,20 +171,20 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class BlobSchema:
-    """A schema as a write needs it: compiled, and known to have volatile fields or not."""
+    """A schema as a write needs it: compiled, and known to leave out or fold something for cut-off, or not."""
 
     slug: str
     definition: dict[str, Any] | bool
     validator: Validator
-    has_volatile: bool
+    has_normal_form: bool
 
     def faults(self, value: Any) -> list[Fault]:
         """Return every way in which a value violates the schema."""
         return self.validator.faults(value)
 
-    def lasting(self, value: Any, *, also: Sequence[str] = ()) -> Any:
-        """Return the value without its volatile fields, ``also`` included; None stands for "there are none"."""
-        return strip_volatile(self.definition, value, also=also) if self.has_volatile or also else None
+    def normal_body(self, document: Document, *, also: Sequence[str] = ()) -> Any:
+        """Return the body as early cut-off compares it, without ``also``; None stands for "as it is"."""
+        return normal_body(self.definition, document, also=also) if self.has_normal_form or also else None
 
 
 def unknown_content(document: Document) -> Invalid:

@@ -13,6 +13,7 @@ from domain.canonical import canonical, escaped
 from domain.concurrency import ON_CONFLICT, ConflictPolicy
 from domain.errors import Fault, StudioError
 from domain.merge import MERGE_KEY
+from domain.normal_forms import CUTOFF, FORMS
 from domain.patterns import PATTERN_CHARS_MAX
 from domain.schema_graph import SchemaGraph
 
@@ -47,7 +48,7 @@ def _faults(definition: Any) -> list[Fault]:
     graph = SchemaGraph(definition)
     if len(graph.nodes) > SUBSCHEMAS_MAX:
         return [Fault("", "too_many", f"A schema has at most {SUBSCHEMAS_MAX} subschemas.")]
-    faults = [*_meta_faults(definition), *_reference_faults(graph), *_pattern_faults(graph), *_merge_faults(graph)]
+    faults = [*_meta_faults(definition), *_reference_faults(graph), *_pattern_faults(graph), *_keyword_faults(graph)]
     # The meta-schema and the compiler of patterns may both complain of one pattern.
     distinct = {(fault.pointer, fault.code): fault for fault in faults}
     return list(distinct.values()) or graph.work_faults() or _compile_faults(definition)
@@ -122,8 +123,8 @@ def _reference_faults(graph: SchemaGraph) -> Iterator[Fault]:
             yield Fault(f"{here}/$ref", "invalid_schema", f"{reference[:100]} names nothing in this schema.")
 
 
-def _merge_faults(graph: SchemaGraph) -> Iterator[Fault]:
-    """Keywords of ours that say how edits merge: what is misspelled here would surface as a lost edit much later."""
+def _keyword_faults(graph: SchemaGraph) -> Iterator[Fault]:
+    """Keywords of ours: what is misspelled here would surface as a lost edit, or a cascade, much later."""
     for here, schema in graph.nodes.items():
         if not isinstance(schema, dict):
             continue
@@ -135,6 +136,8 @@ def _merge_faults(graph: SchemaGraph) -> Iterator[Fault]:
         if ON_CONFLICT in schema and (here or schema[ON_CONFLICT] not in list(ConflictPolicy)):
             detail = f"{ON_CONFLICT} stands at the root of a schema and is {', '.join(ConflictPolicy)}."
             yield Fault(f"{here}/{ON_CONFLICT}", "invalid_schema", detail)
+        if CUTOFF in schema and schema[CUTOFF] not in FORMS:
+            yield Fault(f"{here}/{CUTOFF}", "invalid_schema", f"{CUTOFF} is {' or '.join(FORMS)}.")
 
 
 def _is_array(schema: dict[str, Any]) -> bool:

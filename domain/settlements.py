@@ -14,19 +14,17 @@ from domain.disputes import disputed_head
 from domain.documents import Document, cutoff_hash, document_hash, visible
 from domain.errors import Invalid, TooLarge
 from domain.merge import ABSENT, Conflict, Merge, OnConflict, merge
+from domain.normal_forms import normal_body
 from domain.schemas import Schema
-from domain.volatile import strip_volatile
 from domain.works import RunOutput, SameBy, SettledOutput
 
 
 def output_cutoff(document: Document, schema: Schema, volatile: tuple[str, ...] = ()) -> str:
-    """The hash by which early cut-off compares outputs: content without what the schema or definition call volatile.
+    """The hash by which early cut-off compares outputs: that of the normal form (``domain/normal_forms.py``).
 
     ``volatile`` are JSON Pointers into the data, beside the schema's own ``x-volatile``.
     """
-    if document.is_text:
-        return cutoff_hash(document)
-    return cutoff_hash(document, body=strip_volatile(schema.definition, document.body, also=volatile))
+    return cutoff_hash(document, body=normal_body(schema.definition, document, also=volatile))
 
 
 def settle_output(output: RunOutput, staged: Document, volatile: tuple[str, ...] = ()) -> tuple[SettledOutput, ...]:

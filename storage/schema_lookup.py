@@ -10,13 +10,11 @@ import time
 from collections import OrderedDict
 from uuid import UUID
 
-import orjson
-
 from domain.blobs import BlobSchema
 from domain.errors import NotFound
 from domain.ids import UserId
+from domain.normal_forms import has_normal_form
 from domain.schemas import canonical_slug
-from domain.volatile import VOLATILE
 from storage.schemas import Schemas
 
 CACHE_SECONDS = 5.0
@@ -56,5 +54,4 @@ class SchemaLookup:
             schema = (await self._schemas.find(UserId(user_id), reference)).schema
         except NotFound:
             return None
-        volatile = VOLATILE.encode() in orjson.dumps(schema.definition)
-        return BlobSchema(schema.slug, schema.definition, schema.validator, volatile)
+        return BlobSchema(schema.slug, schema.definition, schema.validator, has_normal_form(schema.definition))

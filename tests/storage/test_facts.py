@@ -65,3 +65,42 @@ async def test_the_effect_of_a_run_on_words_of_a_person_is_a_fact(engine: Engine
                                             [("keep", "head", None), ("keep", "offered", None)]]  # fmt: skip
     [row] = await engine.rows("select effects from runs where user_id = $1 order by id desc limit 1")
     assert {effect["blob_id"] for effect in orjson.loads(row["effects"])} == {str(output)}
+
+
+async def test_white_space_that_a_schema_folds_makes_a_version_of_a_person_and_wakes_nobody(engine: Engine) -> None:
+    await engine.schemas("in-v1", properties={"text": {"type": "string", "x-cutoff": "normal"}})
+    await engine.provider("one", "in-v1", "out-v1")
+    blob = await engine.create("in-v1", "a b")
+    await engine.rest()
+    cascade = await engine.edit(blob, " a\n  b ")
+    await engine.rest()
+    assert (await engine.text(blob), await engine.version(blob)) == (" a\n  b ", 2)
+    done = await engine.cascade(cascade)
+    assert (done["status"], done["touched"]) == ("completed", 0)
+    assert await engine.runs() == ["settled"]
+    await engine.edit(blob, "a\n\nb")  # another paragraph is another text
+    await engine.rest()
+    assert await engine.runs() == ["settled"] * 2
+
+
+async def test_an_output_that_is_the_same_in_normal_form_makes_no_version_and_loses_no_word(engine: Engine) -> None:
+    await engine.schemas("mid-v1", **{"x-cutoff": "normal"})
+    await engine.provider("one", "in-v1", "mid-v1", "$.data.text")
+    await engine.provider("two", "mid-v1", "out-v1")
+    blob = await engine.create("in-v1", "a b\n\nc d")
+    await engine.rest()
+    output = await engine.output("one")
+    cascade = await engine.edit(blob, "a  b \n\n c d\n")
+    await engine.rest()
+    assert (await effects(engine, "one"))[-1] == [("keep", "unchanged", "normal_form")]
+    assert await cut_offs(engine, cascade) == [("two", "unchanged")]
+    assert (await engine.text(output), await engine.version(output)) == ("a b\n\nc d", 1)
+    await engine.edit(output, "my   own\n\nc d")
+    await engine.rest()
+    assert await engine.text(await engine.output("two")) == "my   own\n\nc d!"
+    await engine.edit(blob, "a b\n\nc  e")
+    await engine.rest()
+    assert await engine.text(output) == "my   own\n\nc  e"
+    await engine.edit(output, "my own\n\nc e")  # the same to the schedule, theirs to the person
+    await engine.rest()
+    assert (await engine.text(output), len(await engine.runs("two"))) == ("my own\n\nc e", 3)
