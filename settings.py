@@ -292,6 +292,14 @@ class CascadesGroup(Group):
     """Runs of everything that stems from one root within runs_window; more are put off."""
     runs_window: Duration = timedelta(hours=1)
     """The window in which runs are counted, against loops through somebody's own writes."""
+    plan_expires: Duration = timedelta(minutes=15)
+    """How long a plan may be named by the write that it was made for."""
+    plan_timeout: Duration = timedelta(seconds=10)
+    """How long one statement of a plan may take; the user's other writes wait meanwhile."""
+    plan_nodes_shown: Count = 500
+    """Nodes that a plan lists; it counts all of them."""
+    plan_history_runs: Count = 100
+    """Settled runs of a provider from which a plan estimates its next ones."""
 
 
 class HousekeepingGroup(Group):

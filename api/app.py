@@ -20,6 +20,7 @@ from api import (
     deltas,
     events,
     instances,
+    plans,
     platform,
     problems,
     proposals,
@@ -56,6 +57,7 @@ ROUTERS = (
     schemas,
     runs,
     cascades,
+    plans,
     events,
     users,
 )

@@ -15,6 +15,7 @@ from api.bodies import answer, fault, path_id
 from api.deps import Ports, Stores
 from api.middleware import PREFIX
 from api.pages import page_request, page_response
+from api.plans import with_actual
 from api.waiting import waited
 from domain.bounds import explained
 from domain.ids import BlobId, CascadeId, UserId, parse_id
@@ -66,12 +67,16 @@ async def detailed(ports: Ports, user_id: UserId, cascade_id: CascadeId) -> dict
     """Return one cascade as JSON with its deltas and runs, and whose work it took over."""
     row = await ports.cascades.get(user_id, cascade_id)
     found = await ports.cascades.details(user_id, cascade_id)
-    return shown(ports, row) | {
+    body = shown(ports, row) | {
         "edits": found.edits + sum(older["edits"] for older in found.supersedes),
         "deltas": [dict(delta) for delta in found.deltas],
         "supersedes": [dict(older) for older in found.supersedes],
         "runs": [dict(run) for run in found.runs],
     }
+    if row["plan_id"] is not None:  # what was said of it before, and what came of it
+        plan = await with_actual(ports, user_id, await ports.plans.get(user_id, row["plan_id"]))
+        body["plan"] = {name: plan[name] for name in ("id", "counts", "estimate", "actual")}
+    return body
 
 
 def shown(ports: Ports, row: Any) -> dict[str, Any]:
@@ -89,6 +94,7 @@ def shown(ports: Ports, row: Any) -> dict[str, Any]:
         "counts": _counts(row),
         "superseded_by": row["superseded_by"],
         "error": explained(row["error"]),
+        "plan_id": row["plan_id"],
         "created_at": row["created_at"],
         "planned_at": row["planned_at"],
         "ended_at": row["ended_at"],

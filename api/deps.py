@@ -34,6 +34,7 @@ from storage.idempotency import IdempotencyKeys
 from storage.instances import Instances
 from storage.members import Members
 from storage.object_stores import object_store
+from storage.plans import Bounds, Plans
 from storage.proposals import Proposals
 from storage.providers import Providers
 from storage.runs import Runs
@@ -82,6 +83,7 @@ class Ports:
     members: Members
     runs: Runs
     cascades: CascadeViews
+    plans: Plans
     events: Events
     schemas: Schemas
     definitions: Definitions
@@ -149,11 +151,25 @@ async def open_ports(settings: Settings) -> Ports:
         members=Members(database),
         runs=Runs(database),
         cascades=CascadeViews(database),
+        plans=Plans(database, _plan_bounds(settings)),
         events=Events(database),
         schemas=schemas,
         definitions=Definitions(database),
         providers=Providers(database),
         instances=Instances(database),
+    )
+
+
+def _plan_bounds(settings: Settings) -> Bounds:
+    cascades = settings.cascades
+    return Bounds(
+        depth_max=cascades.depth_max,
+        nodes_max=cascades.nodes_max,
+        window=cascades.window,
+        timeout=cascades.plan_timeout,
+        expires=cascades.plan_expires,
+        history_runs=cascades.plan_history_runs,
+        nodes_shown=cascades.plan_nodes_shown,
     )
 
 

@@ -28,6 +28,7 @@ import structlog
 from fastapi import Request
 from starlette.responses import Response
 
+from api.bindings import PLAN_HEADER, under_plan
 from api.bodies import read_body
 from api.preconditions import idempotency_key, invalid_header
 from api.problems import status_of
@@ -57,6 +58,7 @@ class Attempt:
         """What ``record`` recorded in an attempt before this one, whose effect is therefore done."""
         self.kept = False
         """Whether the answer is recorded already."""
+        self._reserved: dict[str, UUID] = {}
 
     @property
     def keyed(self) -> bool:
@@ -71,9 +73,15 @@ class Attempt:
 
     def id(self, kind: str) -> UUID:
         """Return the id for one thing that this request makes: the same at every attempt if there is a key."""
+        if kind in self._reserved:
+            return self._reserved[kind]
         if self._use is None:
             return new_id()
         return uuid5(NAMESPACE, f"request:{self._use.user_id}:{self.key}:{kind}")
+
+    def reserve(self, kind: str, value: UUID) -> None:
+        """Let one thing that this request makes have an id that was chosen before: by its plan."""
+        self._reserved[kind] = value
 
     def keep(self, render: Callable[[T], Response]) -> Keep[T]:
         """Return what a store calls in its transaction; ``render`` makes the answer of what the store did."""
@@ -120,6 +128,7 @@ async def once(request: Request, ports: Ports, user_id: UUID, work: Work, *, str
     that cannot be read. Refusals are not kept: nothing was written. Failures are not kept either: the next attempt
     does the work again, and finds what was done.
     """
+    work = under_plan(request, ports, user_id, work)
     key = idempotency_key(request)
     if key is None:
         return await work(Attempt())
@@ -211,6 +220,7 @@ def _fingerprint(request: Request, *body: bytes) -> str:
         request.url.query,
         request.headers.get("if-match", ""),
         request.headers.get("content-type", ""),
+        *filter(None, [request.headers.get(PLAN_HEADER)]),  # without a plan as it was before there were any
     )
     for part in (*(text.encode() for text in texts), *body):
         digest.update(hashlib.sha256(part).digest())

@@ -101,6 +101,15 @@ CATALOGUE: dict[str, ProblemKind] = {
     "provider_inactive": ProblemKind(
         "The provider is switched off", "Switch it on: PUT /providers/{id}/instance with active true."
     ),
+    "plan_moved": ProblemKind(
+        "What would happen is not what was planned", "Look at difference, plan again, and name the new plan."
+    ),
+    "plan_used": ProblemKind("The plan has been used", "Plan again: a plan counts for one write."),
+    "plan_expired": ProblemKind("The plan has expired", "Plan again: POST /cascades/plan."),
+    "plan_mismatch": ProblemKind("The plan is for another write", "Name a plan that was made for this very write."),
+    "plan_too_slow": ProblemKind(
+        "The plan is too large to be made in time", "Plan a smaller change, or raise cascades.plan_timeout."
+    ),
     "idempotency_key_in_flight": ProblemKind(
         "The same request is being processed", "Wait for Retry-After and repeat.", retryable=True
     ),

@@ -25,6 +25,8 @@ class Bell:
 
     def ring(self) -> None:
         """Let the relay look soon; returns at once."""
+        if self._database.rehearsing:
+            return
         self._rung = True
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._notify(), name="bell")

@@ -43,7 +43,8 @@ with recursive picked as (
   from mine m left join below b on b.id = m.id group by m.cascade_id
 )
 select c.id, c.cause, c.target_id, c.instance_id, c.actor, c.label, c.status, c.superseded_by, c.touched,
-  c.cut_off, c.error, c.created_at, c.planned_at, c.ended_at, coalesce(n.unsettled, 0) as unsettled,
+  c.cut_off, c.error, c.created_at, c.planned_at, c.ended_at,
+  nullif(c.plan_id, '')::uuid as plan_id, coalesce(n.unsettled, 0) as unsettled,
   (select p.slug from instances i join providers p on p.id = i.provider_id
     where i.user_id = c.user_id and i.id = c.instance_id) as provider_id,
   coalesce(n.running, 0) as running, coalesce(n.failed, 0) as failed, coalesce(n.blocked, 0) as blocked,

@@ -14,6 +14,8 @@ from domain.ids import CascadeId, UserId, new_id
 _UNPLANNED = """
 select id from cascades where user_id = $1 and cause = $2 and target_id is not distinct from $3
   and instance_id is not distinct from $4 and status = 'pending' and planned_at is null
+  -- What happens under a plan has a cascade of its own: another one would do more than was planned.
+  and coalesce(current_setting('studio.plan_id', true), '') = ''
 order by created_at desc limit 1 for update
 """
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Protocol
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -42,6 +43,25 @@ _QUOTA = "STQ01"
 
 Before = Callable[[Any], Awaitable[object]]
 """What else is done in the transaction of a write, with its connection."""
+
+
+class Stage(Protocol):
+    """What happens around each transaction of one request: see ``Database.staged``."""
+
+    user_id: UUID
+    keeps: bool
+    """Whether anything that is written may stay."""
+
+    async def before(self, connection: Any) -> None:
+        """Begin a transaction that may write."""
+        ...
+
+    async def after(self, connection: Any) -> None:
+        """End it: looks at what was written; raises to undo it."""
+        ...
+
+
+_STAGE: ContextVar[Stage | None] = ContextVar("stage", default=None)
 
 
 def compiled(statement: ClauseElement) -> tuple[str, list[Any]]:
@@ -129,11 +149,59 @@ class Database:
                 yield connection
 
     @asynccontextmanager
+    async def staged(self, stage: Stage) -> AsyncIterator[None]:
+        """Let ``stage`` stand around every transaction of this block, whichever store begins it.
+
+        So a write can be rehearsed, or held against a plan, by the very code that makes it. Single reads (``rows``)
+        are as ever, and so is what begins inside of a staged transaction.
+        """
+        token = _STAGE.set(stage)
+        try:
+            yield
+        finally:
+            _STAGE.reset(token)
+
+    @property
+    def rehearsing(self) -> bool:
+        """Whether nothing that is written here and now will stay."""
+        stage = _STAGE.get()
+        return stage is not None and not stage.keeps
+
+    @asynccontextmanager
     async def transaction(self, user_id: UUID) -> AsyncIterator[Any]:
         """A transaction that sees the rows of ``user_id``; committed unless the block raises."""
+        stage = _STAGE.get()
+        if stage is not None:
+            async with self._on_stage(stage) as connection:
+                await connection.execute("select studio_enter($1)", user_id)
+                yield connection
+            return
+        async with self._entered(user_id) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _entered(self, user_id: UUID) -> AsyncIterator[Any]:
         async with self.connection() as connection, connection.transaction():
             await connection.execute("select studio_enter($1)", user_id)
             yield connection
+
+    @asynccontextmanager
+    async def _on_stage(self, stage: Stage) -> AsyncIterator[Any]:
+        _STAGE.set(None)
+        try:
+            async with self.connection() as connection:
+                transaction = connection.transaction()
+                await transaction.start()
+                try:
+                    await stage.before(connection)
+                    yield connection
+                    await stage.after(connection)
+                except BaseException:
+                    await transaction.rollback()
+                    raise
+                await (transaction.commit() if stage.keeps else transaction.rollback())
+        finally:
+            _STAGE.set(stage)
 
     @asynccontextmanager
     async def locked(self, user_id: UUID) -> AsyncIterator[Any]:
@@ -148,7 +216,8 @@ class Database:
 
     async def call(self, query: str, *arguments: object) -> asyncpg.Record | None:
         """One row of one statement, outside a user's transaction: for the functions of the schedule."""
-        async with self.connection() as connection:
+        stage = _STAGE.get()
+        async with self.connection() if stage is None else self._on_stage(stage) as connection:
             row: asyncpg.Record | None = await connection.fetchrow(query, *arguments)
             return row
 
@@ -162,7 +231,7 @@ class Database:
         after: Before | None = None,
     ) -> asyncpg.Record | None:
         """One row of one statement, in one transaction with the two others; nothing unless the row ``stands``."""
-        if before is None and after is None:
+        if before is None and after is None and _STAGE.get() is None:
             return await self.call(query, *arguments)
         row: asyncpg.Record | None = None
         with suppress(_Undone):
@@ -179,7 +248,7 @@ class Database:
     async def rows(self, user_id: UUID, query: str | ClauseElement, *arguments: object) -> list[asyncpg.Record]:
         """The rows of one read, as ``user_id`` sees them; text with ``$1``, or a Core statement."""
         text, values = (query, list(arguments)) if isinstance(query, str) else compiled(query)
-        async with self.transaction(user_id) as connection:
+        async with self._entered(user_id) as connection:
             found: list[asyncpg.Record] = await connection.fetch(text, *values)
             return found
 
@@ -190,4 +259,5 @@ class Database:
 
     async def notify(self) -> None:
         """Tell the relay to look now; a lost hint costs one poll, so failures do not matter to the caller."""
-        await self.call("select pg_notify('studio_doorbell', '')")
+        async with self.connection() as connection:
+            await connection.execute("select pg_notify('studio_doorbell', '')")

@@ -14,6 +14,7 @@ reshapes numbers (CONTRACT, Documents). Times are ``timestamptz``, sizes bytes.
 from __future__ import annotations
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CheckConstraint,
     Column,
@@ -25,10 +26,12 @@ from sqlalchemy import (
     MetaData,
     PrimaryKeyConstraint,
     Table,
+    Text,
     UniqueConstraint,
+    Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSON, JSONB
 
 from storage.columns import big_number as _big
 from storage.columns import flag as _flag
@@ -355,6 +358,7 @@ runs = Table(
     Index("runs_cascade_idx", "user_id", "cascade_id", "status"),
     Index("runs_derivation_idx", "user_id", "derivation_id", "attempt"),
     Index("runs_lease_idx", "lease_until", postgresql_where=text("status = 'running'")),
+    Index("runs_history_idx", "user_id", "provider_id", "id", postgresql_where=text("status = 'settled'")),
 )
 
 run_steps = Table(
@@ -372,6 +376,10 @@ cascades = Table(
     _text("label", ""), _maybe_time("planned_at"), _text("status", "pending"), _maybe_id("superseded_by"),
     _int("touched", 0), _int("cut_off", 0), _big("seq", 1), _big("sent_seq", 0), Column("error", JSONB),
     _time("created_at"), _time("rung_at"), _maybe_time("ended_at"), _time("caused_at"), _json("options"),
+    # Of the transaction that inserts it: whoever writes under a plan causes a cascade of that plan.
+    Column(
+        "plan_id", Text, nullable=False, server_default=text("coalesce(current_setting('studio.plan_id', true), '')")
+    ),
     PrimaryKeyConstraint("user_id", "id"),
     CheckConstraint(
         "status in ('pending','running','completed','partial','cancelled','superseded')", name="status"
@@ -418,6 +426,19 @@ root_runs = Table(
     "root_runs", metadata,
     _id("user_id"), _id("root_id"), _time("since"), _int("runs", 0),
     PrimaryKeyConstraint("user_id", "root_id"),
+)
+
+# What a write would set in motion, told before it happens. prints: a digest of each affected derivation; roots: what
+# the write itself changes; blob_id: the id that a blob gets which the write makes.
+plans = Table(
+    "plans", metadata,
+    _id("user_id"), _id("id"), _text("path"), _text("etag"), _json("roots", "[]"), _json("prints"),
+    Column("outputs", ARRAY(Uuid), nullable=False, server_default=text("'{}'")),
+    Column("body", JSON, nullable=False), _id("blob_id"), _time("created_at"),
+    Column("expires_at", DateTime(timezone=True), nullable=False), _maybe_time("used_at"),
+    _maybe_text("used_key"), _maybe_id("cascade_id"),
+    PrimaryKeyConstraint("user_id", "id"),
+    Index("plans_expires_idx", "user_id", "expires_at", postgresql_where=text("used_at is null")),
 )
 
 # --- outbox -----------------------------------------------------------------------------------------------
@@ -467,7 +488,7 @@ charges = Table(
 USER_TABLES = (
     users, user_state, api_keys, idempotency_keys, contents, blobs, deltas, snapshots, uploads, upload_parts,
     manual_edges, buckets, bucket_blobs, instances, derivations, derivation_inputs, derivation_outputs, runs, run_steps,
-    cascades, dead_letters, cut_offs, memo, root_runs, budgets, reservations, charges, events,
+    cascades, dead_letters, cut_offs, memo, root_runs, budgets, reservations, charges, plans, events,
 )
 """Tables of one user: the policy is ``user_id = app_user()``."""
 

@@ -34,6 +34,9 @@ def downgrade() -> None:
         alter table cascades drop column caused_at;
 
         -- Plans
+        drop index runs_history_idx;
+        alter table cascades drop column plan_id;
+        drop table plans;
 
         -- Budgets
         drop trigger if exists runs_ended on runs;

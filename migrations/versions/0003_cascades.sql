@@ -125,6 +125,35 @@ alter table runs drop constraint runs_status_check, add constraint runs_status_c
 
 -- Plans -----------------------------------------------------------------------------------------------------
 
+-- What a write would set in motion, told before it happens; the write that names it happens only if that still holds.
+create table plans (
+  user_id uuid not null,
+  id uuid not null,
+  path text not null,
+  etag text not null,
+  roots jsonb not null default '[]'::jsonb,
+  prints jsonb not null default '{}'::jsonb,
+  outputs uuid[] not null default '{}',
+  body json not null,
+  blob_id uuid not null,
+  created_at timestamptz not null default now(),
+  expires_at timestamptz not null,
+  used_at timestamptz,
+  used_key text,
+  cascade_id uuid,
+  constraint plans_pkey primary key (user_id, id)
+);
+create index plans_expires_idx on plans (user_id, expires_at) where used_at is null;
+alter table plans enable row level security, force row level security;
+create policy plans_user on plans to studio_app using (user_id = app_user()) with check (user_id = app_user());
+grant select, insert, update, delete on plans to studio_app;
+
+-- A cascade caused under a plan says so by itself, whoever inserts it: the transaction is marked (32_previews.sql).
+alter table cascades add column plan_id text not null default coalesce(current_setting('studio.plan_id', true), '');
+
+-- What runs of a provider have cost lately.
+create index runs_history_idx on runs (user_id, provider_id, id) where status = 'settled';
+
 -- Pace and limits -------------------------------------------------------------------------------------------
 
 -- caused_at: when the last edit was made that is part of the cause. The first one was at created_at.

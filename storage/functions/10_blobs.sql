@@ -99,10 +99,13 @@ create or replace function studio_fold(
 ) returns uuid language plpgsql as $$
 declare v_cascade uuid;
 begin
-  select c.id into v_cascade from cascades c
-    where c.user_id = p_user and c.target_id = p_blob and c.status = 'pending' and c.planned_at is null
-      and c.cause in ('create', 'edit', 'delete', 'restore')
-    order by c.created_at desc limit 1 for update;
+  -- An edit under a plan has a cascade of its own: another one would do more than was planned.
+  if coalesce(current_setting('studio.plan_id', true), '') = '' then
+    select c.id into v_cascade from cascades c
+      where c.user_id = p_user and c.target_id = p_blob and c.status = 'pending' and c.planned_at is null
+        and c.cause in ('create', 'edit', 'delete', 'restore')
+      order by c.created_at desc limit 1 for update;
+  end if;
   if v_cascade is not null then
     update cascades set seq = seq + 1, rung_at = now(), caused_at = now() where user_id = p_user and id = v_cascade;
     return v_cascade;
