@@ -252,6 +252,22 @@ class Database:
             found: list[asyncpg.Record] = await connection.fetch(text, *values)
             return found
 
+    async def snapshot(self, user_id: UUID, query: str, *, seconds_max: float) -> list[asyncpg.Record] | None:
+        """The rows of one read for which ``$1`` is the user, of one snapshot; None if it takes longer than that."""
+        try:
+            async with (
+                self.connection() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                await connection.execute("select studio_enter($1)", user_id)
+                await connection.execute(
+                    "select set_config('statement_timeout', $1, true)", str(round(seconds_max * 1000))
+                )
+                found: list[asyncpg.Record] = await connection.fetch(query, user_id, timeout=seconds_max + 5)
+                return found
+        except asyncpg.QueryCanceledError:
+            return None
+
     async def row(self, user_id: UUID, query: str | ClauseElement, *arguments: object) -> asyncpg.Record | None:
         """The first row of one read, or None."""
         found = await self.rows(user_id, query, *arguments)

@@ -1,7 +1,11 @@
 """The invariants of CASCADES.md, and of what is counted and kept, as SQL over one user's rows.
 
-Each query returns what breaks it. ``ALWAYS`` holds after every transaction, ``AT_REST`` when nobody is awake. They are
-run as the user: over a connection that has entered (``studio_enter``), or one that row-level security does not stop.
+Each query returns what breaks it. ``ALWAYS`` and ``HISTORY`` hold after every transaction (the second is about what has
+been made, and costs more), ``AT_REST`` when nobody is awake. The numbers are those of CASCADES.md, where there is one.
+They are run as the user: over a connection that has entered (``studio_enter``), or one that row-level security does not
+stop. Each holds within one statement, so that one snapshot is enough, on a system at work as well.
+
+To add one, plant what it must find in ``tests/storage/planted.py``: a query that cannot fail is not a test.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ from uuid import UUID
 
 SHOWN_MAX = 5
 """Rows that show how an invariant is broken."""
+RUNS_EXPLAINED_MAX = 500
+"""Runs of several inputs, the newest, whose inputs are explained to the roots (8)."""
 
 ALWAYS: dict[str, str] = {
     "(1) pending_inputs equals the recount": """
@@ -112,6 +118,109 @@ ALWAYS: dict[str, str] = {
         cross join lateral (select coalesce(sum(reserved), 0) as reserved from uploads u
           where u.user_id = s.user_id and u.status = 'open') y
         where s.user_id = $1 and (s.blob_count <> x.n or s.bytes_used <> x.bytes or s.bytes_reserved <> y.reserved)""",
+}
+
+HISTORY: dict[str, str] = {
+    # Through anchors, which never change: a join may collect later on what an instance below it has made elsewhere.
+    "(5) no instance reacts to its own lineage": """
+        with recursive up (start, instance_id, id) as (
+          select d.id, d.instance_id, o.derivation_id from derivations d
+          cross join lateral (select derivation_id from derivation_outputs
+            where user_id = $1 and blob_id = d.anchor_id offset 0) o
+          where d.user_id = $1 and d.anchor_kind = 'blob'
+          union
+          select u.start, u.instance_id, o.derivation_id from up u
+          cross join lateral (select anchor_id from derivations
+            where user_id = $1 and id = u.id and anchor_kind = 'blob' offset 0) p
+          cross join lateral (select derivation_id from derivation_outputs
+            where user_id = $1 and blob_id = p.anchor_id offset 0) o
+        )
+        select u.start, u.id from up u
+        cross join lateral (select instance_id from derivations where user_id = $1 and id = u.id offset 0) p
+        where p.instance_id = u.instance_id""",
+    "(6) what counts as used was used by a run that settled": """
+        select d.id, d.used_digest from derivations d
+        where d.user_id = $1 and d.used_digest is not null and not exists (
+          select from runs r where r.user_id = $1 and r.derivation_id = d.id and r.status = 'settled'
+            and r.used_digest = d.used_digest)""",
+    "(6) the inputs that count as used are those of that run": """
+        select d.id, i.blob_id, i.used_version from derivations d
+        cross join lateral (select * from derivation_inputs
+          where user_id = $1 and derivation_id = d.id and used_version is not null offset 0) i
+        where d.user_id = $1 and d.used_digest is not null and not exists (
+          select from runs r cross join lateral jsonb_array_elements(r.inputs) x(item)
+          where r.user_id = $1 and r.derivation_id = d.id and r.status = 'settled' and r.used_digest = d.used_digest
+            and x.item->>'blob_id' = i.blob_id::text and (x.item->>'version')::int = i.used_version
+            and x.item->>'hash' = i.used_hash)""",
+    "(6) a machine head is what a run of its derivation left": """
+        select o.derivation_id, o.slot, o.machine_run_id from derivation_outputs o
+        where o.user_id = $1 and o.machine_run_id is not null and not exists (
+          select from runs r where r.user_id = $1 and r.id = o.machine_run_id and r.derivation_id = o.derivation_id
+            and r.status = 'settled')""",
+    "(8) one vector of versions explains the inputs of a run": f"""
+        with recursive explained as materialized (
+          select r.id from runs r where r.user_id = $1 and r.status = 'settled' and jsonb_array_length(r.inputs) > 1
+          order by r.id desc limit {RUNS_EXPLAINED_MAX}
+        ), up (run_id, blob_id, hash) as (
+          select e.id, (x.item->>'blob_id')::uuid, split_part(x.item->>'hash', ' ', 1) from explained e
+          cross join lateral (select inputs, derivation_id from runs where user_id = $1 and id = e.id offset 0) r
+          cross join lateral jsonb_array_elements(r.inputs) x(item)
+          where not exists (select from derivation_inputs i where i.user_id = $1 and i.derivation_id = r.derivation_id
+            and i.blob_id = (x.item->>'blob_id')::uuid and not i.tracks)
+          union
+          -- What made it, read when its maker last settled before the run; makers that slept, skipped or waited for a
+          -- person in between are excused: what is below them goes on with what they had made before.
+          select u.run_id, (x.item->>'blob_id')::uuid, split_part(x.item->>'hash', ' ', 1) from up u
+          cross join lateral (select derivation_id from derivation_outputs
+            where user_id = $1 and blob_id = u.blob_id offset 0) o
+          cross join lateral (select id, instance_id, hold from derivations
+            where user_id = $1 and id = o.derivation_id offset 0) p
+          cross join lateral (select id, inputs, started_at from runs
+            where user_id = $1 and derivation_id = p.id and status = 'settled' and id < u.run_id
+            order by id desc limit 1) r
+          cross join lateral jsonb_array_elements(r.inputs) x(item)
+          where coalesce(p.hold, '') not in ('inactive', 'retired')
+            and not exists (select from deltas m where m.user_id = $1 and m.run_id = r.id and m.operation = 'transform'
+              and m.status in ('proposed', 'rejected') and not exists (
+                select from derivation_outputs h where h.user_id = $1 and h.blob_id = m.blob_id
+                  and h.machine_run_id = r.id))
+            and not exists (select from cascades c where c.user_id = $1 and c.instance_id = p.instance_id
+              and c.cause = 'provider' and c.created_at > r.started_at)
+            and not exists (select from runs f where f.user_id = $1 and f.derivation_id = p.id and f.id > r.id
+              and f.id < u.run_id and f.status in ('failed', 'cancelled'))
+            and not exists (select from derivation_inputs i where i.user_id = $1 and i.derivation_id = p.id
+              and i.blob_id = (x.item->>'blob_id')::uuid and not i.tracks)
+        )
+        select u.run_id, u.blob_id, array_agg(u.hash) as hashes from up u
+        where not exists (select from deltas g
+          where g.user_id = $1 and g.blob_id = u.blob_id and g.operation = 'delete')
+        group by u.run_id, u.blob_id having count(*) > 1""",  # noqa: S608 - a constant of this module
+    "(9) one cause makes a derivation once from the same inputs": """
+        select r.cascade_id, r.derivation_id, count(*) as times from runs r
+        where r.user_id = $1 and r.status = 'settled'
+        group by r.cascade_id, r.derivation_id, r.used_digest having count(*) > 1""",
+    "(10) a settled run has one delta for each slot that it changed": """
+        select r.id, e.slot, e.effect from runs r
+        cross join lateral jsonb_to_recordset(r.effects) e(slot text, blob_id uuid, effect text)
+        where r.user_id = $1 and r.status = 'settled' and (e.effect = 'changed') <> exists (
+          select from deltas x where x.user_id = $1 and x.run_id = r.id and x.blob_id = e.blob_id
+            and x.status = 'applied' and x.operation in ('create', 'transform'))
+          and not (e.effect <> 'changed' and exists (  -- a slot may be offered something beside what changed it
+            select from jsonb_to_recordset(r.effects) f(slot text, effect text)
+            where f.slot = e.slot and f.effect = 'changed'))""",
+    "(10) a run writes its own outputs and no others": """
+        select x.id, x.blob_id, x.run_id from deltas x
+        cross join lateral (select derivation_id from runs where user_id = $1 and id = x.run_id offset 0) r
+        where x.user_id = $1 and x.run_id is not null and not exists (
+          select from derivation_outputs o
+          where o.user_id = $1 and o.derivation_id = r.derivation_id and o.blob_id = x.blob_id)""",
+    "(11) what nobody had changed is what the machine said": """
+        select x.blob_id, x.to_version, x.run_id from deltas x
+        left join deltas p on p.user_id = $1 and p.blob_id = x.blob_id and p.to_version = x.from_version
+          and p.status = 'applied'
+        where x.user_id = $1 and x.status = 'applied' and x.run_id is not null
+          and x.operation in ('create', 'transform') and x.document_hash <> x.machine_hash
+          and (x.from_version = 0 or p.document_hash = x.base_hash)""",
 }
 
 AT_REST: dict[str, str] = {

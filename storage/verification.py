@@ -16,11 +16,13 @@ import orjson
 from domain.errors import NotFound, StudioError
 from storage.contents import Contents
 from storage.database import Database
-from storage.invariants import ALWAYS, AT_REST, SHOWN_MAX
+from storage.invariants import ALWAYS, AT_REST, HISTORY, SHOWN_MAX
 from storage.replays import Replays
 
 PAGE = 500
 """Ids read at a time."""
+INVARIANT_SECONDS_MAX = 50.0
+"""How long one invariant may be looked at; what takes longer is a finding, for it says nothing."""
 
 _COUNTS = """
 select (select count(*) from contents where user_id = $1),
@@ -60,7 +62,8 @@ class Look:
 class Verification:
     """Verifies the stored state of users."""
 
-    def __init__(self, database: Database, contents: Contents) -> None:
+    def __init__(self, database: Database, contents: Contents, *, seconds_max: float = INVARIANT_SECONDS_MAX) -> None:
+        self._seconds_max = seconds_max
         self._database = database
         self._contents = contents
         self._replays = Replays(database, contents)
@@ -74,12 +77,25 @@ class Verification:
     async def looks(self, user_id: UUID, *, sample: int | None, at_rest: bool) -> AsyncIterator[Look]:
         """Look at everything of a user, or at ``sample`` contents and as many blobs by chance. Raises Unavailable."""
         for name, query in _invariants(at_rest=at_rest).items():
-            rows = await self._database.rows(user_id, f"{query} limit {SHOWN_MAX}", user_id)
-            yield Look(kind="invariant", findings=tuple(_broken(user_id, name, row) for row in rows))
+            yield Look(kind="invariant", findings=await self._invariant(user_id, name, query))
         async for digest in self._ids(user_id, _CONTENTS, _SOME_CONTENTS, "", sample):
             yield Look(kind="content", findings=await self._content(user_id, digest))
         async for blob_id in self._ids(user_id, _BLOBS, _SOME_BLOBS, UUID(int=0), sample):
             yield Look(kind="blob", findings=await self._blob(user_id, blob_id))
+
+    async def _invariant(self, user_id: UUID, name: str, query: str) -> tuple[Finding, ...]:
+        """Look at one snapshot, whatever is written meanwhile; nothing is locked, and nothing waits for us."""
+        rows = await self._database.snapshot(user_id, f"{query} limit {SHOWN_MAX}", seconds_max=self._seconds_max)
+        if rows is not None:
+            return tuple(_broken(user_id, name, row) for row in rows)
+        return (
+            Finding(
+                user_id=user_id,
+                what=name,
+                expected=f"an answer within {self._seconds_max:g} seconds",
+                found="none: it was not looked at to its end",
+            ),
+        )
 
     async def _ids(self, user_id: UUID, every: str, some: str, after: Any, sample: int | None) -> AsyncIterator[Any]:
         if sample is not None:
@@ -130,7 +146,7 @@ class Verification:
 
 
 def _invariants(*, at_rest: bool) -> Mapping[str, str]:
-    return ALWAYS | AT_REST if at_rest else ALWAYS
+    return ALWAYS | HISTORY | (AT_REST if at_rest else {})
 
 
 def _broken(user_id: UUID, name: str, row: Any) -> Finding:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from storage.invariants import ALWAYS, AT_REST, violations
+from storage.invariants import ALWAYS, AT_REST, HISTORY, violations
 
-__all__ = ["ALWAYS", "AT_REST", "violations"]
+__all__ = ["ALWAYS", "AT_REST", "HISTORY", "violations"]
 
 
 async def check(connection: Any, user_id: UUID) -> None:
@@ -18,5 +18,5 @@ async def check(connection: Any, user_id: UUID) -> None:
 
 async def check_at_rest(connection: Any, user_id: UUID) -> None:
     """Raise AssertionError unless everything holds that holds when nothing is under way."""
-    broken = await violations(connection, user_id, ALWAYS | AT_REST)
+    broken = await violations(connection, user_id, ALWAYS | HISTORY | AT_REST)
     assert not broken, broken

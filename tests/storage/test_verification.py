@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from uuid import UUID
 
+import pytest
 import pytest_asyncio
 
+from storage import invariants
+from storage import verification as verification_module
 from storage.verification import Finding, Verification
 from tests.storage.engine import Engine
 
@@ -121,6 +124,21 @@ async def test_a_sample_looks_at_so_many(engine: Engine, verification: Verificat
     assert len(looks) == await verification.size(user, sample=1, at_rest=False)
     every = [look async for look in verification.looks(user, sample=None, at_rest=True)]
     assert len(every) == await verification.size(user, sample=None, at_rest=True)
+
+
+async def test_what_takes_too_long_is_a_finding_and_nobody_waits_for_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = await written(engine)
+    monkeypatch.setattr(invariants, "ALWAYS", {"slow": "select pg_sleep(60) from users where user_id = $1"})
+    monkeypatch.setattr(verification_module, "ALWAYS", invariants.ALWAYS)
+    monkeypatch.setattr(verification_module, "HISTORY", {})
+    impatient = Verification(engine.database, engine.contents, seconds_max=1)
+    looking = asyncio.create_task(found(engine, impatient))
+    await engine.edit(blob, "while it looks")
+    await engine.rest()
+    [finding] = await looking
+    assert (finding.what, finding.expected) == ("slow", "an answer within 1 seconds")
 
 
 async def test_a_system_at_work_has_no_findings(engine: Engine, verification: Verification) -> None:
