@@ -95,6 +95,7 @@ class Budgeting(Settling):
         for derivation in held:
             derivation.hold = None
             self.ring(derivation.owner_cascade_id)
+        self.recount(derivation.id for derivation in held)
         return self._note_lift(cascade_id) if held else None
 
     @move
@@ -153,11 +154,13 @@ class Budgeting(Settling):
         """End a run that cannot be paid. One that was left to finish although its inputs moved sets no hold."""
         self.end_run(derivation, run, RunStatus.BLOCKED_BUDGET)
         if self.budget is None or not self._current(derivation, run):
+            self.recount([derivation.id])
             return
         if derivation.budget_place is None:
             derivation.budget_place = self.next_place
             self.next_place += 1
         derivation.hold, derivation.budget_needed = Hold.BUDGET, worst
+        self.recount([derivation.id])
         self._ring_below(derivation)
 
     # --- the line -----------------------------------------------------------------------------------------

@@ -94,12 +94,13 @@ class Schedule(Planning, Budgeting, Settling):
             closed += [d.id for d in ready]
 
     def _close_without_run(self, derivation: Derivation, cascade: Cascade, now: float) -> bool:
-        supplied = self.supplied(derivation)
+        skipped = self.skipped(derivation)
+        supplied = skipped or self.supplied(derivation)
         if not supplied or self.output_deleted(derivation):
             derivation.hold = Hold.RETIRED
             if not supplied:
                 self._withdraw(derivation, cascade, now)
-        elif derivation.force or not self.unchanged(derivation):
+        elif not skipped and (derivation.force or not self.unchanged(derivation)):
             return False
         self.close(derivation)
         return True
@@ -116,6 +117,7 @@ class Schedule(Planning, Budgeting, Settling):
             row.machine_hash = derivation.used_digest = None
             if self.advance(blob):
                 self.blobs_moved([blob.id], now)
+                self.recount(self.readers([blob.id]))
 
     def _running(self, cascade_id: CascadeId) -> list[Run]:
         rows = self.runs.values()
@@ -128,12 +130,18 @@ class Schedule(Planning, Budgeting, Settling):
         return tuple(sorted(r.id for r in rows if r.cascade_id == cascade.id and r.status in UNFINISHED))
 
     def _start(self, derivation: Derivation, run_id: RunId, cascade: Cascade) -> RunId:
-        """Pin the inputs as the schedule sees them, and make the run the one that is waited for."""
+        """Pin the inputs as the schedule sees them, and make the run the one that is waited for.
+
+        What runs anyway runs with the newest definition of a provider that others define.
+        """
+        if self.instances[derivation.provider_id].published:
+            derivation.definition_digest = self.instances[derivation.provider_id].definition_digest
+            self._want_again(derivation.id)
         derivation.attempt += 1
         derivation.run_id = run_id
         self.runs[run_id] = Run(
             id=run_id, derivation_id=derivation.id, attempt=derivation.attempt, cascade_id=cascade.id,
-            inputs=self.pinned_inputs(derivation.id), used_digest=derivation.want_digest, started_at=self.clock,
+            inputs=self.marked_inputs(derivation.id), used_digest=derivation.want_digest, started_at=self.clock,
         )  # fmt: skip
         return run_id
 

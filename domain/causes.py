@@ -5,16 +5,17 @@ None of these moves touches the schedule: what they change becomes visible to it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
-from domain.derivations import BLOB_CAUSES, Blob, Cascade, CascadeStatus, Cause, Instance, Member
+from domain.derivations import BLOB_CAUSES, Blob, Cascade, CascadeStatus, Cause, Instance, Member, OnParentFailure
 from domain.errors import Conflict, Gone, NotFound
-from domain.facts import Facts, move
+from domain.facts import move
+from domain.failures import Failures
 from domain.ids import BlobId, BucketId, CascadeId, DerivationId, InstanceId
 
 
-class Causes(Facts):
+class Causes(Failures):
     """Edits, memberships, activations: every move answers the cascade that carries it."""
 
     @move
@@ -60,7 +61,7 @@ class Causes(Facts):
     def add_member(self, bucket_id: BucketId, blob_id: BlobId, position: int, cascade_id: CascadeId) -> CascadeId:
         """Put a blob into a bucket, or elsewhere in it; raises NotFound, Gone."""
         self._readable(blob_id).buckets[bucket_id] = Member(position)
-        return self._cause(Cause.BUCKET, blob_id, cascade_id)
+        return self._cause(Cause.BUCKET, [blob_id], cascade_id)
 
     @move
     def remove_member(self, bucket_id: BucketId, blob_id: BlobId, cascade_id: CascadeId) -> CascadeId:
@@ -77,7 +78,7 @@ class Causes(Facts):
         anchor = None if producer is None else self.blobs.get(BlobId(producer.anchor_id))
         if anchor is not None and bucket_id in anchor.buckets:
             blob.buckets[bucket_id] = Member(anchor.buckets[bucket_id].position, anchor.id)
-        return self._cause(Cause.BUCKET, blob_id, cascade_id)
+        return self._cause(Cause.BUCKET, [blob_id], cascade_id)
 
     @move
     def register(self, instance: Instance) -> None:
@@ -90,13 +91,13 @@ class Causes(Facts):
     def activate(self, instance_id: InstanceId, cascade_id: CascadeId) -> CascadeId:
         """Switch an instance on; raises NotFound."""
         self._instance(instance_id).active = True
-        return self._cause(Cause.PROVIDER, instance_id, cascade_id)
+        return self._cause(Cause.PROVIDER, [instance_id], cascade_id)
 
     @move
     def deactivate(self, instance_id: InstanceId, cascade_id: CascadeId) -> CascadeId:
         """Switch an instance off; its outputs stay as they are. Raises NotFound."""
         self._instance(instance_id).active = False
-        return self._cause(Cause.PROVIDER, instance_id, cascade_id)
+        return self._cause(Cause.PROVIDER, [instance_id], cascade_id)
 
     @move
     def redefine(
@@ -105,19 +106,44 @@ class Causes(Facts):
         """Give an instance another definition or other settings; raises NotFound."""
         instance = self._instance(instance_id)
         instance.definition_digest, instance.settings_digest = definition_digest, settings_digest
-        return self._cause(Cause.PROVIDER, instance_id, cascade_id)
+        return self._cause(Cause.PROVIDER, [instance_id], cascade_id)
+
+    @move
+    def set_policy(self, instance_id: InstanceId, policy: OnParentFailure, cascade_id: CascadeId) -> CascadeId:
+        """Say what an instance's derivations do when something that they read fails; raises NotFound."""
+        self._instance(instance_id).on_parent_failure = policy
+        return self._cause(Cause.PROVIDER, [instance_id], cascade_id)
+
+    @move
+    def publish(self, instance_id: InstanceId, definition_digest: str) -> None:
+        """Let somebody else's provider have a newer definition: no cause, for nobody here asked; raises NotFound."""
+        self._instance(instance_id).definition_digest = definition_digest
+
+    @move
+    def upgrade(self, instance_id: InstanceId, cascade_id: CascadeId) -> CascadeId:
+        """Ask that everything made with an older definition is made again; raises NotFound."""
+        self._instance(instance_id)
+        return self._cause(Cause.PROVIDER_CHANGE, [instance_id], cascade_id)
+
+    @move
+    def redrive(self, derivation_ids: Iterable[DerivationId], cascade_id: CascadeId) -> CascadeId:
+        """Ask that failed derivations are tried again, with the definition of now; raises NotFound."""
+        found = sorted(set(derivation_ids))
+        if not set(found) <= set(self.derivations):
+            raise NotFound("There is no such derivation.")
+        return self._cause(Cause.REDRIVE, found, cascade_id)
 
     @move
     def reprocess(self, derivation_id: DerivationId, cascade_id: CascadeId) -> CascadeId:
         """Ask for a run even if nothing changed, or after a failure; raises NotFound."""
         if derivation_id not in self.derivations:
             raise NotFound("There is no such derivation.")
-        return self._cause(Cause.REPROCESS, derivation_id, cascade_id)
+        return self._cause(Cause.REPROCESS, [derivation_id], cascade_id)
 
     def _write(
         self, blob: Blob, content: str | None, *, deleted: bool, cause: Cause, cascade_id: CascadeId
     ) -> CascadeId:
-        joined = self._fold(blob.id) or self._cause(cause, blob.id, cascade_id)
+        joined = self._fold(blob.id) or self._cause(cause, [blob.id], cascade_id)
         self.append(blob, content, deleted=deleted, cascade_id=joined)
         return joined
 
@@ -131,9 +157,9 @@ class Causes(Facts):
                 return found.id
         return None
 
-    def _cause(self, cause: Cause, root: UUID, cascade_id: CascadeId) -> CascadeId:
+    def _cause(self, cause: Cause, roots: Sequence[UUID], cascade_id: CascadeId) -> CascadeId:
         self.cascades[cascade_id] = Cascade(
-            id=cascade_id, cause=cause, roots=(root,), created_at=self.clock, caused_at=self.clock
+            id=cascade_id, cause=cause, roots=tuple(roots), created_at=self.clock, caused_at=self.clock
         )
         return cascade_id
 

@@ -42,6 +42,21 @@ class OnDelete(StrEnum):
     DELETE = "delete"
 
 
+class OnParentFailure(StrEnum):
+    """What a derivation does when something that it reads cannot be made, because it or what it needs has failed."""
+
+    BLOCK = "block"
+    USE_LAST_GOOD = "use_last_good"
+    SKIP = "skip"
+
+
+class Provisional(StrEnum):
+    """How a derivation was settled below a failure; it is unsettled again when that failure is over."""
+
+    LAST_GOOD = "last_good"
+    SKIPPED = "skipped"
+
+
 class Cause(StrEnum):
     """What sets a cascade in motion."""
 
@@ -53,12 +68,14 @@ class Cause(StrEnum):
     PROVIDER = "provider"
     REPROCESS = "reprocess"
     TOP_UP = "top_up"
+    REDRIVE = "redrive"
+    PROVIDER_CHANGE = "provider_change"
 
 
 BLOB_CAUSES = frozenset({Cause.CREATE, Cause.EDIT, Cause.DELETE, Cause.RESTORE})
 """Causes that a person's write to one blob makes; while unplanned, the next write to it joins them (rule 10)."""
 
-AT_ONCE = frozenset({Cause.REPROCESS})
+AT_ONCE = frozenset({Cause.REPROCESS, Cause.REDRIVE, Cause.PROVIDER_CHANGE})
 """Causes by which somebody asks for runs: no debounce holds those back."""
 
 
@@ -122,7 +139,8 @@ class Instance:
 
     ``tracks`` false means that it reacts to a blob once (onCreate) and keeps reading that version. ``quiet_seconds``
     count from the last edit of a cause, ``max_wait_seconds`` from the first that no run has taken in (rule 10).
-    ``max_concurrency`` bounds its runs at a time, ``priority`` (1 first) says what is claimed first.
+    ``max_concurrency`` bounds its runs at a time, ``priority`` (1 first) says what is claimed first. ``published``
+    means that somebody else defines it: a newer definition redoes nothing by itself.
     """
 
     id: InstanceId
@@ -140,6 +158,8 @@ class Instance:
     max_wait_seconds: float = 0.0
     max_concurrency: int | None = None
     priority: int = 3
+    on_parent_failure: OnParentFailure = OnParentFailure.BLOCK
+    published: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -147,6 +167,8 @@ class Derivation:
     """The standing fact that an instance, at an anchor, makes these outputs of these inputs, and its schedule.
 
     ``budget_place`` is its place in the line of those who wait for money, ``budget_needed`` what it needs.
+    ``definition_digest, settings_digest`` are what it wants to be made with. ``failing``: unsettled, and not to be
+    settled before a failure is lifted, its own or one above. ``provisional``: settled below such a failure.
     """
 
     id: DerivationId
@@ -155,6 +177,8 @@ class Derivation:
     execution: Execution
     supersede: Supersede
     want_digest: str
+    definition_digest: str = ""
+    settings_digest: str = ""
     used_digest: str | None = None
     unsettled: bool = True
     pending_inputs: int = 0
@@ -170,6 +194,9 @@ class Derivation:
     level: int = 0
     budget_place: int | None = None
     budget_needed: int | None = None
+    on_parent_failure: OnParentFailure = OnParentFailure.BLOCK
+    failing: bool = False
+    provisional: Provisional | None = None
 
     @property
     def asleep(self) -> bool:
@@ -212,11 +239,15 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """One input as a run reads it: exactly this version."""
+    """One input as a run reads it: exactly this version.
+
+    ``stale``: something that it is made from has failed or was skipped, so that it is of an older generation.
+    """
 
     blob_id: BlobId
     version: int
     hash: str
+    stale: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -102,7 +102,8 @@ class Discovery(Causes):
         """Create a derivation with its invisible outputs; return those."""
         self.derivations[found] = Derivation(
             id=found, provider_id=instance.id, anchor_id=anchor_id, execution=instance.execution,
-            supersede=instance.supersede, want_digest="",
+            supersede=instance.supersede, want_digest="", definition_digest=instance.definition_digest,
+            settings_digest=instance.settings_digest, on_parent_failure=instance.on_parent_failure,
         )  # fmt: skip
         self.inputs[found] = {}
         self.outputs[found] = {}
@@ -148,8 +149,15 @@ class Discovery(Causes):
         """Compute *want* again; tell whether it changed."""
         derivation = self.derivations[found]
         before = derivation.want_digest
-        derivation.want_digest = self.want(found, self.instances[derivation.provider_id])
+        derivation.want_digest = self.want(found)
         return derivation.want_digest != before
+
+    def renew(self, derivation: Derivation) -> bool:
+        """Let a derivation want the definition and settings of now; tell whether that changed anything."""
+        instance = self.instances[derivation.provider_id]
+        derivation.definition_digest = instance.definition_digest
+        derivation.settings_digest = instance.settings_digest
+        return self._want_again(derivation.id)
 
     def _of_instance(self, instance_id: InstanceId) -> list[DerivationId]:
         return sorted(d.id for d in self.derivations.values() if d.provider_id == instance_id)

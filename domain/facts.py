@@ -122,23 +122,15 @@ class Facts:
         """Return the active derivations below the starts; an inactive one passes nothing on."""
         return list(reachable(starts, lambda d: (n for n in self.dependants(d) if not self._inactive(n))))
 
-    def ancestors(self, derivation_id: DerivationId) -> list[DerivationId]:
-        """Return the derivations whose outputs this one looks at, directly or not."""
-        return list(reachable([derivation_id], self._sources))
-
-    def blocked_by(self, derivation: Derivation) -> list[DerivationId]:
-        """Return the unsettled ancestors that have a hold."""
-        above = (self.derivations[found] for found in self.ancestors(derivation.id))
-        return sorted(d.id for d in above if d.unsettled and d.hold is not None)
-
     def pending(self, derivation_id: DerivationId) -> int:
         """Count the inputs whose producer is unsettled (rule 2)."""
         return sum(self.derivations[source].unsettled for source in self._sources(derivation_id, each=True))
 
-    def want(self, derivation_id: DerivationId, instance: Instance) -> str:
+    def want(self, derivation_id: DerivationId) -> str:
         """Return the digest of what the derivation wants now, apart from the content of its inputs."""
-        inputs = ((row.role, row.blob_id) for row in self.ordered_inputs(derivation_id))
-        return want_digest(instance.definition_digest, instance.settings_digest, inputs)
+        row = self.derivations[derivation_id]
+        inputs = ((found.role, found.blob_id) for found in self.ordered_inputs(derivation_id))
+        return want_digest(row.definition_digest, row.settings_digest, inputs)
 
     def snapshot(self) -> dict[str, list[dict[str, Any]]]:
         """Return every table as plain rows in a stable order, to be compared with another implementation's."""

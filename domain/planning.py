@@ -34,6 +34,8 @@ class Planning(Discovery):
 
     def _plan(self, cascade: Cascade, now: float) -> Planned:
         touched = self._unsettle(self._directly_moved(cascade), cascade, now)
+        if cascade.cause == Cause.PROVIDER:  # whom a change of policy concerns that is held for its own failure
+            self.recount(self._of_instance(InstanceId(cascade.roots[0])))
         cascade.planned_at = now
         self.bells.discard(cascade.id)
         return Planned(planned=True, touched=touched)
@@ -44,6 +46,8 @@ class Planning(Discovery):
 
     def _directly_moved(self, cascade: Cascade) -> set[DerivationId]:
         """Advance what the cause changed, and return the derivations that it moves itself."""
+        if cascade.cause == Cause.REDRIVE:
+            return self._redriven(cascade)
         [root] = cascade.roots
         if cascade.cause == Cause.TOP_UP:
             return set()  # holds were lifted with the fact: no planned version moves
@@ -53,6 +57,8 @@ class Planning(Discovery):
             return self.discover(self.inherit(BlobId(root)))
         if cascade.cause == Cause.PROVIDER:
             return self._instance_moved(self.instances[InstanceId(root)])
+        if cascade.cause == Cause.PROVIDER_CHANGE:
+            return self._outdated(InstanceId(root))
         derivation = self.derivations[DerivationId(root)]
         if derivation.hold != Hold.INACTIVE:  # a run that is left to finish is an answer as well
             derivation.force, derivation.hold, derivation.hold_code = True, None, None
@@ -77,11 +83,34 @@ class Planning(Discovery):
         matching = {b.id for b in self.blobs.values() if b.schema_id in instance.input_schemas}
         moved = self.discover(sorted(members | matching), instance)
         for derivation in map(self.derivations.__getitem__, known):
-            if self._want_again(derivation.id) or derivation.hold == Hold.INACTIVE:
+            policy, derivation.on_parent_failure = derivation.on_parent_failure, instance.on_parent_failure
+            waits = derivation.hold is None and (derivation.unsettled or derivation.provisional is not None)
+            changed = waits and policy != instance.on_parent_failure
+            if self._want_as(derivation, instance) or changed or derivation.hold == Hold.INACTIVE:
                 moved.add(derivation.id)
             if derivation.hold == Hold.INACTIVE:
                 derivation.hold = None
         return moved
+
+    def _want_as(self, derivation: Derivation, instance: Instance) -> bool:
+        """Want what the instance says; a newer definition of somebody else's alone is no reason to make it again."""
+        if instance.published and derivation.settings_digest == instance.settings_digest:
+            return self._want_again(derivation.id)
+        return self.renew(derivation)
+
+    def _outdated(self, instance_id: InstanceId) -> set[DerivationId]:
+        """Return what wants an older definition than its provider's, wanting that of now."""
+        rows = map(self.derivations.__getitem__, self._of_instance(instance_id))
+        return {row.id for row in rows if not row.asleep and self.renew(row)}
+
+    def _redriven(self, cascade: Cascade) -> set[DerivationId]:
+        """Free what is still failed, to run whatever it wants by now."""
+        found = {DerivationId(root) for root in cascade.roots}
+        failed = {row for row in found if self.derivations[row].hold == Hold.FAILED}
+        for derivation in map(self.derivations.__getitem__, failed):
+            self.renew(derivation)
+            derivation.force, derivation.hold, derivation.hold_code = True, None, None
+        return failed
 
     def _deactivate(self, derivation: Derivation) -> None:
         if derivation.hold != Hold.INACTIVE:
@@ -103,7 +132,7 @@ class Planning(Discovery):
                 derivation.hold = None
             if derivation.unsettled and derivation.owner_cascade_id not in (None, cascade.id):
                 former.add(derivation.owner_cascade_id)
-            derivation.unsettled, derivation.owner_cascade_id = True, cascade.id
+            derivation.unsettled, derivation.owner_cascade_id, derivation.provisional = True, cascade.id, None
             if derivation.dirty_since is None:
                 derivation.dirty_since = cascade.created_at
             derivation.run_after = self.due(derivation, cascade)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from domain.derivations import Derivation, Draft, Run
-from domain.facts import Facts, move
+from domain.facts import move
+from domain.failures import Failures
 from domain.ids import BlobId, RunId
 from domain.runs import UNFINISHED, Hold, RunStatus
 
@@ -31,7 +32,7 @@ class Settled:
     changed: tuple[BlobId, ...] = ()
 
 
-class Settling(Facts):
+class Settling(Failures):
     """What happens to the derivation, its outputs and its dependants when a run ends."""
 
     @move
@@ -45,6 +46,7 @@ class Settling(Facts):
         derivation = self.derivations[run.derivation_id]
         if self.output_deleted(derivation):
             self.end_run(derivation, run, RunStatus.SUPERSEDED)
+            self.recount([derivation.id])
             return Settled(status=Ending.SUPERSEDED)
         outputs = self.outputs[derivation.id]
         if any(self.blobs[outputs[draft.slot].blob_id].version != draft.version for draft in drafts):
@@ -53,6 +55,7 @@ class Settling(Facts):
         self._use(derivation, run)
         self.end_run(derivation, run, RunStatus.SETTLED)
         self.blobs_moved(changed, now)
+        self.recount([derivation.id, *self.readers(changed)])
         if derivation.pending_inputs == 0 and self.unchanged(derivation):
             self.close(derivation)
         else:
@@ -74,6 +77,8 @@ class Settling(Facts):
         self.end_run(derivation, run, RunStatus.FAILED)
         if self._current(derivation, run):
             derivation.hold, derivation.hold_code = Hold.FAILED, code
+        self.recount([derivation.id])
+        if derivation.hold is not None:
             self._ring_below(derivation)
         return Ending.FAILED
 
@@ -85,6 +90,7 @@ class Settling(Facts):
         if run is None or ended is not None:
             return ended or Ending.SUPERSEDED
         self.end_run(self.derivations[run.derivation_id], run, RunStatus.LOST)
+        self.recount([run.derivation_id])
         return Ending.LOST
 
     def _ring_below(self, derivation: Derivation) -> None:

@@ -19,18 +19,31 @@ RUNS_EXPLAINED_MAX = 500
 """Runs of several inputs, the newest, whose inputs are explained to the roots (8)."""
 
 ALWAYS: dict[str, str] = {
-    "(1) pending_inputs equals the recount": """
-        select d.id, d.pending_inputs, x.counted from derivations d cross join lateral (
-          select count(*) as counted from derivation_inputs i
+    "(1) pending_inputs and failing equal the recount": """
+        select d.id, d.pending_inputs, x.waits, d.failing, x.standing from derivations d cross join lateral (
+          select count(*) as waits, count(*) filter (where p.failing) as standing from derivation_inputs i
+          join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
+          join derivations p on p.user_id = o.user_id and p.id = o.derivation_id
+          join blobs b on b.user_id = i.user_id and b.id = i.blob_id
+          where i.user_id = d.user_id and i.derivation_id = d.id and p.unsettled
+            and (i.tracks or i.used_hash is null) and not (p.failing and (d.on_parent_failure = 'skip'
+              or d.on_parent_failure = 'use_last_good' and b.planned_version > 0))) x
+        where d.user_id = $1 and (d.pending_inputs <> x.waits or d.failing <> (d.unsettled and d.run_id is null
+          and case when d.hold = 'failed' then x.standing = x.waits else d.hold is null and x.standing > 0 end))""",
+    "(2) an active derivation with an input that it waits for is unsettled": """
+        select d.id from derivations d
+        where d.user_id = $1 and not d.unsettled and d.hold is distinct from 'inactive'
+          and d.hold is distinct from 'retired' and d.pending_inputs > 0""",
+    "(2) settled below something unsettled: that is failing, and it is said": """
+        select d.id, d.provisional, x.makers, x.failing from derivations d cross join lateral (
+          select count(*) as makers, count(*) filter (where p.failing) as failing from derivation_inputs i
           join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
           join derivations p on p.user_id = o.user_id and p.id = o.derivation_id
           where i.user_id = d.user_id and i.derivation_id = d.id and p.unsettled
             and (i.tracks or i.used_hash is null)) x
-        where d.user_id = $1 and d.pending_inputs <> x.counted""",
-    "(2) an active derivation with an unsettled producer is unsettled": """
-        select d.id from derivations d
-        where d.user_id = $1 and not d.unsettled and d.hold is distinct from 'inactive'
-          and d.hold is distinct from 'retired' and d.pending_inputs > 0""",
+        where d.user_id = $1 and (d.provisional is not null and (d.unsettled or d.hold is not null or x.failing = 0)
+          or not d.unsettled and d.hold is null and (x.makers > x.failing
+            or x.failing > 0 and d.provisional is null))""",
     "(3) settled and active: no run, no hold": """
         select d.id, d.hold, d.run_id from derivations d
         where d.user_id = $1 and not d.unsettled and (d.run_id is not null
@@ -39,7 +52,7 @@ ALWAYS: dict[str, str] = {
         select d.id, d.used_digest, w.digest from derivations d
         join studio_want($1, (select array_agg(id) from derivations where user_id = $1)) w on w.id = d.id
         where d.user_id = $1 and not d.unsettled and d.hold is null and w.complete
-          and d.used_digest is distinct from w.digest""",
+          and d.provisional is distinct from 'skipped' and d.used_digest is distinct from w.digest""",
     "(3) what is asleep is settled": """
         select d.id, d.hold from derivations d
         where d.user_id = $1 and d.unsettled and d.hold in ('inactive', 'retired')""",

@@ -265,10 +265,12 @@ providers = Table(
     _maybe_text("collect_bucket_type"), _maybe_text("collect_schema"), _json("outputs", "[]"),
     _text("execution"), _text("supersede", "finish"),
     _flag("reads_meta", default=False), _text("on_conflict", "keep_human"), _text("on_delete", "keep"),
+    _text("on_parent_failure", "block"),
     _int("debounce_ms", 0), _int("debounce_max_ms", 0), _int("priority", 3), _flag("published", default=False),
     _flag("active", default=True), _time("created_at"), _time("updated_at"),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("owner_id", "slug"),
+    CheckConstraint("on_parent_failure in ('block','use_last_good','skip')", name="on_parent_failure"),
 )
 
 # A user's activation of a provider. Built-ins are active without a row; plan makes one when they first match.
@@ -277,10 +279,12 @@ instances = Table(
     _id("user_id"), _id("id"), _id("provider_id"), _flag("active", default=True), _text("settings", "{}"),
     _maybe_text("on_conflict"), _int("version", 1), _time("created_at"), _time("updated_at"),
     Column("debounce_ms", Integer), Column("debounce_max_ms", Integer), _maybe_text("supersede"),
+    _maybe_text("on_parent_failure"),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "provider_id"),
     CheckConstraint("supersede in ('cancel','finish')", name="supersede"),
     CheckConstraint("on_conflict in ('keep_human','wait','take_machine')", name="on_conflict"),
+    CheckConstraint("on_parent_failure in ('block','use_last_good','skip')", name="on_parent_failure"),
 )
 
 # --- the schedule (CASCADES, Facts) -----------------------------------------------------------------------
@@ -295,7 +299,8 @@ derivations = Table(
     _maybe_time("run_after"), _maybe_time("dirty_since"), _flag("force", default=False), _int("level", 0),
     _time("created_at"), _maybe_time("settled_at"), _int("priority", 3), Column("budget_place", BigInteger),
     Column("budget_needed", BigInteger), _maybe_id("resume_run_id"),
-    _maybe_time("fresh_after"),
+    _maybe_time("fresh_after"), _text("on_parent_failure", "block"),
+    _flag("failing", default=False), _maybe_text("provisional"),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "instance_id", "anchor_id"),
     CheckConstraint(
@@ -303,6 +308,11 @@ derivations = Table(
     ),
     Index(
         "derivations_owner_idx", "user_id", "owner_cascade_id", postgresql_where=text("unsettled"),
+    ),
+    CheckConstraint("on_parent_failure in ('block','use_last_good','skip')", name="on_parent_failure"),
+    CheckConstraint("provisional in ('last_good','skipped')", name="provisional"),
+    Index(
+        "derivations_failing_idx", "user_id", postgresql_where=text("failing or provisional is not null"),
     ),
     Index("derivations_anchor_idx", "user_id", "anchor_id"),
     # What a claim takes next, in the order that it takes it; a page costs a page, however many wait.
@@ -366,6 +376,7 @@ run_steps = Table(
     _id("user_id"), _id("run_id"), _text("step_id"), _int("position"), _text("type"), _text("status"),
     _maybe_text("output_hash"), _json("usage"), Column("error", JSONB), _time("started_at"),
     _maybe_time("ended_at"), _maybe_text("memo_key"), _maybe_id("reused_from"),
+    _int("attempts", 0), _json("errors", "[]"),
     PrimaryKeyConstraint("user_id", "run_id", "step_id"),
     ForeignKeyConstraint(["user_id", "run_id"], ["runs.user_id", "runs.id"]),
 )
@@ -396,8 +407,14 @@ dead_letters = Table(
     "dead_letters", metadata,
     _id("user_id"), _id("id"), _id("run_id"), _id("derivation_id"), _text("code"), _text("detail"),
     _json("inputs", "[]"), _json("usage"), _time("created_at"), _maybe_time("redriven_at"),
+    _text("provider_id", ""), _maybe_id("cascade_id"), _int("attempt", 1), _text("definition_digest", ""),
+    _text("settings_digest", ""), _maybe_id("redriven_by"),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "run_id"),
+    Index(
+        "dead_letters_redriven_idx", "user_id", "redriven_by", postgresql_where=text("redriven_by is not null"),
+    ),
+    Index("dead_letters_derivation_idx", "user_id", "derivation_id", "id"),
 )
 
 # A derivation that a cascade settled without a run, and why: what its run would read is what its last one read, there

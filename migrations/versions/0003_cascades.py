@@ -51,6 +51,12 @@ def downgrade() -> None:
         drop table charges, reservations, budgets;
 
         -- Failures
+        alter table run_steps drop column attempts, drop column errors;
+        alter table dead_letters drop column provider_id, drop column cascade_id, drop column attempt,
+          drop column definition_digest, drop column settings_digest, drop column redriven_by;
+        alter table derivations drop column on_parent_failure, drop column failing, drop column provisional;
+        alter table instances drop column on_parent_failure;
+        alter table providers drop column on_parent_failure;
 
         -- Controls
 

@@ -62,6 +62,62 @@ alter table cascades add column options jsonb not null default '{}'::jsonb;
 
 -- Failures --------------------------------------------------------------------------------------------------
 
+-- What a derivation does when something that it reads cannot be made: its provider's word, or the user's own.
+alter table providers add column on_parent_failure text not null default 'block',
+  add constraint providers_on_parent_failure_check check (on_parent_failure in ('block', 'use_last_good', 'skip'));
+alter table instances add column on_parent_failure text,
+  add constraint instances_on_parent_failure_check check (on_parent_failure in ('block', 'use_last_good', 'skip'));
+
+-- failing: unsettled, and not to be settled before a failure is lifted, its own or one above; a recount like
+-- pending_inputs. provisional: settled below such a failure; it is unsettled again when that is over.
+alter table derivations
+  add column on_parent_failure text not null default 'block',
+  add column failing boolean not null default false,
+  add column provisional text,
+  add constraint derivations_on_parent_failure_check check (on_parent_failure in ('block', 'use_last_good', 'skip')),
+  add constraint derivations_provisional_check check (provisional in ('last_good', 'skipped'));
+create index derivations_failing_idx on derivations (user_id) where failing or provisional is not null;
+
+-- What was failed before goes on as it is; what waits for it is counted from here on.
+alter table derivations no force row level security;
+alter table derivation_inputs no force row level security;
+alter table derivation_outputs no force row level security;
+do $$ begin
+  loop
+    update derivations d set failing = true where not d.failing and d.unsettled and d.run_id is null
+      and (d.hold = 'failed' or d.hold is null) and (
+        select case when d.hold = 'failed' then coalesce(bool_and(p.failing), true) else coalesce(bool_or(p.failing), false) end
+        from derivation_inputs i join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
+        join derivations p on p.user_id = o.user_id and p.id = o.derivation_id and p.unsettled
+        where i.user_id = d.user_id and i.derivation_id = d.id and (i.tracks or i.used_hash is null));
+    exit when not found;
+  end loop;
+end $$;
+alter table derivations force row level security;
+alter table derivation_inputs force row level security;
+alter table derivation_outputs force row level security;
+
+-- A dead letter says what failed, whatever the run and its provider become later; redriven_by: the cascade that tried again.
+alter table dead_letters
+  add column provider_id text not null default '',
+  add column cascade_id uuid,
+  add column attempt integer not null default 1,
+  add column definition_digest text not null default '',
+  add column settings_digest text not null default '',
+  add column redriven_by uuid;
+alter table dead_letters no force row level security;
+alter table runs no force row level security;
+update dead_letters l set provider_id = r.provider_id, cascade_id = r.cascade_id, attempt = r.attempt,
+    definition_digest = r.definition_digest, settings_digest = r.settings_digest
+  from runs r where r.user_id = l.user_id and r.id = l.run_id;
+alter table dead_letters force row level security;
+alter table runs force row level security;
+create index dead_letters_redriven_idx on dead_letters (user_id, redriven_by) where redriven_by is not null;
+create index dead_letters_derivation_idx on dead_letters (user_id, derivation_id, id);
+
+-- The attempts of a step that did not succeed, and why: run_steps has the last word, this the way there.
+alter table run_steps add column attempts integer not null default 0, add column errors jsonb not null default '[]'::jsonb;
+
 -- Budgets ---------------------------------------------------------------------------------------------------
 
 -- What a user may spend, in micro-dollars; no row, or no limit: as much as they like. spent and reserved are what charges

@@ -72,30 +72,53 @@ begin
   ) select array_agg(id) from down);
 end $$;
 
--- pending_inputs is a recount, never accumulated (CASCADES rule 2). Rings the owners of those that became free.
+-- Whether a derivation goes on without the maker of this input, which is failing: it skips, or there is an output to use.
+create or replace function studio_stands_in(p_user uuid, p_policy text, p_blob uuid) returns boolean
+language sql stable as $$
+  select p_policy = 'skip' or p_policy = 'use_last_good' and exists (
+    select from blobs where user_id = p_user and id = p_blob and planned_version > 0)
+$$;
+
+-- pending_inputs and failing are recounts, never accumulated (CASCADES rule 2). An input is not waited for whose maker
+-- is failing, if the derivation's on_parent_failure says so. Where failing changes, what reads that is counted again, wave
+-- by wave. Rings the owners of those that became free, and takes back what was settled below a failure that is over.
+-- Whoever changes a hold, a run_id or unsettled of a derivation has it recounted.
 create or replace function studio_recount(p_user uuid, p_derivations uuid[], p_quiet uuid default null)
 returns void language plpgsql as $$
-declare v_owners uuid[];
+declare v_wave uuid[] := p_derivations; v_owners uuid[]; v_turned uuid[]; v_more uuid[]; v_provisional uuid[] := '{}';
 begin
-  with counted as (
-    select d.id, n.now from (select distinct id from unnest(p_derivations) id) x
-    cross join lateral (select id, pending_inputs from derivations where user_id = p_user and id = x.id offset 0) d
-    cross join lateral (
-      select count(*)::int as now from (select blob_id from derivation_inputs
-        where user_id = p_user and derivation_id = d.id and (tracks or used_hash is null) offset 0) i
-      cross join lateral (select derivation_id from derivation_outputs
-        where user_id = p_user and blob_id = i.blob_id offset 0) o
-      cross join lateral (select from derivations
-        where user_id = p_user and id = o.derivation_id and unsettled offset 0) p offset 0) n
-    where n.now <> d.pending_inputs
-  ), changed as (
-    update derivations d set pending_inputs = c.now from counted c
-    where d.user_id = p_user and d.id = c.id
-    returning d.id, c.now, d.owner_cascade_id, d.unsettled
-  )
-  select array_agg(distinct owner_cascade_id) into v_owners from changed
-    where now = 0 and unsettled and owner_cascade_id is distinct from p_quiet;
-  if v_owners is not null then perform studio_ring(p_user, v_owners); end if;
+  while v_wave is not null loop
+    with counted as materialized (
+      select d.id, d.pending_inputs, d.failing, d.provisional, n.waits,
+        d.unsettled and d.run_id is null and case when d.hold = 'failed' then n.standing = n.waits
+          else d.hold is null and n.standing > 0 end as fails
+      from (select distinct id from unnest(v_wave) id) x
+      cross join lateral (select * from derivations where user_id = p_user and id = x.id offset 0) d
+      cross join lateral (
+        select count(*)::int as waits, count(*) filter (where p.failing) as standing
+        from (select blob_id from derivation_inputs
+          where user_id = p_user and derivation_id = d.id and (tracks or used_hash is null) offset 0) i
+        cross join lateral (select derivation_id from derivation_outputs
+          where user_id = p_user and blob_id = i.blob_id offset 0) o
+        cross join lateral (select failing from derivations
+          where user_id = p_user and id = o.derivation_id and unsettled offset 0) p
+        where not (p.failing and d.on_parent_failure <> 'block'
+          and studio_stands_in(p_user, d.on_parent_failure, i.blob_id)) offset 0) n
+    ), changed as (
+      update derivations d set pending_inputs = c.waits, failing = c.fails from counted c
+      where d.user_id = p_user and d.id = c.id and (c.waits <> c.pending_inputs or c.fails <> c.failing)
+      returning d.id, d.owner_cascade_id, d.unsettled and c.waits = 0 and c.pending_inputs > 0 as freed,
+        c.fails <> c.failing as turned
+    )
+    select (select array_agg(distinct owner_cascade_id) from changed
+        where freed and owner_cascade_id is distinct from p_quiet),
+      (select array_agg(id) from changed where turned), (select array_agg(id) from counted where provisional is not null)
+      into v_owners, v_turned, v_more;
+    if v_owners is not null then perform studio_ring(p_user, v_owners); end if;
+    if v_more is not null then v_provisional := v_provisional || v_more; end if;
+    v_wave := case when v_turned is not null then studio_dependants(p_user, v_turned) end;
+  end loop;
+  if v_provisional <> '{}' then perform studio_take_back(p_user, v_provisional, p_quiet); end if;
 end $$;
 
 -- End runs that something has moved past, and clear their fences. Rings who claimed them.
@@ -125,13 +148,20 @@ begin
   if v_cancel is not null then perform studio_drop_runs(p_user, v_cancel, p_quiet); end if;
 end $$;
 
--- Settled: unsettled is false, dependants are recounted (CASCADES, close).
+-- Settled: unsettled is false, dependants are recounted (CASCADES, close). What goes on without something that failed
+-- is so for the time being; what was skipped although it was asked for by name remembers that.
 create or replace function studio_close(p_user uuid, p_derivations uuid[], p_quiet uuid default null)
 returns void language plpgsql as $$
+declare v_without uuid[] := studio_going_on(p_user, p_derivations);
 begin
-  update derivations set unsettled = false, dirty_since = null, run_after = null, force = false, fresh_after = null,
-      settled_at = now(), budget_place = null, budget_needed = null, resume_run_id = null
-    where user_id = p_user and id = any(p_derivations);
+  update derivations d set unsettled = false, failing = false, dirty_since = null, run_after = null, settled_at = now(),
+      provisional = case when x.goes_on then case on_parent_failure when 'skip' then 'skipped' else 'last_good' end end,
+      force = d.force and x.goes_on and on_parent_failure = 'skip',
+      fresh_after = case when x.goes_on and on_parent_failure = 'skip' then d.fresh_after end,
+      budget_place = null, budget_needed = null, resume_run_id = null
+    from (select id, hold is null and id = any(v_without) as goes_on from derivations
+      where user_id = p_user and id = any(p_derivations)) x
+    where d.user_id = p_user and d.id = x.id;
   perform studio_recount(p_user, studio_dependants(p_user, p_derivations), p_quiet);
 end $$;
 

@@ -55,10 +55,12 @@ declare v_id uuid := studio_derivation_id(p_instance, p_anchor); v_outputs uuid[
 begin
   insert into instances (user_id, id, provider_id) values (p_user, p_instance, p_provider.id) on conflict do nothing;
   insert into derivations (user_id, id, instance_id, provider_id, anchor_kind, anchor_id, execution, supersede,
-      priority, reads_meta, want_digest, owner_cascade_id)
+      priority, reads_meta, want_digest, owner_cascade_id, on_parent_failure)
     values (p_user, v_id, p_instance, p_provider.id, p_anchor_kind, p_anchor, p_provider.execution,
       coalesce((select supersede from instances where user_id = p_user and id = p_instance), p_provider.supersede),
-      p_provider.priority, p_provider.reads_meta, p_provider.definition_digest || ':' || p_pin, p_cascade)
+      p_provider.priority, p_provider.reads_meta, p_provider.definition_digest || ':' || p_pin, p_cascade,
+      coalesce((select on_parent_failure from instances where user_id = p_user and id = p_instance),
+        p_provider.on_parent_failure))
     on conflict do nothing;
   if not found then return null; end if;
   if p_anchor_kind = 'blob' then
@@ -321,32 +323,40 @@ begin
 end $$;
 
 -- Bring derivations in line with their provider as it is now, and those that it switched on out of their sleep.
--- Returns those that have to be looked at again.
-create or replace function studio_wake(p_user uuid, p_derivations uuid[]) returns uuid[] language plpgsql as $$
+-- Returns those that have to be looked at again. A newer definition of somebody else's provider alone is no reason to make
+-- anything again, unless p_renew: it costs money that nobody here agreed to.
+create or replace function studio_wake(p_user uuid, p_derivations uuid[], p_renew boolean default false)
+returns uuid[] language plpgsql as $$
 declare v_changed uuid[];
 begin
   with pinned as materialized (  -- once a provider, not once a derivation
-    select a.instance_id, p.*, p.definition_digest || ':' || studio_pin(p_user, p) as want,
-      coalesce(i.on_conflict, p.on_conflict) as policy, coalesce(i.supersede, p.supersede) as overtaken
+    select a.instance_id, p.*, studio_pin(p_user, p) as pin, coalesce(i.on_conflict, p.on_conflict) as policy,
+      coalesce(i.supersede, p.supersede) as overtaken, coalesce(i.on_parent_failure, p.on_parent_failure) as without
     from studio_active_providers(p_user) a join providers p on p.id = a.provider_id
     left join instances i on i.user_id = p_user and i.id = a.instance_id
     where a.instance_id in (select instance_id from derivations where user_id = p_user and id = any(p_derivations))
   ), fresh as (
-    select d.id, d.hold, d.want_digest, d.reads_meta as reads_before, p.execution, p.overtaken, p.priority, p.reads_meta, p.want,
-      'onEdit' = any(p.events) as tracks, p.policy
+    select d.id, d.hold, d.want_digest, d.reads_meta as reads_before, p.execution, p.overtaken, p.priority, p.reads_meta,
+      p.definition_digest || ':' || p.pin as want, 'onEdit' = any(p.events) as tracks, p.policy, p.without,
+      -- Whoever settled below a failure, or waits below one, by another word than the one of now.
+      d.on_parent_failure <> p.without and d.hold is null and (d.unsettled or d.provisional is not null) as differs,
+      not p_renew and p.owner_id <> p_user and split_part(d.want_digest, ':', 2) = p.pin as stays
     from derivations d join pinned p on p.instance_id = d.instance_id
     where d.user_id = p_user and d.id = any(p_derivations) and d.hold is distinct from 'retired'
   ), updated as (
-    update derivations d set want_digest = f.want, execution = f.execution, supersede = f.overtaken,
-        priority = f.priority, reads_meta = f.reads_meta, hold = case when d.hold = 'inactive' then null else d.hold end
+    update derivations d set want_digest = case when f.stays then d.want_digest else f.want end,
+        execution = case when f.stays then d.execution else f.execution end,
+        reads_meta = case when f.stays then d.reads_meta else f.reads_meta end, supersede = f.overtaken,
+        priority = f.priority, on_parent_failure = f.without,
+        hold = case when d.hold = 'inactive' then null else d.hold end
       from fresh f where d.user_id = p_user and d.id = f.id
   ), followed as (
     update derivation_inputs i set tracks = f.tracks from fresh f
-      where i.user_id = p_user and i.derivation_id = f.id and i.tracks <> f.tracks and i.role = 'source'
+      where i.user_id = p_user and i.derivation_id = f.id and i.tracks <> f.tracks and i.role = 'source' and not f.stays
       returning i.derivation_id
   )
   select array_agg(id) into v_changed from fresh
-    where hold = 'inactive' or want <> want_digest or reads_meta <> reads_before
+    where hold = 'inactive' or not stays and (want <> want_digest or reads_meta <> reads_before) or differs
       -- What waits for a person waits no more, once the policy is another. Nothing else depends on it.
       or hold = 'conflict' and policy <> 'wait'
       or id in (select derivation_id from followed);
@@ -354,7 +364,7 @@ begin
   perform studio_add_outputs(p_user, d.id, p, b.root_id, coalesce(b.depth, 0) + 1)
     from derivations d join providers p on p.id = d.provider_id
     left join blobs b on b.user_id = d.user_id and b.id = d.anchor_id and d.anchor_kind = 'blob'
-    where d.user_id = p_user and d.id = any(v_changed);
+    where d.user_id = p_user and d.id = any(v_changed) and split_part(d.want_digest, ':', 1) = p.definition_digest;
   return coalesce(v_changed, '{}');
 end $$;
 
@@ -412,7 +422,7 @@ begin
   select array_agg(distinct c.id) into v_former from derivations d
     join cascades c on c.user_id = d.user_id and c.id = d.owner_cascade_id
     where d.user_id = p_user and d.id = any(v_all) and d.unsettled and d.owner_cascade_id <> p_cascade;
-  update derivations d set unsettled = true, owner_cascade_id = p_cascade,
+  update derivations d set unsettled = true, owner_cascade_id = p_cascade, provisional = null,
       dirty_since = coalesce(d.dirty_since, c.created_at),
       run_after = studio_due(x.quiet_ms, x.longest_ms, c.cause, c.caused_at, coalesce(d.dirty_since, c.created_at)),
       hold = case when d.id = any(p_direct) and d.hold in ('failed', 'conflict', 'budget') then null else d.hold end,
@@ -486,6 +496,12 @@ begin
     update derivations d set force = true, hold = null, hold_detail = null
       where d.user_id = p_user and d.id = any(v_direct)
         and d.hold is distinct from 'inactive' and d.hold is distinct from 'retired';
+  elsif v_cascade.cause = 'redrive' then
+    v_direct := v_direct || studio_redriven(p_user, p_cascade);
+  elsif v_cascade.cause = 'provider_change' then
+    v_direct := v_direct || studio_outdated(p_user, v_cascade.instance_id);
+    v_new := v_new || coalesce((select array_agg(o.blob_id) from derivation_outputs o
+      where o.user_id = p_user and o.derivation_id = any(v_direct)), '{}');
   end if;
 
   -- Discovery, one generation of outputs after the other, until nothing matches or a bound stops it.
@@ -515,6 +531,10 @@ begin
 
   perform studio_replan();
   v_touched := studio_unsettle(p_user, p_cascade, v_direct);
+  if v_cascade.cause = 'provider' then  -- whom a change of policy concerns that is held for its own failure
+    perform studio_recount(p_user, (select array_agg(d.id) from derivations d where d.user_id = p_user
+      and d.instance_id = v_cascade.instance_id and d.unsettled and d.hold = 'failed'), p_cascade);
+  end if;
   perform studio_call_up(p_user);
   update cascades c set planned_at = now(), status = 'running', touched = v_touched,
       -- Where it stopped, so that people can see it: the first few blobs, and who would have reacted to them.

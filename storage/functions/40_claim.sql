@@ -13,6 +13,7 @@ create or replace function studio_cut_off(
 ) language plpgsql as $$
 declare
   v_page uuid[]; v_last int; v_done uuid[]; v_reasons text[]; v_level int; v_id uuid; v_kept int; v_before int;
+  v_without uuid[];
 begin
   cut := 0; more := false;
   loop  -- once more if anything was settled: levels order the work, they do not decide what is done
@@ -25,10 +26,13 @@ begin
           and (d.level, d.id) > (v_level, v_id)
         order by d.level, d.id limit p_page) x;
       exit when v_page is null;
-      select array_agg(d.id), array_agg(case when w.complete then 'unchanged' else 'no_input' end)
+      v_without := studio_going_on(p_user, v_page);
+      select array_agg(d.id), array_agg(case when d.on_parent_failure = 'skip' and d.id = any(v_without)
+          then 'parent_failed' when w.complete then 'unchanged' else 'no_input' end)
         into v_done, v_reasons from studio_want(p_user, v_page) w
         cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
-        where (w.digest = d.used_digest and not d.force) or not w.complete;
+        where (w.digest = d.used_digest and not d.force) or not w.complete
+          or d.on_parent_failure = 'skip' and d.id = any(v_without);
       v_level := v_last; v_id := v_page[cardinality(v_page)];
       v_kept := v_kept + cardinality(v_page) - coalesce(cardinality(v_done), 0);
       if v_done is not null then
@@ -53,18 +57,22 @@ drop function if exists studio_claim_ready(uuid, uuid, int, interval);
 create or replace function studio_claim_ready(
   p_user uuid, p_cascade uuid, p_room int, p_lease interval, p_runs_max int, p_root_max int, p_runs_window interval
 ) returns uuid[] language plpgsql as $$
-declare v_ready uuid[]; v_claimed uuid[];
+declare v_ready uuid[]; v_claimed uuid[]; v_stale uuid[];
 begin
-  loop  -- again only where all of them have run too often and are put off: whoever is behind them is ready as well
+  -- Again where a newer definition looks at an input again, which is in the making; and where all of them have run too often
+  -- and are put off: whoever is behind them is ready as well.
+  loop
     select array_agg(id) into v_ready from (
       select d.id from derivations d
       where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
         and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
       order by d.level, d.id limit greatest(p_room, 0)) x;
     if v_ready is null then return null; end if;
+    continue when studio_renew(p_user, v_ready);
     v_ready := studio_within_bounds(p_user, p_cascade, v_ready, p_runs_max, p_root_max, p_runs_window);
     exit when v_ready is not null;
   end loop;
+  v_stale := studio_stale_inputs(p_user, v_ready);
   -- What is claimed after all was not settled without a run.
   delete from cut_offs where user_id = p_user and cascade_id = p_cascade and derivation_id = any(v_ready);
   -- One derivation after the other, each probed by its whole key: a claim costs what it takes, however much the user has.
@@ -86,6 +94,7 @@ begin
               else b.planned_hash || case when d.reads_meta then ' ' || coalesce(b.planned_meta_hash, '-') else '' end
               end,
             'document_hash', x.document_hash, 'role', i.role, 'position', i.position)
+            || case when b.id = any(v_stale) and (i.tracks or i.used_hash is null) then '{"stale": true}' else '{}' end::jsonb
             order by i.position, i.blob_id) as inputs
         from (select * from derivation_inputs where user_id = p_user and derivation_id = d.id offset 0) i
         cross join lateral (select * from blobs
@@ -110,29 +119,33 @@ end $$;
 -- by sets, up once to the holds and down once from them: a way up for each would cost the square of a chain.
 create or replace function studio_waiting(p_user uuid, p_cascade uuid) returns int language sql stable as $$
   with recursive mine as (
-    select d.id, d.hold from derivations d
+    select d.id, d.hold, d.on_parent_failure from derivations d
     where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled
-  ), up (id, hold) as (
-    select id, hold from mine
+  ), up (id, hold, policy) as (
+    select id, hold, on_parent_failure from mine
     union
-    select p.id, p.hold from up u
+    select p.id, p.hold, p.on_parent_failure from up u
     cross join lateral (select blob_id from derivation_inputs
       where user_id = p_user and derivation_id = u.id and (tracks or used_hash is null) offset 0) i
     cross join lateral (select derivation_id from derivation_outputs
       where user_id = p_user and blob_id = i.blob_id offset 0) o
-    cross join lateral (select id, hold from derivations
+    cross join lateral (select id, hold, on_parent_failure, failing from derivations
       where user_id = p_user and id = o.derivation_id and unsettled offset 0) p
     where u.hold is null
-  ), held (id) as (
-    select id from up where hold is not null
+      and not (p.failing and u.policy <> 'block' and studio_stands_in(p_user, u.policy, i.blob_id))
+  ), held (id, failing) as (
+    select u.id, d.failing from up u
+    cross join lateral (select failing from derivations where user_id = p_user and id = u.id offset 0) d
+    where u.hold is not null
     union
-    select d.id from held h
+    select d.id, d.failing from held h
     cross join lateral (select blob_id from derivation_outputs
       where user_id = p_user and derivation_id = h.id offset 0) o
     cross join lateral (select derivation_id from derivation_inputs
       where user_id = p_user and blob_id = o.blob_id and (tracks or used_hash is null) offset 0) i
-    cross join lateral (select id from derivations
+    cross join lateral (select id, failing, on_parent_failure from derivations
       where user_id = p_user and id = i.derivation_id and unsettled offset 0) d
+    where not (h.failing and d.on_parent_failure <> 'block' and studio_stands_in(p_user, d.on_parent_failure, o.blob_id))
   )
   select count(*)::int from mine where id not in (select id from held)
 $$;

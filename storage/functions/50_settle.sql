@@ -29,7 +29,7 @@ create or replace function settle_runs(
 #variable_conflict use_column
 declare
   v_ok uuid[]; v_derivations uuid[]; v_blobs uuid[]; v_affected uuid[]; v_cured uuid[]; v_running uuid[]; v_early uuid[];
-  v_untracked uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_events jsonb; v_made int; v_bytes bigint;
+  v_untracked uuid[]; v_without uuid[]; v_open uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_events jsonb; v_made int; v_bytes bigint;
   v_runs settling_run[]; v_outputs settling_output[]; v_now timestamptz;
 begin
   perform studio_lock(p_user);
@@ -170,6 +170,7 @@ begin
         and not (force and fresh_after is distinct from r.fresh_after) offset 0) d
     join studio_want(p_user, v_derivations) w on w.id = d.id and w.digest = r.used_digest
     where s.verdict = 'ok' and (v_held is null or d.id <> all(v_held));
+  v_without := studio_going_on(p_user, v_closable);
   -- A run that was claimed before it was asked for fresh answers is no answer to that.
   update derivations d set run_id = null, force = d.force and d.fresh_after is distinct from r.fresh_after,
       fresh_after = case when d.fresh_after is distinct from r.fresh_after then d.fresh_after end,
@@ -182,7 +183,10 @@ begin
       settled_at = case when d.id = any(v_closable) then now() else d.settled_at end,
       budget_place = case when d.id = any(v_closable) then null else d.budget_place end,
       budget_needed = case when d.id = any(v_closable) then null else d.budget_needed end,
-      resume_run_id = case when d.id = any(v_closable) then null else d.resume_run_id end
+      resume_run_id = case when d.id = any(v_closable) then null else d.resume_run_id end,
+      failing = d.failing and not coalesce(d.id = any(v_closable), false),
+      provisional = case when d.id = any(v_without) then
+        case d.on_parent_failure when 'skip' then 'skipped' else 'last_good' end end
     from runs r where r.user_id = p_user and r.id = any(v_ok) and d.user_id = p_user and d.id = r.derivation_id;
   -- effects: what became of each slot, those included that were left as they were.
   with done as (
@@ -224,7 +228,7 @@ begin
   end if;
   if v_running is not null then perform studio_supersede(p_user, v_running, p_caller); end if;
   if v_early is not null then
-    update derivations d set unsettled = true, dirty_since = coalesce(d.dirty_since, now()),
+    update derivations d set unsettled = true, provisional = null, dirty_since = coalesce(d.dirty_since, now()),
         owner_cascade_id = coalesce(e.owner_cascade_id, d.owner_cascade_id)
       from (
         select distinct on (i.derivation_id) i.derivation_id, x.owner_cascade_id from unnest(v_outputs) o
@@ -235,8 +239,9 @@ begin
         where i.derivation_id = any(v_early) order by i.derivation_id) e
       where d.user_id = p_user and d.id = e.derivation_id;
   end if;
-  perform studio_recount(p_user, studio_dependants(p_user, v_closable) || v_affected, p_caller);
-  if v_closable is null or v_derivations <> v_closable then perform studio_wait_anew(p_user, v_ok); end if;
+  v_open := array(select id from unnest(v_derivations) id where v_closable is null or id <> all(v_closable));
+  perform studio_recount(p_user, studio_dependants(p_user, v_closable) || v_affected || v_open, p_caller);
+  if v_open <> '{}' then perform studio_wait_anew(p_user, v_ok); end if;
 
   -- Every end of a run rings its owner and its claimer (rule 4); the caller looks again by itself.
   select array_agg(distinct c) into v_rings from (
@@ -317,7 +322,7 @@ end $$;
 -- A run that failed for good: a hold with its reason, one dead letter; descendants stay blocked, siblings go on.
 create or replace function fail_run(p_user uuid, p_run uuid, p_code text, p_detail text, p_usage jsonb)
 returns text language plpgsql as $$
-declare v_run runs%rowtype; v_owner uuid; v_fence uuid; v_below uuid[];
+declare v_run runs%rowtype; v_owner uuid; v_fence uuid; v_below uuid[]; v_letter uuid;
 begin
   perform studio_lock(p_user);
   select * into v_run from runs where user_id = p_user and id = p_run;
@@ -337,9 +342,12 @@ begin
         jsonb_build_object('code', p_code, 'detail', p_detail, 'run_id', p_run) end
     from studio_want(p_user, array[v_run.derivation_id]) w
     where d.user_id = p_user and d.id = v_run.derivation_id and w.id = d.id;
-  insert into dead_letters (user_id, id, run_id, derivation_id, code, detail, inputs, usage)
-    values (p_user, studio_uuid7(), p_run, v_run.derivation_id, p_code, p_detail, v_run.inputs, p_usage)
-    on conflict do nothing;
+  perform studio_recount(p_user, array[v_run.derivation_id]);
+  insert into dead_letters (user_id, id, run_id, derivation_id, code, detail, inputs, usage, provider_id, cascade_id,
+      attempt, definition_digest, settings_digest)
+    values (p_user, studio_uuid7(), p_run, v_run.derivation_id, p_code, p_detail, v_run.inputs, p_usage,
+      v_run.provider_id, v_run.cascade_id, v_run.attempt, v_run.definition_digest, v_run.settings_digest)
+    on conflict do nothing returning id into v_letter;
   -- Whoever waits for what is below waits in vain: their cascades may close.
   select array_agg(distinct d.owner_cascade_id) into v_below from derivations d
     where d.user_id = p_user and d.unsettled and d.id = any(studio_below(p_user, array[v_run.derivation_id]));
@@ -347,6 +355,9 @@ begin
   perform studio_call_up(p_user);
   perform studio_emit(p_user, jsonb_build_array(jsonb_build_object('type', 'run.failed', 'subject', 'runs/' || p_run,
     'key', v_run.provider_id, 'data', jsonb_build_object('run_id', p_run, 'user_id', p_user,
+      'derivation_id', v_run.derivation_id, 'provider_id', v_run.provider_id, 'cascade_id', v_run.cascade_id,
+      'code', p_code)), jsonb_build_object('type', 'run.dead_lettered', 'subject', 'runs/' || p_run,
+    'key', v_run.provider_id, 'data', jsonb_build_object('run_id', p_run, 'user_id', p_user, 'dead_letter_id', v_letter,
       'derivation_id', v_run.derivation_id, 'provider_id', v_run.provider_id, 'cascade_id', v_run.cascade_id,
       'code', p_code))));
   return 'failed';
@@ -362,6 +373,7 @@ begin
   if not found then return false; end if;
   update derivations set run_id = null, resume_run_id = p_run
     where user_id = p_user and id = v_run.derivation_id and run_id = p_run;
+  perform studio_recount(p_user, array[v_run.derivation_id]);
   select owner_cascade_id into v_owner from derivations where user_id = p_user and id = v_run.derivation_id;
   perform studio_ring(p_user, array[v_run.cascade_id, v_owner]);
   perform studio_call_up(p_user);

@@ -86,6 +86,7 @@ begin
     from studio_want(p_user, array[p_run.derivation_id]) w
     where d.user_id = p_user and d.id = p_run.derivation_id and w.id = d.id and w.digest = p_run.used_digest;
   v_held := found;
+  perform studio_recount(p_user, array[p_run.derivation_id]);
   if v_held then
     update budgets set next_place = next_place + 1 where user_id = p_user;
     select array_agg(distinct d.owner_cascade_id) into v_below from derivations d
@@ -176,7 +177,7 @@ create or replace function set_budget(
 ) returns table (problem text, id uuid, limit_amount bigint, spent bigint, reserved bigint, managed boolean, version int,
   updated_at timestamptz, lifted int) language plpgsql as $$
 #variable_conflict use_column
-declare b budgets%rowtype; v_known boolean; v_before bigint; v_lifted int := 0; v_problem text; v_owners uuid[];
+declare b budgets%rowtype; v_known boolean; v_before bigint; v_lifted int := 0; v_problem text; v_owners uuid[]; v_freed uuid[];
 begin
   perform studio_lock(p_user);
   select * into b from budgets where user_id = p_user;
@@ -204,9 +205,11 @@ begin
       update derivations set hold = case when hold = 'budget' then null else hold end,
           hold_detail = case when hold = 'budget' then null else hold_detail end, budget_place = null,
           budget_needed = null
-        where user_id = p_user and budget_place is not null returning owner_cascade_id, unsettled
-    ) select array_agg(distinct owner_cascade_id), count(*) into v_owners, v_lifted from freed where unsettled;
+        where user_id = p_user and budget_place is not null returning id, owner_cascade_id, unsettled
+    ) select array_agg(distinct owner_cascade_id), count(*), array_agg(id) into v_owners, v_lifted, v_freed
+      from freed where unsettled;
     if v_owners is not null then perform studio_ring(p_user, v_owners); end if;
+    perform studio_recount(p_user, v_freed);
   end if;
   -- A budget begins with its first limit: what was spent before, or under an earlier one, does not count.
   update budgets set limit_amount = p_limit, managed = p_limit is not null and (managed or p_manages),

@@ -7,7 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 from domain.cascades import Schedule
-from domain.derivations import OPEN, Anchor, Cascade, CascadeStatus, Cause, Derivation, Instance, Pinned, Run
+from domain.derivations import (
+    OPEN,
+    Anchor,
+    Cascade,
+    CascadeStatus,
+    Cause,
+    Derivation,
+    Instance,
+    Pinned,
+    Provisional,
+    Run,
+)
 from domain.graphs import levels, reachable
 from domain.ids import BlobId, BucketId, CascadeId, DerivationId, InstanceId, derivation_id
 from domain.runs import UNFINISHED, Hold, RunStatus
@@ -34,8 +45,9 @@ def check_step(schedule: Schedule, now: float) -> None:
         if run.status in UNFINISHED:
             live[run.derivation_id] += 1
             check_fence(schedule, run, now)
+    standing = Standing(schedule)
     for derivation in schedule.derivations.values():
-        check_derivation(schedule, derivation, live[derivation.id])
+        check_derivation(schedule, derivation, live[derivation.id], standing)
     for blob in schedule.blobs.values():
         expect(blob.planned_version <= blob.version, "(5) planned is beyond current")
     check_money(schedule)
@@ -63,14 +75,18 @@ def check_acyclic(schedule: Schedule) -> None:
     ])  # fmt: skip
 
 
-def check_derivation(schedule: Schedule, derivation: Derivation, live: int) -> None:
+def check_derivation(schedule: Schedule, derivation: Derivation, live: int, standing: Standing) -> None:
     unsettled, asleep, runs = derivation.unsettled, derivation.asleep, derivation.run_id is not None
-    pending = schedule.pending(derivation.id)
-    settled = not unsettled and not asleep
+    settled, over, without = not unsettled and not asleep, derivation.provisional, standing.without(derivation)
+    makers = map(schedule.derivations.__getitem__, schedule._sources(derivation.id))
+    moving = [maker.id for maker in makers if maker.unsettled and not standing.failing(maker.id)]
     for rule, holds in (
-        ("(1) pending_inputs is not the recount", derivation.pending_inputs == pending),
-        ("(2) settled below what is unsettled", unsettled or asleep or pending == 0),
-        ("(3) settled, but want is not used", not settled or schedule.unchanged(derivation)),
+        ("(1) pending_inputs is not the recount", derivation.pending_inputs == len(standing.waits(derivation))),
+        ("(1) failing is not the recount", derivation.failing == standing.failing(derivation.id)),
+        ("(2) settled below what is waited for", unsettled or asleep or derivation.pending_inputs == 0),
+        ("(2) provisional is not what it went on without", bool(over) == bool(settled and without)),
+        ("(2) settled below what may still be made", not settled or not moving),
+        ("(3) settled, but want is not used", not settled or over == "skipped" or schedule.unchanged(derivation)),
         ("(3) settled with a run or a hold", not settled or not (runs or derivation.hold)),
         ("(3) asleep with a run", not (asleep and runs)),
         ("(4) not exactly one live run if and only if run_id is set", live == runs),
@@ -78,6 +94,41 @@ def check_derivation(schedule: Schedule, derivation: Derivation, live: int) -> N
     ):
         if not holds:
             raise Violation(f"{rule}: {derivation}")
+
+
+class Standing:
+    """Which failures stand at this moment, said once more and from above: what ``domain/failures.py`` must find."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.known: dict[DerivationId, bool] = {}
+
+    def failing(self, found: DerivationId) -> bool:
+        """Unsettled, and not to be settled before a failure is lifted; nothing that could cure it is under way."""
+        if found not in self.known:
+            row = self.schedule.derivations[found]
+            above = [self.failing(maker) for maker in self.waits(row)] if row.unsettled else []
+            failed = all(above) if row.hold == Hold.FAILED else row.hold is None and any(above)
+            self.known[found] = row.unsettled and row.run_id is None and failed
+        return self.known[found]
+
+    def waits(self, row: Derivation) -> list[DerivationId]:
+        return [maker for maker, goes_on in self._open(row) if not goes_on]
+
+    def without(self, row: Derivation) -> list[DerivationId]:
+        return [maker for maker, goes_on in self._open(row) if goes_on]
+
+    def _open(self, row: Derivation) -> list[tuple[DerivationId, bool]]:
+        """The unsettled makers of live inputs, and whether the derivation goes on without."""
+        found = []
+        for read in self.schedule.inputs[row.id].values():
+            maker = self.schedule.producers.get(read.blob_id)
+            if maker is None or not read.live or not self.schedule.derivations[maker].unsettled:
+                continue
+            made = self.schedule.blobs[read.blob_id].planned_hash is not None
+            may = row.on_parent_failure == "skip" or (row.on_parent_failure == "use_last_good" and made)
+            found.append((maker, may and self.failing(maker)))
+        return found
 
 
 def check_fence(schedule: Schedule, run: Run, now: float) -> None:
@@ -106,12 +157,25 @@ def check_started(schedule: Schedule, run: Run, expected: Expected) -> None:
         row = schedule.inputs[run.derivation_id][pinned.blob_id]
         if row.live and (pinned.version, pinned.hash) != (blob.planned_version, blob.planned_hash):
             raise Violation(f"(rule 1) a run reads version {pinned.version} of {blob}: {run}")
-    above = reachable(
-        [run.derivation_id],
-        lambda d: [n for n in schedule._sources(d) if not schedule.derivations[n].asleep],
-    )
-    for found in above:
+        made = schedule.producers.get(pinned.blob_id) if row.live else None
+        old = made is not None and older_generation(schedule, made)
+        expect(pinned.stale == old, f"(8) run {run.id} reads {pinned.blob_id}: stale is {pinned.stale}")
+    for found in reachable([run.derivation_id], lambda d: [n for n in schedule._sources(d) if not lags(schedule, n)]):
         check_heads(schedule, schedule.derivations[found], expected, f"(8) run {run.id} mixes generations")
+
+
+def lags(schedule: Schedule, found: DerivationId) -> bool:
+    """Tell whether a derivation's outputs are of another generation than its inputs, as everybody can see."""
+    row = schedule.derivations[found]
+    return row.asleep or row.unsettled or row.provisional == Provisional.SKIPPED
+
+
+def older_generation(schedule: Schedule, made: DerivationId) -> bool:
+    """Tell whether something that failed, or was skipped, is among the makers of what this one makes."""
+    if schedule.derivations[made].asleep:
+        return False
+    makers = [n for n in schedule._sources(made) if not schedule.derivations[n].asleep]
+    return lags(schedule, made) or any(older_generation(schedule, found) for found in makers)
 
 
 def check_heads(schedule: Schedule, derivation: Derivation, expected: Expected, message: str) -> None:
@@ -137,6 +201,7 @@ def check_alone(schedule: Schedule, started: list[Run]) -> None:
     if cause.cause == Cause.REPROCESS:
         forced = schedule.derivations[DerivationId(cause.roots[0])]
         waits = forced.asleep or schedule.blocked_by(forced) or forced.hold == Hold.BUDGET
+        waits = waits or forced.provisional == Provisional.SKIPPED
         expect(waits or counts[forced.id] == 1, f"(9) {forced.id} was to run again, and did not")
 
 
@@ -176,6 +241,9 @@ def check_derivation_at_rest(schedule: Schedule, derivation: Derivation, expecte
     if derivation.hold == Hold.INACTIVE:
         return
     wanted = schedule.supplied(derivation) and not schedule.output_deleted(derivation)
+    if derivation.provisional == Provisional.SKIPPED:
+        expect(derivation.hold is None, f"{name}: skipped and {derivation.hold}")
+        return
     expect(wanted == (derivation.hold is None), f"(rule 9) {name}: {derivation.hold}, supplied {wanted}")
     if derivation.hold is None:
         check_heads(schedule, derivation, expected, "(6)")

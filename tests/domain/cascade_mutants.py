@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from domain.cascades import Schedule
-from domain.derivations import Blob, Cascade, Derivation, Run
-from domain.ids import CascadeId, DerivationId, RunId
+from domain.derivations import Blob, Cascade, Derivation, Input, OnParentFailure, Run
+from domain.ids import BlobId, CascadeId, DerivationId, RunId
 from domain.planning import Planned
-from domain.runs import RunStatus
+from domain.runs import Hold, RunStatus
 from domain.settling import Ending
 
 
@@ -107,9 +106,9 @@ class FailsOverNewerInputs(Schedule):
 class ForgetsRemovedInputs(Schedule):
     """*want* covers definition and settings only, so an input that left a join is no change."""
 
-    def want(self, derivation_id: DerivationId, instance: Any) -> str:
-        del derivation_id
-        return f"{instance.definition_digest}:{instance.settings_digest}"
+    def want(self, derivation_id: DerivationId) -> str:
+        row = self.derivations[derivation_id]
+        return f"{row.definition_digest}:{row.settings_digest}"
 
 
 class ClosesWhileOthersWork(Schedule):
@@ -126,11 +125,60 @@ class HoldsRingNobodyBelow(Schedule):
         del derivation
 
 
+class GoesOnWhileItMayBeCured(Schedule):
+    """An input that failed is not waited for although what it is made from is still in the making."""
+
+    def _failing(self, derivation: Derivation, waits: list[Derivation]) -> bool:
+        failed = derivation.hold == Hold.FAILED
+        return failed if derivation.unsettled else super()._failing(derivation, waits)
+
+
+class FailureStopsAtTheChild(Schedule):
+    """Only who failed counts as failing, not who waits for it in vain: the next below waits although it need not."""
+
+    def _failing(self, derivation: Derivation, waits: list[Derivation]) -> bool:
+        return derivation.hold == Hold.FAILED and super()._failing(derivation, waits)
+
+
+class NeverComesBack(Schedule):
+    """What went on below a failure stays as it is when the failure is over without a plan that reaches it."""
+
+    def _take_back(self, lapsed: list[DerivationId]) -> None:
+        for found in lapsed:
+            self.derivations[found].provisional = None
+
+
+class MixesUnsaid(Schedule):
+    """A run on a last good output does not say so."""
+
+    def _stale_blob(self, blob_id: BlobId) -> bool:
+        del blob_id
+        return False
+
+
+class SaysOnlyWhatFailed(Schedule):
+    """A run says that an input failed, not that something further up did."""
+
+    def stale(self, derivation_id: DerivationId) -> bool:
+        return self.derivations[derivation_id].failing
+
+
+class UsesWhatWasNeverMade(Schedule):
+    """``use_last_good`` goes on without an output that was never there."""
+
+    def waived(self, row: Input) -> bool:
+        maker = self.producer(row.blob_id)
+        block = self.derivations[row.derivation_id].on_parent_failure == OnParentFailure.BLOCK
+        return maker is not None and maker.failing and row.live and not block
+
+
 MUTANTS: dict[str, type[Schedule]] = {
     kind.__name__: kind
     for kind in (
         SeesCurrentVersions, NeverFences, AccumulatesPending, ClaimsOnlyNewRuns, PlansAgain, FencesBeforeStatus,
         RingsNobodyAtTheEnd, RingsNoFormerOwner, CutsOffOneLevel,
         FailsOverNewerInputs, ForgetsRemovedInputs, ClosesWhileOthersWork, HoldsRingNobodyBelow,
+        GoesOnWhileItMayBeCured, FailureStopsAtTheChild, NeverComesBack, MixesUnsaid, SaysOnlyWhatFailed,
+        UsesWhatWasNeverMade,
     )
 }  # fmt: skip

@@ -10,8 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from domain.cascades import Schedule
-from domain.derivations import Anchor, Blob, Execution, Instance, OnDelete, Supersede
+from domain.derivations import Anchor, Blob, Execution, Instance, OnDelete, OnParentFailure, Supersede
 from domain.ids import BlobId, BucketId, BudgetId, CascadeId, InstanceId
+from domain.runs import Hold
 from tests.domain.cascade_checks import check_acyclic, check_step
 
 DERIVATIONS_MAX = 40
@@ -90,6 +91,7 @@ class People:
                 supersede=Supersede.FINISH if self.chance(0.3) else Supersede.CANCEL,
                 on_delete=OnDelete.DELETE if self.chance(0.4) else OnDelete.KEEP,
                 quiet_seconds=5.0 if self.chance(0.15) else 0.0, max_wait_seconds=12.0,
+                on_parent_failure=self.random.choice(list(OnParentFailure)), published=self.chance(0.3),
             )  # fmt: skip
 
     # --- transactions -------------------------------------------------------------------------------------
@@ -111,6 +113,7 @@ class People:
         """One thing that a person does, if it is possible."""
         acts = [self._create] * 3 + [self._edit] * 6 + [self._membership] * 3 + [self._remove_member]
         acts += [self._delete, self._restore, self._switch, self._redefine, self._reprocess, self._budget]
+        acts += [self._set_policy, self._publish, self._upgrade, self._redrive]
         self.random.choice(acts)()
 
     def _blobs(self, *, deleted: bool = False, derived: bool | None = None) -> list[Blob]:
@@ -195,3 +198,28 @@ class People:
     def _reprocess(self) -> None:
         if found := sorted(self.schedule.derivations):
             self.do("reprocess", derivation_id=self.random.choice(found), cascade_id=self.cascade_id())
+
+    def _set_policy(self) -> None:
+        instance = self.random.choice(sorted(self.schedule.instances.values(), key=lambda i: i.id))
+        policy = self.random.choice(list(OnParentFailure))
+        self.do("set_policy", instance_id=instance.id, policy=policy, cascade_id=self.cascade_id())
+
+    def _published(self) -> list[Instance]:
+        return sorted((i for i in self.schedule.instances.values() if i.published), key=lambda i: i.id)
+
+    def _publish(self) -> None:
+        if found := self._published():
+            chosen = self.random.choice(found).id
+            self.do("publish", instance_id=chosen, definition_digest=f"d{self.random.randrange(3)}")
+
+    def _upgrade(self) -> None:
+        if found := self._published():
+            self.do("upgrade", instance_id=self.random.choice(found).id, cascade_id=self.cascade_id())
+
+    def _redrive(self) -> None:
+        """Redrive what has failed, and at times something that has not (any more)."""
+        rows = self.schedule.derivations.values()
+        found = sorted(d.id for d in rows if d.hold == Hold.FAILED or self.chance(0.05))
+        if found:
+            some = found if self.chance(0.5) else found[:1]
+            self.do("redrive", derivation_ids=some, cascade_id=self.cascade_id())

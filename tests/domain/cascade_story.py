@@ -79,8 +79,11 @@ class Story:
         check_step(self.schedule, self.now)
         return ending
 
-    def rest(self) -> list[str]:
-        """Serve every cascade until none has anything to do; return what ran, in order, by instance name."""
+    def rest(self, *failing: str) -> list[str]:
+        """Serve every cascade until none has anything to do; return what ran, in order, by instance name.
+
+        Runs of the instances named ``failing`` fail.
+        """
         ran = []
         while todo := [c.id for c in self.schedule.cascades.values() if c.seq > c.sent_seq or self.due(c.id)]:
             for cascade_id in todo:
@@ -88,7 +91,11 @@ class Story:
                 self.plan(cascade_id)
                 for run in self.claim(cascade_id):
                     ran.append(self.name_of(run))
-                    self.settle(run)
+                    if self.name_of(run) in failing:
+                        self.schedule.fail(run.id, "provider_failed")
+                        check_step(self.schedule, self.now)
+                    else:
+                        self.settle(run)
                 self.close(cascade_id)
         return ran
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
 
 from domain.cascades import Claim, Closing, Schedule
-from domain.derivations import Derivation, Draft, Execution, Pinned
+from domain.derivations import Derivation, Draft, Execution, Instance, OnParentFailure, Pinned
 from domain.facts import MAX_WAIT_SECONDS
 from domain.ids import BlobId, CascadeId, InstanceId, RunId
 from domain.runs import RunStatus
@@ -200,7 +200,7 @@ class World(People):
             self._charge(execution)
             return
         if execution.failure is None and execution.drafts is None:
-            if fails(execution.digest, execution.inputs) or (self.faults and self.chance(0.04)):
+            if fails(execution.digest, execution.inputs) or (self.faults and self._breaks(execution)):
                 execution.failure = "provider_failed"
             else:
                 execution.drafts = self._merge(execution)
@@ -213,6 +213,11 @@ class World(People):
             execution.drafts = None
         elif not self._lost_ack():
             self._finish(execution)
+
+    def _breaks(self, execution: Attempt) -> bool:
+        """Whether a run fails that need not."""
+        del execution
+        return self.chance(0.04)
 
     def _reserve(self, execution: Attempt) -> None:
         status = self.do("begin", run_id=execution.run_id, step_id=STEP, worst=execution.worst)
@@ -380,12 +385,35 @@ class World(People):
         return bool(timers)
 
 
-def scenario(seed: int, *, steps: int = 150, rests: int = 2, disasters: bool = False) -> World:
+class FrailWorld(World):
+    """A world in which providers fail often, and most derivations go on without what has failed."""
+
+    def _breaks(self, execution: Attempt) -> bool:
+        """Not the first time: then there would be no output to go on with."""
+        run = self.schedule.runs.get(execution.run_id)
+        return run is not None and self.chance(0.05 if run.attempt == 1 else 0.5)
+
+    def _catalogue(self) -> Iterator[Instance]:
+        for instance in super()._catalogue():
+            yield replace(instance, on_parent_failure=self.random.choice(_FRAIL), tracks=True)
+
+    def person(self) -> None:
+        self.random.choice(
+            [super().person] * 4 + [self._edit] * 4 + [self._redrive] * 2 + [self._set_policy, self._switch]
+        )()
+
+
+_FRAIL = (OnParentFailure.BLOCK, *[OnParentFailure.USE_LAST_GOOD] * 2, *[OnParentFailure.SKIP] * 2)
+
+
+def scenario(
+    seed: int, *, steps: int = 150, rests: int = 2, disasters: bool = False, world: type[World] = World
+) -> World:
     """Play one scenario: ``rests`` times ``steps`` random steps and then rest, where everything is checked.
 
     ``world.trace`` is the list of transactions, ``world.schedule`` the state that they lead to.
     """
-    return play(World(Random(seed), disasters=disasters), steps=steps, rests=rests)
+    return play(world(Random(seed), disasters=disasters), steps=steps, rests=rests)
 
 
 def play(world: World, *, steps: int, rests: int) -> World:

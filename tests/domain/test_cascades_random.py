@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from domain.cascades import Schedule
 from tests.domain.cascade_checks import Violation
 from tests.domain.cascade_mutants import MUTANTS
-from tests.domain.cascade_world import World, play, replay, scenario
+from tests.domain.cascade_world import FrailWorld, World, play, replay, scenario
 
 SOAK_EXAMPLES = int(os.environ.get("STUDIO_SOAK_EXAMPLES", "0"))
 SOAK_SEED = int(os.environ.get("STUDIO_SOAK_SEED", "0"))
@@ -27,17 +27,25 @@ RULES = {
     "FencesBeforeStatus": 10,
     "RingsNobodyAtTheEnd": 60,
     "RingsNoFormerOwner": 10,
-    "CutsOffOneLevel": 10,
+    "CutsOffOneLevel": 20,
     "ClosesWhileOthersWork": 20,
 }
 """Which rule is taken out, and within how many seeds the checks must notice."""
+FRAIL_RULES = {
+    "GoesOnWhileItMayBeCured": 5,
+    "FailureStopsAtTheChild": 5,
+    "UsesWhatWasNeverMade": 5,
+    "MixesUnsaid": 30,
+}
+"""The same for what failures mean further down, in a world where they are frequent."""
 
 
-def played(seed: int, *, disasters: bool = False, steps: int = 150) -> World:
+def played(seed: int, *, disasters: bool = False, steps: int = 150, world: type[World] = World) -> World:
     try:
-        return scenario(seed, steps=steps, disasters=disasters)
+        return scenario(seed, steps=steps, disasters=disasters, world=world)
     except Exception as err:
-        err.add_note(f"repeat: tests.domain.cascade_world.scenario({seed}, {steps=}, {disasters=})")
+        kind = world.__name__
+        err.add_note(f"repeat: tests.domain.cascade_world.scenario({seed}, {steps=}, {disasters=}, world={kind})")
         raise
 
 
@@ -50,6 +58,11 @@ def test_no_schedule_of_faults_breaks_an_invariant(batch: int) -> None:
 def test_a_lost_temporal_or_a_restored_database_is_survived_by_reconciling() -> None:
     for seed in range(60):
         played(seed, disasters=True)
+
+
+def test_where_much_fails_no_invariant_breaks() -> None:
+    for seed in range(60):
+        played(seed, world=FrailWorld, disasters=seed % 4 == 0)
 
 
 @settings(max_examples=20, deadline=None, database=None)
@@ -68,6 +81,16 @@ def test_each_rule_is_missed_when_it_is_taken_out(name: str) -> None:
     pytest.fail(f"{MUTANTS[name].__doc__} Nothing was noticed in {RULES[name]} scenarios.")
 
 
+@pytest.mark.parametrize("name", FRAIL_RULES)
+def test_each_rule_of_failures_is_missed_when_it_is_taken_out(name: str) -> None:
+    for seed in range(FRAIL_RULES[name]):
+        try:
+            play(FrailWorld(Random(seed), MUTANTS[name]()), steps=150, rests=2)
+        except Violation:
+            return
+    pytest.fail(f"{MUTANTS[name].__doc__} Nothing was noticed in {FRAIL_RULES[name]} scenarios.")
+
+
 def test_a_recorded_scenario_replays_to_the_same_state() -> None:
     for seed in range(8):
         world = played(seed)
@@ -78,8 +101,8 @@ def test_a_recorded_scenario_replays_to_the_same_state() -> None:
 
 def test_the_scenarios_reach_what_they_are_about() -> None:
     seen: set[str] = set()
-    for seed in range(30):
-        world = played(seed)
+    for seed in range(50):
+        world = played(seed, world=FrailWorld if seed % 2 else World)
         for step in world.trace:
             seen.add(step.move)
             answer = step.result["status"] if isinstance(step.result, dict) and "status" in step.result else step.result
@@ -87,12 +110,15 @@ def test_the_scenarios_reach_what_they_are_about() -> None:
             if step.move == "claim" and step.result["closed"]:
                 seen.add("cut off")
         seen.update(f"hold {d.hold}" for d in world.schedule.derivations.values() if d.hold)
+        seen.update(f"provisional {d.provisional}" for d in world.schedule.derivations.values() if d.provisional)
+        seen.update("stale" for run in world.schedule.runs.values() if any(found.stale for found in run.inputs))
         seen.update(f"cascade {c.status}" for c in world.schedule.cascades.values())
     assert seen >= {
         "cut off", "settle settled", "settle superseded", "settle moved", "settle already", "fail failed",
         "fail superseded", "lose lost", "close_cascade rung", "close_cascade waiting", "close_cascade closed",
         "hold failed", "hold inactive", "hold retired", "cascade completed", "cascade partial",
         "cascade superseded", "restore", "reprocess", "redefine", "remove_member", "deactivate",
+        "redrive", "upgrade", "publish", "set_policy", "provisional skipped", "provisional last_good", "stale",
     }  # fmt: skip
 
 
@@ -102,3 +128,4 @@ def test_the_scenarios_reach_what_they_are_about() -> None:
 def test_soak(disasters: bool) -> None:  # noqa: FBT001 - pytest passes it by name
     for seed in range(SOAK_SEED, SOAK_SEED + SOAK_EXAMPLES):
         played(seed, disasters=disasters)
+        played(seed, disasters=disasters, world=FrailWorld)

@@ -37,6 +37,7 @@ alter table cascades alter column created_at set default oracle.now(), alter col
 """
 """Makes a database of the test's own obey ``oracle.seconds``."""
 SESSION = "set search_path = oracle, pg_catalog, public; set oracle.seconds = '0'"
+STRANGER = uuid5(UUID(int=0), "whose published providers these are")
 DEPTH_MAX, NODES_MAX = 64, 20_000
 WINDOW = 200
 """Wide enough that claim leaves nothing over: SQL claims in the order of level and id, the model of id."""
@@ -49,6 +50,8 @@ select jsonb_build_object(
       'run', case when d.run_id is not null then (select r.attempt from runs r where r.user_id = $1 and r.id = d.run_id)
         end, 'attempt', d.attempt, 'owner', case when d.unsettled then d.owner_cascade_id end,
       'pending', d.pending_inputs, 'force', d.force, 'place', d.budget_place, 'needed', d.budget_needed,
+      'failing', d.failing, 'provisional', d.provisional,
+      'policy', d.on_parent_failure, 'definition', split_part(d.want_digest, ':', 1),
       'due', extract(epoch from d.run_after - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'dirty', extract(epoch from d.dirty_since - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'unchanged', w.digest is not distinct from d.used_digest,
@@ -61,7 +64,8 @@ select jsonb_build_object(
     where d.user_id = $1),
   'runs', (select jsonb_object_agg(derivation_id || '/' || attempt, jsonb_build_object('status', status,
       'cascade', cascade_id, 'inputs', (
-        select coalesce(jsonb_agg(jsonb_build_array(x->>'blob_id', x->'version', x->>'hash')), '[]')
+        select coalesce(jsonb_agg(jsonb_build_array(x->>'blob_id', x->'version', x->>'hash',
+          coalesce((x->>'stale')::boolean, false))), '[]')
         from jsonb_array_elements(inputs) x))) from runs where user_id = $1),
   'cascades', (select jsonb_object_agg(id, jsonb_build_object('planned', planned_at is not null, 'seq', seq,
       'status', status)) from cascades where user_id = $1),
@@ -126,14 +130,16 @@ class Player:
         await self.connection.execute(
             "insert into providers (id, owner_id, slug, name, spec, workflow_id, definition_digest, input_schemas,"
             " content_types, events, origin, anchor, collect_bucket_type, collect_schema, outputs, execution,"
-            " supersede, on_delete, debounce_ms, debounce_max_ms, priority)"
+            " supersede, on_delete, debounce_ms, debounce_max_ms, priority, on_parent_failure)"
             " values ($1, $2, $3, $3, '{}', $3, $4, $5, '{}', $6,"
-            " 'any', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
-            self._provider(instance.id), self.user, f"p-{instance.id}", instance.definition_digest,
+            " 'any', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+            self._provider(instance.id), STRANGER if instance.published else self.user, f"p-{self.user}-{instance.id}",
+            instance.definition_digest,
             [] if joins else schemas, events,
             instance.anchor.value, "book" if joins else None, schemas[0] if joins else None, outputs,
             instance.execution.value, instance.supersede.value, instance.on_delete.value,
             int(instance.quiet_seconds * 1000), int(instance.max_wait_seconds * 1000), instance.priority,
+            instance.on_parent_failure.value,
         )  # fmt: skip
         await self.connection.execute(
             "insert into instances (user_id, id, provider_id, active, settings) values ($1, $2, $3, false, $4)",
@@ -163,6 +169,30 @@ class Player:
         settings = orjson.dumps(settings_digest).decode()
         await self.connection.execute("update instances set settings = $2 where id = $1", instance_id, settings)
         return await self._cause("provider", None, cascade_id, instance_id)
+
+    async def _set_policy(self, instance_id: UUID, policy: str, cascade_id: UUID) -> str:
+        await self.connection.execute(
+            "update instances set on_parent_failure = $2 where id = $1", instance_id, str(policy)
+        )
+        return await self._cause("provider", None, cascade_id, instance_id)
+
+    async def _publish(self, instance_id: UUID, definition_digest: str) -> None:
+        await self.connection.execute(
+            "update providers set definition_digest = $2 where id = $1", self._provider(instance_id), definition_digest
+        )
+
+    async def _upgrade(self, instance_id: UUID, cascade_id: UUID) -> str:
+        return await self._cause("provider_change", None, cascade_id, instance_id)
+
+    async def _redrive(self, derivation_ids: list[UUID], cascade_id: UUID) -> str:
+        """By the last letter of each; what has never failed has none, and is left alone on both sides."""
+        await self.connection.execute(
+            "update dead_letters set redriven_at = now(), redriven_by = $3 where id in ("
+            "select distinct on (derivation_id) id from dead_letters"
+            " where user_id = $1 and derivation_id = any($2) order by derivation_id, id desc)",
+            self.user, derivation_ids, cascade_id,
+        )  # fmt: skip
+        return await self._cause("redrive", None, cascade_id)
 
     async def _reprocess(self, derivation_id: UUID, cascade_id: UUID) -> str:
         row = await self.connection.fetchrow(
@@ -373,7 +403,7 @@ def run_name(run: Run) -> str:
 
 
 def _run(run: Run) -> dict[str, Any]:
-    inputs = [[str(pinned.blob_id), pinned.version, pinned.hash] for pinned in run.inputs]
+    inputs = [[str(pinned.blob_id), pinned.version, pinned.hash, pinned.stale] for pinned in run.inputs]
     return {"status": run.status.value, "cascade": str(run.cascade_id), "inputs": inputs}
 
 
@@ -385,7 +415,8 @@ def _derivation(model: Schedule, found: Any) -> dict[str, Any]:
         "attempt": row.attempt, "owner": str(row.owner_cascade_id) if row.unsettled else None,
         "pending": row.pending_inputs, "force": row.force, "place": row.budget_place, "needed": row.budget_needed,
         "due": row.run_after, "dirty": row.dirty_since,
-        "unchanged": model.unchanged(row),
+        "unchanged": model.unchanged(row), "failing": row.failing, "provisional": row.provisional,
+        "policy": row.on_parent_failure, "definition": row.definition_digest,
         "inputs": [[str(i.blob_id), i.tracks, i.used_hash] for i in model.ordered_inputs(found)] or None,
         "outputs": {slot: [str(o.blob_id), o.machine_hash] for slot, o in model.outputs[found].items()},
     }  # fmt: skip

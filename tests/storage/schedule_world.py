@@ -9,7 +9,7 @@ checked by the model's own checks over the rows, and by ``invariants``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -31,8 +31,10 @@ from domain.derivations import (
     Input,
     Instance,
     Member,
+    OnParentFailure,
     Output,
     Pinned,
+    Provisional,
     Run,
     Supersede,
 )
@@ -51,7 +53,7 @@ from tests.domain.cascade_checks import (
     reads_current,
 )
 from tests.domain.cascade_people import Step
-from tests.domain.cascade_world import DRAIN_STEPS_MAX, Workflow, World
+from tests.domain.cascade_world import DRAIN_STEPS_MAX, FrailWorld, Workflow, World
 from tests.storage import invariants
 from tests.storage.schedule_player import Player
 
@@ -71,6 +73,7 @@ select jsonb_build_object(
       'unchanged', w.digest is not distinct from d.used_digest, 'complete', w.complete, 'pending', d.pending_inputs,
       'place', d.budget_place, 'needed', d.budget_needed,
       'hold', d.hold, 'run', d.run_id, 'attempt', d.attempt, 'owner', d.owner_cascade_id, 'force', d.force,
+      'policy', d.on_parent_failure, 'failing', d.failing, 'provisional', d.provisional,
       'due', extract(epoch from d.run_after - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'dirty', extract(epoch from d.dirty_since - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'inputs', (select jsonb_agg(jsonb_build_array(i.blob_id, i.role, i.position, i.required, i.tracks, i.used_version,
@@ -142,6 +145,18 @@ class SqlSchedule(Schedule):
             "redefine", instance_id=instance_id, definition_digest=definition_digest,
             settings_digest=settings_digest, cascade_id=cascade_id,
         )  # fmt: skip
+
+    def set_policy(self, instance_id: InstanceId, policy: OnParentFailure, cascade_id: CascadeId) -> CascadeId:
+        return self._cause_of("set_policy", instance_id=instance_id, policy=policy, cascade_id=cascade_id)
+
+    def publish(self, instance_id: InstanceId, definition_digest: str) -> None:
+        self._do("publish", instance_id=instance_id, definition_digest=definition_digest)
+
+    def upgrade(self, instance_id: InstanceId, cascade_id: CascadeId) -> CascadeId:
+        return self._cause_of("upgrade", instance_id=instance_id, cascade_id=cascade_id)
+
+    def redrive(self, derivation_ids: Iterable[DerivationId], cascade_id: CascadeId) -> CascadeId:
+        return self._cause_of("redrive", derivation_ids=list(derivation_ids), cascade_id=cascade_id)
 
     def reprocess(self, derivation_id: DerivationId, cascade_id: CascadeId) -> CascadeId:
         return self._cause_of("reprocess", derivation_id=derivation_id, cascade_id=cascade_id)
@@ -252,7 +267,8 @@ class SqlSchedule(Schedule):
     def _load_derivation(self, row: dict[str, Any], made_away: set[str]) -> None:
         found = DerivationId(UUID(row["id"]))
         hold = None if row["hold"] is None else Hold(row["hold"])
-        if hold is None and not row["unsettled"] and not row["complete"]:
+        provisional = None if row["provisional"] is None else Provisional(row["provisional"])
+        if hold is None and not row["unsettled"] and not row["complete"] and provisional is None:
             hold = Hold.RETIRED  # the model's word for what has nothing to work on
         self.derivations[found] = Derivation(
             id=found, provider_id=InstanceId(UUID(row["instance"])), anchor_id=UUID(row["anchor"]),
@@ -261,6 +277,7 @@ class SqlSchedule(Schedule):
             pending_inputs=row["pending"], hold=hold, run_id=_id(row["run"]), attempt=row["attempt"],
             owner_cascade_id=_id(row["owner"]), run_after=row["due"], dirty_since=row["dirty"], force=row["force"],
             budget_place=row["place"], budget_needed=row["needed"],
+            on_parent_failure=OnParentFailure(row["policy"]), failing=row["failing"], provisional=provisional,
         )  # fmt: skip
         self.inputs[found] = {}
         for blob_id, role, position, required, tracks, version, content in row["inputs"] or []:
@@ -301,7 +318,9 @@ def _delta(row: list[Any]) -> Delta:
 
 
 def _run(row: dict[str, Any]) -> Run:
-    inputs = tuple(Pinned(BlobId(UUID(i["blob_id"])), i["version"], i["hash"]) for i in row["inputs"])
+    inputs = tuple(
+        Pinned(BlobId(UUID(i["blob_id"])), i["version"], i["hash"], i.get("stale", False)) for i in row["inputs"]
+    )
     return Run(
         id=RunId(UUID(row["id"])), derivation_id=DerivationId(UUID(row["derivation"])), attempt=row["attempt"],
         cascade_id=CascadeId(UUID(row["cascade"])), inputs=inputs, used_digest=row["digest"],
@@ -396,6 +415,8 @@ class SqlWorld(World):
             return
         if derivation.hold == Hold.INACTIVE or not self.schedule.instances[derivation.provider_id].active:
             return
+        if derivation.provisional == Provisional.SKIPPED:
+            return
         # SQL retires what needs something deleted, even if it has read that once and would not look again.
         rows = self.schedule.inputs[name].values()
         gone = any(row.required and self.schedule.blobs[row.blob_id].deleted for row in rows)
@@ -405,6 +426,10 @@ class SqlWorld(World):
         if derivation.hold is None:
             check_heads(self.schedule, derivation, self.expected, "(6)")
             check_documents(self.schedule, derivation)
+
+
+class SqlFrailWorld(SqlWorld, FrailWorld):
+    """The same, where providers fail often and most derivations go on without what has failed."""
 
 
 def check_alone_in_sql(schedule: Schedule, started: list[Run]) -> None:

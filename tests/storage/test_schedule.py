@@ -251,6 +251,7 @@ async def test_a_doorbell_after_the_close_opens_the_cascade_again(engine: Engine
     assert await engine.ring(cascade) == []
     # Somebody lifts the hold and rings.
     await engine.rows("update derivations set hold = null where user_id = $1")
+    await engine.rows("select studio_recount($1, array(select id from derivations where user_id = $1))")
     await engine.rows("select studio_ring($1, array[$2::uuid])", cascade)
     assert await engine.ring(cascade) == [cascade]
     found = await engine.claim(cascade)

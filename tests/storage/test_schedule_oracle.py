@@ -25,7 +25,7 @@ from domain.derivations import Anchor, Instance
 from domain.ids import new_id
 from storage.database import prepare
 from tests.domain.cascade_people import plain
-from tests.domain.cascade_world import World, play
+from tests.domain.cascade_world import FrailWorld, play
 from tests.storage import invariants
 from tests.storage.schedule_player import (
     CLOCK,
@@ -38,14 +38,16 @@ from tests.storage.schedule_player import (
     name_runs,
     owner,
 )
-from tests.storage.schedule_world import SqlSchedule, SqlWorld
+from tests.storage.schedule_world import SqlFrailWorld, SqlSchedule, SqlWorld
 
 SOAK_EXAMPLES = int(os.environ.get("STUDIO_SOAK_EXAMPLES", "0"))
 SOAK_SEED = int(os.environ.get("STUDIO_SOAK_SEED", "0"))
 EXAMPLES = 6
 SURVIVED = 6
 STEPS = 60
-MUTANT_SEEDS = 4
+MUTANT_SEEDS = 40
+FOUND_BY = {"deactivation rings no owner": 10, "a failure that is over takes nothing back": 16}
+"""The seed to begin with, so that a mutant is found at once; others are tried where scenarios have changed."""
 FUNCTIONS = Path(migrations.__file__).parent.parent / "storage" / "functions"
 MUTANTS = {
     "deactivation rings no owner": (
@@ -53,8 +55,14 @@ MUTANTS = {
         "where user_id = p_user and id = any(p_derivations) and unsettled and false;",
     ),
     "what is unsettled again is not counted": (
-        "20_schedule.sql", "where user_id = p_user and id = o.derivation_id and unsettled offset 0) p offset 0) n",
-        "where user_id = p_user and id = o.derivation_id and unsettled and run_id is not null offset 0) p offset 0) n",
+        "20_schedule.sql", "where user_id = p_user and id = o.derivation_id and unsettled offset 0) p\n",
+        "where user_id = p_user and id = o.derivation_id and unsettled and run_id is not null offset 0) p\n",
+    ),
+    "what waits for what waits for a failure is not failing": (
+        "20_schedule.sql", "else d.hold is null and n.standing > 0 end as fails", "else false end as fails",
+    ),
+    "a failure that is over takes nothing back": (
+        "62_failures.sql", "and (d.pending_inputs > 0 or not d.id = any(v_stand)) order by d.id", "and false",
     ),
 }  # fmt: skip
 """Rules taken out of the functions: file, what says the rule, and what stands there instead."""
@@ -62,12 +70,14 @@ FAILURES_MAX = 8
 """How many failing seeds a soak collects."""
 
 
-class Lockstep(World):
+class Lockstep(FrailWorld):
     """A world whose facts are planned at once, without deletions: what both sides agree on move by move."""
 
     window = WINDOW
-    at_once = frozenset({"create", "add_member", "remove_member", "activate", "deactivate", "redefine", "reprocess",
-                         "set_budget", "top_up"})  # fmt: skip
+    at_once = frozenset({
+        "create", "add_member", "remove_member", "activate", "deactivate", "redefine", "reprocess", "set_policy",
+        "upgrade", "redrive", "set_budget", "top_up",
+    })  # fmt: skip
 
     def do(self, name: str, **args: Any) -> Any:
         answer = super().do(name, **args)
@@ -201,11 +211,12 @@ async def test_a_function_that_forgets_a_rule_is_found_out(make_database: MakeDa
     text = (FUNCTIONS / file).read_text()
     assert rule in text, f"{file} says it in other words by now"
     async with opened(await new_oracle(make_database, text.replace(rule, without))) as connection:
-        for seed in range(MUTANT_SEEDS):
+        first = FOUND_BY.get(name, 0)
+        for seed in range(first, first + MUTANT_SEEDS):
             try:
                 await compare(connection, seed, every=1000)
             except AssertionError:
-                print(f"found by seed {seed}")  # noqa: T201 - to keep MUTANT_SEEDS small
+                print(f"found by seed {seed}")  # noqa: T201 - for FOUND_BY
                 return
     pytest.fail(f"Nothing was noticed in {MUTANT_SEEDS} scenarios.")
 
@@ -229,7 +240,8 @@ async def survive(connection: Any, seed: int, *, steps: int = STEPS) -> None:
     """Play the model's world on PostgreSQL; what it says of itself is checked after every move."""
     schedule = SqlSchedule(Player(connection, await new_user(connection)), asyncio.get_running_loop())
     try:
-        await asyncio.to_thread(lambda: play(SqlWorld(Random(seed), schedule), steps=steps, rests=1))
+        world = SqlFrailWorld if seed % 2 else SqlWorld
+        await asyncio.to_thread(lambda: play(world(Random(seed), schedule), steps=steps, rests=1))
     except AssertionError as error:
         raise AssertionError(f"seed {seed}: {error}") from error
 
