@@ -46,20 +46,21 @@ class Planning(Discovery):
 
     def _directly_moved(self, cascade: Cascade) -> set[DerivationId]:
         """Advance what the cause changed, and return the derivations that it moves itself."""
+        if cascade.cause == Cause.TOP_UP:
+            return set()  # holds were lifted with the fact: no planned version moves
         if cascade.cause == Cause.REDRIVE:
             return self._redriven(cascade)
         [root] = cascade.roots
-        if cascade.cause == Cause.TOP_UP:
-            return set()  # holds were lifted with the fact: no planned version moves
         if cascade.cause in BLOB_CAUSES:
             return self._blob_moved(BlobId(root))
         if cascade.cause == Cause.BUCKET:
             return self.discover(self.inherit(BlobId(root)))
-        if cascade.cause == Cause.PROVIDER:
-            return self._instance_moved(self.instances[InstanceId(root)])
-        if cascade.cause == Cause.PROVIDER_CHANGE:
-            return self._outdated(InstanceId(root))
-        derivation = self.derivations[DerivationId(root)]
+        if cascade.cause in (Cause.PROVIDER, Cause.PROVIDER_CHANGE):
+            upgrade = cascade.cause == Cause.PROVIDER_CHANGE
+            return self._outdated(InstanceId(root)) if upgrade else self._instance_moved(InstanceId(root))
+        return self._asked_again(self.derivations[DerivationId(root)])
+
+    def _asked_again(self, derivation: Derivation) -> set[DerivationId]:
         if derivation.hold != Hold.INACTIVE:  # a run that is left to finish is an answer as well
             derivation.force, derivation.hold, derivation.hold_code = True, None, None
         return {derivation.id}
@@ -72,8 +73,9 @@ class Planning(Discovery):
             moved.add(producer.id)
         return moved | self.discover([blob_id])
 
-    def _instance_moved(self, instance: Instance) -> set[DerivationId]:
+    def _instance_moved(self, instance_id: InstanceId) -> set[DerivationId]:
         """Bring an instance's derivations in line with it, whichever of its causes is planned first."""
+        instance = self.instances[instance_id]
         known = self._of_instance(instance.id)
         if not instance.active:
             for found in known:

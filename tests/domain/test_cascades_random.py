@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.cascades import Schedule
+from domain.derivations import Derivation
 from tests.domain.cascade_checks import Violation
 from tests.domain.cascade_mutants import MUTANTS
 from tests.domain.cascade_world import FrailWorld, World, play, replay, scenario
@@ -32,10 +33,10 @@ RULES = {
 }
 """Which rule is taken out, and within how many seeds the checks must notice."""
 FRAIL_RULES = {
-    "GoesOnWhileItMayBeCured": 5,
-    "FailureStopsAtTheChild": 5,
-    "UsesWhatWasNeverMade": 5,
-    "MixesUnsaid": 30,
+    "GoesOnWhileItMayBeCured": 40,
+    "FailureStopsAtTheChild": 40,
+    "UsesWhatWasNeverMade": 40,
+    "MixesUnsaid": 60,
 }
 """The same for what failures mean further down, in a world where they are frequent."""
 
@@ -99,10 +100,24 @@ def test_a_recorded_scenario_replays_to_the_same_state() -> None:
         assert again.snapshot() == world.schedule.snapshot()
 
 
+class Watched(Schedule):
+    """Remembers how derivations were settled below failures: few of them are so at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def close(self, derivation: Derivation) -> None:
+        super().close(derivation)
+        self.seen.add(f"provisional {derivation.provisional}")
+
+
 def test_the_scenarios_reach_what_they_are_about() -> None:
     seen: set[str] = set()
     for seed in range(50):
-        world = played(seed, world=FrailWorld if seed % 2 else World)
+        schedule = Watched()
+        world = play((FrailWorld if seed % 2 else World)(Random(seed), schedule), steps=150, rests=2)
+        seen |= schedule.seen
         for step in world.trace:
             seen.add(step.move)
             answer = step.result["status"] if isinstance(step.result, dict) and "status" in step.result else step.result
@@ -110,7 +125,6 @@ def test_the_scenarios_reach_what_they_are_about() -> None:
             if step.move == "claim" and step.result["closed"]:
                 seen.add("cut off")
         seen.update(f"hold {d.hold}" for d in world.schedule.derivations.values() if d.hold)
-        seen.update(f"provisional {d.provisional}" for d in world.schedule.derivations.values() if d.provisional)
         seen.update("stale" for run in world.schedule.runs.values() if any(found.stale for found in run.inputs))
         seen.update(f"cascade {c.status}" for c in world.schedule.cascades.values())
     assert seen >= {
