@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -21,8 +21,8 @@ from domain.ids import new_id
 from storage.contents import Contents
 from tests.cli.conftest import Ended
 from tests.conftest import Person
-from tests.workflows import test_replay
 from tests.workflows.conftest import INLINE, Studio
+from tests.workflows.replays import kept
 from tests.workflows.test_provider_runs import create, until
 from workflows import housekeeping
 from workflows.contracts import (
@@ -67,14 +67,7 @@ async def test_a_pass_collects_what_is_not_needed_and_counts_it(
     assert (await studio.get(f"/blobs/{blob['id']}"))["version"] == 1
     said = await handle.query(PROGRESS, result_type=Pass)
     assert said.done == done
-    await recorded(handle)
-
-
-async def recorded(handle: WorkflowHandle[Any, Tidied]) -> None:
-    history = await handle.fetch_history()
-    await test_replay.replayer().replay_workflow(history)
-    if os.environ.get("STUDIO_RECORD_HISTORIES"):
-        (test_replay.HISTORIES / "housekeeping.json").write_text(test_replay._without_paths(history.to_json()) + "\n")
+    await kept(handle, "housekeeping")
 
 
 async def test_the_schedule_is_there_and_does_the_same(

@@ -17,6 +17,7 @@ from settings import Settings, load_settings
 from storage.database import Database
 from tests.conftest import client_of, new_person
 from tests.workflows.conftest import CALL, Studio, TextService
+from tests.workflows.replays import kept
 from workflows.contracts import RING
 
 HISTORY_MAX, WINDOW, PROVIDERS = 40, 3, 6
@@ -95,6 +96,7 @@ async def test_work_in_flight_outlives_the_history_that_began_it(
     assert len(calls) == len(set(calls)) == PROVIDERS
     ended = await database.rows(studio.user.user_id, "select status, attempt, count(*) from runs group by 1, 2")
     assert [tuple(row) for row in ended] == [("settled", 1, PROVIDERS)]
+    await kept(temporal.get_workflow_handle(handle.id, run_id=first), "cascade-continued")
     histories = await histories_of(temporal, handle.id, first)
     assert len(histories) > 1
     assert max(map(len, histories)) <= HISTORY_MAX + WINDOW_EVENTS_MAX

@@ -1,53 +1,47 @@
-"""Recorded histories replay on today's code. A failure here means that a workflow's commands changed: put the change
-behind ``workflow.patched()``, or running workflows will stop. ``STUDIO_RECORD_HISTORIES=1`` records new ones.
-"""
+"""Recorded histories of every feature replay on today's code; where one does not, the failure says what to do."""
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 
 import pytest
-from temporalio.client import Client, WorkflowHistory
-from temporalio.worker import Replayer
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.client import Client
 
+from tests.workflows.changed import ImpatientCascade, PatchedCascade
 from tests.workflows.conftest import CALL, INLINE, Studio, TextService
-from workflows.cascades import Cascade
-from workflows.housekeeping import Housekeeping, Reconcile
-from workflows.runs import ProviderRun
+from tests.workflows.replays import HISTORIES, Unreplayable, kept, recorded, replays
 
-HISTORIES = Path(__file__).parent / "histories"
 RECORDED = sorted(HISTORIES.glob("*.json"))
-
-
-def recorded(path: Path) -> WorkflowHistory:
-    return WorkflowHistory.from_json(path.stem, path.read_text())
-
-
-def replayer() -> Replayer:
-    return Replayer(
-        workflows=[Cascade, ProviderRun, Reconcile, Housekeeping],
-        workflow_runner=SandboxedWorkflowRunner(
-            restrictions=SandboxRestrictions.default.with_passthrough_all_modules()
-        ),
-    )
-
-
-def _without_paths(history: str) -> str:
-    """Stack traces name files of whoever recorded; the file's own name is enough."""
-    return re.sub(r'File \\"[^"]*/', r'File \\"', history)
+CASCADES = [path for path in RECORDED if path.stem.startswith("cascade")]
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 async def test_a_recorded_history_replays(path: Path) -> None:
-    await replayer().replay_workflow(recorded(path))
+    await replays(recorded(path), path.stem)
 
 
 def test_there_are_recorded_histories() -> None:
-    names = {"cascade-with-children", "cascade-inline", "run-settled", "run-failed", "housekeeping"}
+    names = {
+        "cascade-with-children",
+        "cascade-inline",
+        "cascade-continued",
+        "run-settled",
+        "run-failed",
+        "housekeeping",
+    }
     assert {path.stem for path in RECORDED} >= names
+
+
+@pytest.mark.parametrize("path", CASCADES, ids=lambda path: path.stem)
+async def test_commands_that_change_are_noticed_and_the_failure_says_what_to_do(path: Path) -> None:
+    with pytest.raises(Unreplayable) as noticed:
+        await replays(recorded(path), path.stem, workflows=[ImpatientCascade])
+    explained = str(noticed.value)
+    assert path.stem in explained
+    assert 'if workflow.patched("' in explained
+    assert "STUDIO_RECORD_HISTORIES=1" in explained
+    assert "ondeterminis" in explained  # and what Temporal says
+    await replays(recorded(path), path.stem, workflows=[PatchedCascade])
 
 
 async def test_histories_made_now_replay(studio: Studio, temporal: Client, text_service: TextService) -> None:
@@ -71,9 +65,4 @@ async def test_histories_made_now_replay(studio: Studio, temporal: Client, text_
         "run-failed": runs[failing["id"]]["temporal"]["workflow_id"],
     }
     for name, workflow_id in made.items():
-        handle = temporal.get_workflow_handle(workflow_id)
-        # A failed run fails as recorded: its failure is what replays.
-        history = await handle.fetch_history()
-        await replayer().replay_workflow(history)
-        if os.environ.get("STUDIO_RECORD_HISTORIES"):
-            (HISTORIES / f"{name}.json").write_text(_without_paths(history.to_json()) + "\n")
+        await kept(temporal.get_workflow_handle(workflow_id), name)
