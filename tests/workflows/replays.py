@@ -1,8 +1,8 @@
 """Recorded histories: keep one, play one on today's code, and say what to do where they do not fit.
 
 A feature that changes what a workflow does keeps a history of itself: run it once in a test, then
-``await kept(handle, "cascade-with-approval")``. The history is replayed at once; ``STUDIO_RECORD_HISTORIES=1`` writes it
-to ``histories/``, and from then on every test run replays it, after whatever is changed later.
+``await kept(handle, "cascade-with-approval")``. The history is replayed at once; ``STUDIO_RECORD_HISTORIES=1`` writes
+it to ``histories/``, and from then on every test run replays it, after whatever is changed later.
 """
 
 from __future__ import annotations
