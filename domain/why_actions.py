@@ -102,8 +102,10 @@ def _conflict(standing: Row) -> Iterator[Json]:
     yield _reprocess(standing, "Make it anew and merge again.")
 
 
-def _budget(_: Row) -> Iterator[Json]:
-    yield action("top_up", "POST", path("budget", "top-up"), "Top up the budget: what waits for it goes on.")
+def _budget(standing: Row) -> Iterator[Json]:
+    needed = (standing.get("hold_detail") or {}).get("needed")
+    body = None if needed is None else {"amount": needed}
+    yield action("top_up", "POST", path("budget", "top-up"), "Top up the budget: what waits for it goes on.", body)
 
 
 def _cancelled(standing: Row) -> Iterator[Json]:

@@ -20,6 +20,8 @@ POINTERS_MAX = 20
 INPUTS_NAMED_MAX = 5
 """Inputs that a sentence, or the actions, name."""
 SECOND_MS = 1000
+MICROS = 1_000_000
+"""Micro-dollars (``domain/budgets.py``) in a dollar."""
 
 Row = Mapping[str, Any]
 Json = dict[str, Any]
@@ -174,7 +176,7 @@ def _run(row: Row) -> Json | None:
         "settings_digest": run["settings_digest"],
         "model": usage.get("model"),
         "tokens": usage.get("total_tokens") or usage.get("tokens") or 0,
-        "cost": usage.get("cost"),
+        "cost": run.get("charged"),
         "usage": usage,
         "reused": run.get("reused") or [],
         "started_at": run["started_at"],
@@ -308,8 +310,8 @@ def _spent(row: Row) -> str:
         parts.append(f"{usage['model']} answered")
     if tokens:
         parts.append(f"{tokens} tokens were used")
-    if usage.get("cost"):
-        parts.append(f"it cost {usage['cost']}")
+    if run.get("charged"):
+        parts.append(f"it cost {money(run['charged'])}")
     took = duration_ms(run) if run else None
     if took is not None:
         parts.append(f"it took {took} ms" if took < SECOND_MS else f"it took {took / SECOND_MS:.1f} s")
@@ -318,6 +320,11 @@ def _spent(row: Row) -> str:
         parts.append(f"{reused} {'step was' if reused == 1 else 'steps were'} reused from earlier runs")
     said = ", ".join(parts)
     return f"{said[0].upper()}{said[1:]}." if said else ""
+
+
+def money(amount: float) -> str:
+    """Return micro-dollars as people write them."""
+    return f"{amount / MICROS:.6f}".rstrip("0").rstrip(".") + " USD"
 
 
 def _merged(row: Row) -> str:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from domain.bounds import explained
 from domain.runs import DerivationState, State, derivation_state
-from domain.why_causes import INPUTS_NAMED_MAX, Json, Row, actor_of, name_of, path, why_url
+from domain.why_causes import INPUTS_NAMED_MAX, Json, Row, actor_of, money, name_of, path, why_url
 
 BLOCKERS_EXPLAINED_MAX = 3
 """Blockers whose own way out is given as well."""
@@ -172,9 +172,25 @@ def _more_approval(said: Row, _: Row) -> list[str]:
     return [f"It asks: {prompt}"] if prompt else []
 
 
-def _more_budget(said: Row, _: Row) -> list[str]:
-    detail = said["hold_detail"] or {}
-    return [f"It needs {detail['needed']} {detail.get('unit') or ''}".rstrip() + "."] if detail.get("needed") else []
+def _more_budget(said: Row, standing: Row) -> list[str]:
+    needed, budget = (said["hold_detail"] or {}).get("needed"), standing.get("budget") or {}
+    if not needed:
+        return []
+    left = (budget.get("limit") or 0) - budget.get("spent", 0) - budget.get("reserved", 0)
+    return [f"It needs up to {money(needed)}; {money(left)} are left."]
+
+
+def _more_fresh(said: Row, standing: Row) -> list[str]:
+    """Why a look, or a run, brought no new version."""
+    run = next(iter(standing.get("runs") or []), None)
+    cut = said["cut_off"]
+    if cut is not None and cut["reason"] == "unchanged" and (run is None or str(cut["at"]) >= str(run["ended_at"])):
+        return ["The last cascade that looked found everything that it reads as it was, so nothing ran."]
+    reasons = {str(one.get("reason")) for one in (run or {}).get("effects") or [] if one["effect"] == "unchanged"}
+    if not reasons or any(one["effect"] == "changed" for one in (run or {}).get("effects") or []):
+        return []
+    how = "byte for byte" if reasons == {"bytes"} else "but for what does not count, such as white space"
+    return [f"Its last run made what was there already, {how}, so there is no newer version."]
 
 
 def _more_retired(said: Row, _: Row) -> list[str]:
@@ -188,5 +204,6 @@ _MORE: Mapping[State, Callable[[Row, Row], list[str]]] = {
     State.CANCELLED: _more_cancelled,
     State.AWAITING_APPROVAL: _more_approval,
     State.BLOCKED_BUDGET: _more_budget,
+    State.FRESH: _more_fresh,
     State.RETIRED: _more_retired,
 }

@@ -80,7 +80,8 @@ left join lateral (
     'label', r.label, 'execution', r.execution, 'provider_id', p.slug, 'provider_name', p.name,
     'definition_digest', r.definition_digest, 'settings_digest', r.settings_digest, 'definition_version', (
       select max(f.version) from definitions f where f.owner_id = p.owner_id and f.digest = r.definition_digest),
-    'started_at', r.started_at, 'ended_at', r.ended_at, 'usage', r.usage, 'effects', r.effects, 'reused', coalesce((
+    'started_at', r.started_at, 'ended_at', r.ended_at, 'usage', r.usage, 'effects', r.effects, 'charged', (
+      select sum(g.amount) from charges g where g.user_id = $1 and g.run_id = r.id), 'reused', coalesce((
       select json_agg(json_build_object('step_id', s.step_id, 'run_id', s.reused_from) order by s.position)
       from (select * from run_steps where user_id = $1 and run_id = r.id and reused_from is not null
         order by position limit 20) s), '[]')) as run
@@ -194,6 +195,8 @@ select d.id, d.instance_id, d.anchor_kind, d.anchor_id, d.execution, d.supersede
       where user_id = $1 and derivation_id = h.id order by slot limit 1) o on true
     left join lateral (select title from blobs where user_id = $1 and id = o.blob_id offset 0) b on true
     left join lateral (select slug, name from providers where id = h.provider_id offset 0) q on true) as blockers,
+  (select json_build_object('limit', g.limit_amount, 'spent', g.spent, 'reserved', g.reserved)
+    from budgets g where g.user_id = $1 and d.hold = 'budget') as budget,
   (select u.name from users u where u.user_id = $1) as user_name
 from it d
 left join providers p on p.id = d.provider_id

@@ -51,7 +51,7 @@ DETAILS: Mapping[str, Any] = {
     "failed": {"code": "service_rejected", "detail": "No such model.", "run_id": RUN},
     "conflict": {"run_id": RUN},
     "approval": {"run_id": RUN, "step_id": "ask", "prompt": "May it go out?", "since": "noon"},
-    "budget": {"run_id": RUN, "budget_id": ABOVE, "needed": 5, "unit": "USD"},
+    "budget": {"run_id": RUN, "budget_id": ABOVE, "needed": 50_000, "unit": "micro_usd"},
     "cancelled": {"actor": "user:1", "at": "noon", "run_id": RUN},
 }
 ROW: dict[str, Any] = {
@@ -65,7 +65,7 @@ ROW: dict[str, Any] = {
         "id": RUN, "derivation_id": DERIVATION, "status": "settled", "attempt": 2, "label": "Writer 'Outline' v3",
         "execution": "workflow", "provider_id": "writer", "provider_name": "Writer", "definition_digest": "d1",
         "definition_version": 4, "settings_digest": "pin-1", "started_at": WHEN.isoformat(),
-        "ended_at": LATER.isoformat(), "usage": {"model": "smol", "total_tokens": 70, "cost": "0.02 USD"},
+        "ended_at": LATER.isoformat(), "usage": {"model": "smol", "total_tokens": 70}, "charged": 20_000,
         "reused": [{"step_id": "draft", "run_id": ABOVE}],
     },
     "cascade": {
@@ -90,7 +90,7 @@ EVERY_STATE: Mapping[State, dict[str, Any]] = {
     State.RETIRED: held("retired", inputs=[{**INPUT, "deleted": True}]),
     State.AWAITING_APPROVAL: held("approval", run_id=RUN),
     State.CONFLICT: held("conflict", proposals=[{"delta_id": DELTA, "blob_id": OUT, "run_id": RUN}]),
-    State.BLOCKED_BUDGET: held("budget"),
+    State.BLOCKED_BUDGET: held("budget", budget={"limit": 1_000_000, "spent": 980_000, "reserved": 10_000}),
     State.FAILED: held("failed", dead_letter={"id": LETTER, "code": "service_rejected", "detail": "No such model."}),
     State.CANCELLED: held("cancelled"),
     State.RUNNING: held(None, run_id=RUN),
@@ -129,7 +129,7 @@ def test_every_state_has_words_and_a_way_out(state: State) -> None:
         (State.RETIRED, ["Deleted: “Outline”"], ["restore"]),
         (State.AWAITING_APPROVAL, ["May it go out?"], ["approve", "reject"]),
         (State.CONFLICT, ["conflicts"], ["accept", "reject", "reprocess"]),
-        (State.BLOCKED_BUDGET, ["It needs 5 USD."], ["top_up"]),
+        (State.BLOCKED_BUDGET, ["It needs up to 0.05 USD; 0.01 USD are left."], ["top_up"]),
         (State.FAILED, ["service_rejected", "No such model."], ["redrive", "edit", "reprocess"]),
         (State.CANCELLED, ["ada did so at noon"], ["reprocess", "retry_run"]),
         (State.RUNNING, ["Run 2"], ["wait", "cancel_run"]),
@@ -254,6 +254,24 @@ def test_a_source_is_a_persons_and_a_deleted_one_can_be_restored() -> None:
     found = said(None, deleted)
     assert "Deleted by a person" in found["words"]
     assert [change["action"] for change in found["changes"]] == ["restore"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"cut_off": {"reason": "unchanged", "at": LATER.isoformat()}}, "found everything that it reads as it was"),
+        ({"effects": [{"effect": "unchanged", "reason": "bytes"}]}, "there already, byte for byte, so"),
+        ({"effects": [{"effect": "unchanged", "reason": "normal_form"}]}, "such as white space, so"),
+        ({"effects": [{"effect": "changed", "reason": None}]}, None),
+    ],
+)
+def test_a_fresh_one_says_why_a_look_brought_no_version(facts: dict[str, Any], words: str | None) -> None:
+    run = {"status": "settled", "usage": {}, "ended_at": WHEN.isoformat(), "effects": facts.get("effects", [])}
+    found = said({**STANDING, "runs": [run], "cut_off": facts.get("cut_off")})["words"]
+    if words is None:
+        assert "Up to date with its inputs. What would change that" in found
+    else:
+        assert words in found
 
 
 def test_a_later_run_or_an_unchanged_look_is_no_reason_for_nothing() -> None:
