@@ -91,6 +91,11 @@ STAYS = "the last output stays as it is"
 NOTHING_YET = "nothing has been made yet"
 
 
+LAST_GOOD = "last_good"
+"""How ``derivations.provisional`` says that something was made with what a maker had left before it failed."""
+_PROVISIONAL = "Made with the last good output of something that has failed since; once that is made, so is this again."
+
+
 def derivation_state(
     *,
     hold: Hold | str | None,
@@ -109,8 +114,8 @@ def derivation_state(
 
     ``blocked_by`` are its unsettled ancestors that have a hold, ``blocked_by_label`` names the first for people,
     ``hold_code`` is the catalogue code of a failure. ``made`` says whether there is a last output, ``skipped`` why it
-    settled without a new one: a reason of ``cut_offs``, or the words of a provider that declined. ``run_after`` is the
-    time it is put off to. Raises ValueError for an unknown hold.
+    settled without a new one: a reason of ``cut_offs``, the words of a provider that declined, or LAST_GOOD.
+    ``run_after`` is the time it is put off to. Raises ValueError for an unknown hold.
     """
     if hold is not None:
         state, reason = _OF_HOLD[Hold(hold)]
@@ -119,14 +124,19 @@ def derivation_state(
         return DerivationState(state=State.RUNNING, reason=f"Run {attempt} is under way.")
     last = STAYS if made else NOTHING_YET
     if not unsettled:
-        reason = f"Nothing new was made: {SKIPPED.get(skipped, skipped)}; {last}." if skipped else _UP_TO_DATE
-        return DerivationState(state=State.FRESH, reason=reason)
+        return DerivationState(state=State.FRESH, reason=_settled(skipped, last))
     if blocked_by:
         name = blocked_by_label or str(blocked_by[0])
         more = f" and {len(blocked_by) - 1} more" if len(blocked_by) > 1 else ""
         reason = f"Waits for {name}{more}, which cannot go on; {last}."
         return DerivationState(state=State.BLOCKED, reason=reason, blocked_by=tuple(blocked_by))
     return DerivationState(state=State.STALE, reason=_waits(pending_inputs, run_after))
+
+
+def _settled(skipped: str | None, last: str) -> str:
+    if skipped == LAST_GOOD:
+        return _PROVISIONAL
+    return f"Nothing new was made: {SKIPPED.get(skipped, skipped)}; {last}." if skipped else _UP_TO_DATE
 
 
 _UP_TO_DATE = "Up to date with its inputs."

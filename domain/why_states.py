@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from domain.bounds import explained
-from domain.runs import DerivationState, State, derivation_state
+from domain.runs import LAST_GOOD, DerivationState, State, derivation_state
 from domain.why_causes import INPUTS_NAMED_MAX, Json, Row, actor_of, money, name_of, path, why_url
 
 BLOCKERS_EXPLAINED_MAX = 3
@@ -46,6 +46,8 @@ def skipped(standing: Row) -> str | None:
     """Return why it settled without a new output: a reason of ``cut_offs``, or the words of who declined."""
     if standing["unsettled"] or standing["hold"] is not None:
         return None
+    if standing.get("provisional") == LAST_GOOD:
+        return LAST_GOOD
     settled = next((run for run in standing.get("runs") or [] if run["status"] == "settled"), None)
     cut = standing.get("cut_off")
     after = cut is not None and (settled is None or str(cut["at"]) >= str(settled["ended_at"]))

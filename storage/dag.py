@@ -56,9 +56,11 @@ up (id) as (
   union
   select x.id from up cross join lateral (
     select p.id from derivation_inputs i
+    join derivations d on d.user_id = i.user_id and d.id = i.derivation_id
     join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
     join derivations p on p.user_id = o.user_id and p.id = o.derivation_id
-    where i.user_id = $1 and i.derivation_id = up.id and p.unsettled offset 0) x
+    where i.user_id = $1 and i.derivation_id = up.id and p.unsettled and not (p.failing
+      and d.on_parent_failure <> 'block' and studio_stands_in($1, d.on_parent_failure, i.blob_id)) offset 0) x
 ),
 settled_without as materialized (
   -- Settled, but not by what a run made: declined by its last one, or, later, without any.
@@ -88,7 +90,8 @@ open_cascades as (
 select
   (select coalesce(json_agg(json_build_array(b.id, b.title, left(b.preview, 80), b.schema_id, b.version,
       b.provider_id, d.id, d.run_id, d.unsettled, d.hold, d.hold_detail->>'code', d.attempt, d.pending_inputs,
-      s.skipped, case when d.run_after > now() then d.run_after end) order by b.created_at, b.id), '[]')
+      case d.provisional when 'last_good' then d.provisional else s.skipped end,
+      case when d.run_after > now() then d.run_after end) order by b.created_at, b.id), '[]')
    from nodes n join blobs b on b.user_id = $1 and b.id = n.id left join derived d on d.output_id = b.id
    left join settled_without s on s.id = d.id) as nodes,
   (select coalesce(json_agg(json_build_array(e.parent, e.child, e.provider, e.kind)), '[]') from (

@@ -178,7 +178,8 @@ HISTORY: dict[str, str] = {
           select e.id, (x.item->>'blob_id')::uuid, split_part(x.item->>'hash', ' ', 1) from explained e
           cross join lateral (select inputs, derivation_id from runs where user_id = $1 and id = e.id offset 0) r
           cross join lateral jsonb_array_elements(r.inputs) x(item)
-          where not exists (select from derivation_inputs i where i.user_id = $1 and i.derivation_id = r.derivation_id
+          where not x.item ? 'stale' and not exists (select from derivation_inputs i
+            where i.user_id = $1 and i.derivation_id = r.derivation_id
             and i.blob_id = (x.item->>'blob_id')::uuid and not i.tracks)
           union
           -- What made it, read when its maker last settled before the run; makers that slept, skipped or waited for a
@@ -192,13 +193,15 @@ HISTORY: dict[str, str] = {
             where user_id = $1 and derivation_id = p.id and status = 'settled' and id < u.run_id
             order by id desc limit 1) r
           cross join lateral jsonb_array_elements(r.inputs) x(item)
-          where coalesce(p.hold, '') not in ('inactive', 'retired')
+          where coalesce(p.hold, '') not in ('inactive', 'retired') and not x.item ? 'stale'
             and not exists (select from deltas m where m.user_id = $1 and m.run_id = r.id and m.operation = 'transform'
               and m.status in ('proposed', 'rejected') and not exists (
                 select from derivation_outputs h where h.user_id = $1 and h.blob_id = m.blob_id
                   and h.machine_run_id = r.id))
             and not exists (select from cascades c where c.user_id = $1 and c.instance_id = p.instance_id
               and c.cause = 'provider' and c.created_at > r.started_at)
+            and not exists (select from cut_offs k where k.user_id = $1 and k.derivation_id = p.id
+              and k.reason <> 'unchanged' and k.created_at > r.started_at)
             and not exists (select from runs f where f.user_id = $1 and f.derivation_id = p.id and f.id > r.id
               and f.id < u.run_id and f.status in ('failed', 'cancelled'))
             and not exists (select from derivation_inputs i where i.user_id = $1 and i.derivation_id = p.id

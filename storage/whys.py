@@ -122,12 +122,14 @@ up (id) as (
   select id from it where unsettled
   union
   select p.id from up
+  cross join lateral (select on_parent_failure from derivations where user_id = $1 and id = up.id offset 0) d
   cross join lateral (select blob_id from derivation_inputs
     where user_id = $1 and derivation_id = up.id and (tracks or used_hash is null) offset 0) i
   cross join lateral (select derivation_id from derivation_outputs
     where user_id = $1 and blob_id = i.blob_id offset 0) o
-  cross join lateral (select id from derivations
+  cross join lateral (select id, failing from derivations
     where user_id = $1 and id = o.derivation_id and unsettled offset 0) p
+  where not (p.failing and d.on_parent_failure <> 'block' and studio_stands_in($1, d.on_parent_failure, i.blob_id))
 ),
 held as materialized (
   select d.*, row_number() over (order by d.level, d.id) as nth from (select id from up limit {above_max}) u
@@ -149,7 +151,8 @@ reads as materialized (
 )
 select d.id, d.instance_id, d.anchor_kind, d.anchor_id, d.execution, d.supersede, d.want_digest, d.used_digest,
   d.unsettled, d.pending_inputs, d.hold, d.hold_detail, d.run_id, d.attempt, d.owner_cascade_id, d.run_after,
-  d.dirty_since, d.force, d.level, d.created_at, d.settled_at, p.slug as provider_id, p.name as provider_name,
+  d.dirty_since, d.force, d.provisional, d.on_parent_failure,
+  d.level, d.created_at, d.settled_at, p.slug as provider_id, p.name as provider_name,
   p.version as provider_version, p.workflow_id, p.definition_digest, i.active as instance_active,
   p.active as provider_active, exists (select from studio_active_providers($1) a where a.instance_id = d.instance_id)
     as active,

@@ -31,6 +31,7 @@ RUN, FIRST, SECOND = (UUID(int=n) for n in (1, 2, 3))
         ({"hold": None, "unsettled": True, "run_after": "noon"}, State.STALE, "put off until noon"),
         ({"hold": None, "unsettled": True, "blocked_by": [FIRST], "made": False}, State.BLOCKED, "nothing has"),
         ({"hold": None, "unsettled": False}, State.FRESH, "Up to date"),
+        ({"hold": None, "unsettled": False, "skipped": "last_good"}, State.FRESH, "the last good output"),
         ({"hold": None, "unsettled": False, "skipped": "no_input"}, State.FRESH, "nothing to read; the last output"),
         ({"hold": None, "unsettled": False, "skipped": "parent_failed", "made": False}, State.FRESH, "not be made"),
         ({"hold": None, "unsettled": False, "skipped": "too large", "made": False}, State.FRESH,

@@ -32,10 +32,15 @@ COPY = (
 BUDGET = "insert into budgets (user_id, id, limit_amount, spent) values ($1, gen_random_uuid(), 100, {spent})"
 
 PLANTED: Mapping[str, tuple[str, ...]] = {
-    "(1) pending_inputs equals the recount": (f"update derivations set pending_inputs = 7 where id = {TWO}",),
-    "(2) an active derivation with an unsettled producer is unsettled": (
+    "(1) pending_inputs and failing equal the recount": (
+        f"update derivations set pending_inputs = 7 where id = {TWO}",
+    ),
+    "(2) an active derivation with an input that it waits for is unsettled": (
         f"update derivations set unsettled = true where id = {ONE}",
         f"update derivations set pending_inputs = 1 where id = {TWO}",
+    ),
+    "(2) settled below something unsettled: that is failing, and it is said": (
+        f"update derivations set unsettled = true where id = {ONE}",
     ),
     "(3) settled and active: no run, no hold": (f"update derivations set hold = 'failed' where id = {ONE}",),
     "(3) settled and active: want equals used": (f"update derivations set used_digest = 'x' where id = {ONE}",),
