@@ -15,6 +15,7 @@ from domain.budgets import Budgeting
 from domain.derivations import OPEN, Cascade, CascadeStatus, Derivation, OnDelete, Run
 from domain.facts import move
 from domain.ids import CascadeId, DerivationId, RunId
+from domain.limits import Limits
 from domain.planning import Planning
 from domain.runs import UNFINISHED, Hold, RunStatus
 from domain.settling import Settling
@@ -43,7 +44,7 @@ class Closing(StrEnum):
     WAITING = "waiting"
 
 
-class Schedule(Planning, Budgeting, Settling):
+class Schedule(Planning, Budgeting, Settling, Limits):
     """The schedule of one user. Times are seconds; the caller's clock only grows."""
 
     # --- claim --------------------------------------------------------------------------------------------
@@ -65,7 +66,9 @@ class Schedule(Planning, Budgeting, Settling):
         ready = [d for d in self.owned(cascade_id) if self._ready(d) and self._due(d, now)]
         room = max(0, window - len(self._running(cascade_id)))
         unused = [found for found in run_ids if found not in self.runs]
-        started = [self._start(d, run, cascade) for d, run in zip(ready[:room], unused, strict=False)]
+        chosen = self.choose(cascade, ready, min(room, len(unused)))
+        started = [self._start(d, run, cascade) for d, run in zip(chosen, unused, strict=False)]
+        self.offer()
         later = [d.run_after for d in self.owned(cascade_id) if self._ready(d) and not self._due(d, now)]
         runs = self._unfinished(cascade, started)
         if runs or later or ready:

@@ -104,12 +104,14 @@ class Discovery(Causes):
             id=found, provider_id=instance.id, anchor_id=anchor_id, execution=instance.execution,
             supersede=instance.supersede, want_digest="", definition_digest=instance.definition_digest,
             settings_digest=instance.settings_digest, on_parent_failure=instance.on_parent_failure,
+            priority=instance.priority,
         )  # fmt: skip
         self.inputs[found] = {}
         self.outputs[found] = {}
         joins = instance.anchor == Anchor.BUCKET
         if not joins:
             self._add_input(Input(derivation_id=found, blob_id=blob.id, tracks=instance.tracks))
+            self._level(self.derivations[found])
         for slot, schema_id in instance.outputs:
             output = Blob(output_blob_id(found, slot), schema_id)
             if joins:
@@ -127,10 +129,13 @@ class Discovery(Causes):
         row = self.inputs[found].get(blob.id)
         if row is not None:
             row.position, before = position, row.position
+            if position != before:
+                self._level(self.derivations[found])
             return position != before
         self._add_input(
             Input(derivation_id=found, blob_id=blob.id, position=position, required=False, tracks=instance.tracks)
         )
+        self._level(self.derivations[found])
         return True
 
     def _leave_buckets(self, blob: Blob) -> set[DerivationId]:
@@ -142,8 +147,14 @@ class Discovery(Causes):
             if instance.active and instance.anchor == Anchor.BUCKET and derivation.anchor_id not in blob.buckets:
                 del self.inputs[found][blob.id]
                 self.consumers[blob.id].discard(found)
+                self._level(derivation)
                 left.add(found)
         return left
+
+    def _level(self, derivation: Derivation) -> None:
+        """Place a derivation below those that make its inputs, as deep as they stand now: claim goes by it."""
+        above = [self.producers[row] for row in self.inputs[derivation.id] if row in self.producers]
+        derivation.level = 1 + max((self.derivations[found].level for found in above), default=0)
 
     def _want_again(self, found: DerivationId) -> bool:
         """Compute *want* again; tell whether it changed."""

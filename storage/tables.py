@@ -70,6 +70,7 @@ user_state = Table(
     "user_state", metadata,
     _id("user_id"), _big("event_seq", 0), _big("blob_count", 0), _big("bytes_used", 0),
     Column("bytes_quota", BigInteger), _time("updated_at"), _big("bytes_reserved", 0),
+    Column("runs_limit", Integer),
     PrimaryKeyConstraint("user_id"),
 )
 
@@ -267,7 +268,8 @@ providers = Table(
     _flag("reads_meta", default=False), _text("on_conflict", "keep_human"), _text("on_delete", "keep"),
     _text("on_parent_failure", "block"),
     _int("debounce_ms", 0), _int("debounce_max_ms", 0), _int("priority", 3), _flag("published", default=False),
-    _flag("active", default=True), _time("created_at"), _time("updated_at"),
+    _flag("active", default=True), _time("created_at"), _time("updated_at"), Column("max_concurrency", Integer),
+    _texts("services"),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("owner_id", "slug"),
     CheckConstraint("on_parent_failure in ('block','use_last_good','skip')", name="on_parent_failure"),
@@ -317,7 +319,7 @@ derivations = Table(
     Index("derivations_anchor_idx", "user_id", "anchor_id"),
     # What a claim takes next, in the order that it takes it; a page costs a page, however many wait.
     Index(
-        "derivations_ready_idx", "user_id", "owner_cascade_id", "level", "id",
+        "derivations_ready_idx", "user_id", "owner_cascade_id", "priority", "level", "id",
         postgresql_where=text("unsettled and pending_inputs = 0 and run_id is null and hold is null"),
     ),
     Index(
@@ -369,6 +371,7 @@ runs = Table(
     Index("runs_derivation_idx", "user_id", "derivation_id", "attempt"),
     Index("runs_lease_idx", "lease_until", postgresql_where=text("status = 'running'")),
     Index("runs_history_idx", "user_id", "provider_id", "id", postgresql_where=text("status = 'settled'")),
+    Index("runs_running_idx", "user_id", "provider_id", postgresql_where=text("status = 'running'")),
 )
 
 run_steps = Table(
@@ -458,6 +461,25 @@ plans = Table(
     Index("plans_expires_idx", "user_id", "expires_at", postgresql_where=text("used_at is null")),
 )
 
+# A cascade that had to leave what was ready for want of a place: since when, and whether it was told of one. Those who
+# wait for a service are seen by all who share it.
+room_waits = Table(
+    "room_waits", metadata,
+    _id("user_id"), _id("cascade_id"), _text("kind"), _text("name"), _int("cap"),
+    _flag("interactive", default=True), _time("since"), _flag("rung", default=False),
+    PrimaryKeyConstraint("user_id", "cascade_id", "kind", "name"),
+    CheckConstraint("kind in ('user','provider','service')", name="kind"),
+    Index("room_waits_limit_idx", "kind", "name"),
+)
+
+# Operational: who has a run under way that calls a service. Everybody counts, so everybody sees; ids, no content.
+service_slots = Table(
+    "service_slots", metadata,
+    _text("service"), _id("user_id"), _id("run_id"), _time("taken_at"),
+    PrimaryKeyConstraint("service", "user_id", "run_id"),
+    Index("service_slots_run_idx", "user_id", "run_id"),
+)
+
 # --- outbox -----------------------------------------------------------------------------------------------
 
 # The outbox and the resume log. seq is per user, assigned under the row lock of user_state.
@@ -505,7 +527,8 @@ charges = Table(
 USER_TABLES = (
     users, user_state, api_keys, idempotency_keys, contents, blobs, deltas, snapshots, uploads, upload_parts,
     manual_edges, buckets, bucket_blobs, instances, derivations, derivation_inputs, derivation_outputs, runs, run_steps,
-    cascades, dead_letters, cut_offs, memo, root_runs, budgets, reservations, charges, plans, events,
+    cascades, dead_letters, cut_offs, memo, root_runs, budgets, reservations, charges, plans, room_waits,
+    service_slots, events,
 )
 """Tables of one user: the policy is ``user_id = app_user()``."""
 

@@ -28,6 +28,12 @@ def downgrade() -> None:
         drop index deltas_cause_idx, derivations_due_idx, derivations_ready_idx;
 
         -- Pace and limits
+        drop trigger if exists runs_moved on runs;
+        drop trigger if exists runs_made on runs;
+        drop table service_slots, room_waits;
+        drop index runs_running_idx;
+        alter table user_state drop column runs_limit;
+        alter table providers drop column max_concurrency, drop column services;
         alter table derivations drop column priority;
         alter table instances drop column debounce_ms, drop column debounce_max_ms, drop column supersede;
         drop index cascades_superseded_idx;

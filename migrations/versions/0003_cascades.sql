@@ -220,11 +220,40 @@ alter table instances add column debounce_ms integer, add column debounce_max_ms
   add constraint instances_supersede_check check (supersede in ('cancel', 'finish'));
 -- priority: of the provider, 1 comes first.
 alter table derivations add column priority integer not null default 3;
+-- Runs at a time: of one provider for each user, and of a user (null: as the settings say). services: that it calls.
+alter table providers add column max_concurrency integer, add column services text[] not null default '{}';
+alter table user_state add column runs_limit integer;
+create index runs_running_idx on runs (user_id, provider_id) where status = 'running';
+
+-- A cascade that had to leave what was ready for want of a place: since when, and whether it was told that there is one.
+create table room_waits (
+  user_id uuid not null,
+  cascade_id uuid not null,
+  kind text not null,
+  name text not null,
+  cap integer not null,
+  interactive boolean not null,
+  since timestamptz not null default now(),
+  rung boolean not null default false,
+  constraint room_waits_pkey primary key (user_id, cascade_id, kind, name),
+  constraint room_waits_kind_check check (kind in ('user', 'provider', 'service'))
+);
+create index room_waits_limit_idx on room_waits (kind, name);
+
+-- Who has a run under way that calls a service which everybody shares: ids, so that everybody can count.
+create table service_slots (
+  service text not null,
+  user_id uuid not null,
+  run_id uuid not null,
+  taken_at timestamptz not null default now(),
+  constraint service_slots_pkey primary key (service, user_id, run_id)
+);
+create index service_slots_run_idx on service_slots (user_id, run_id);
 
 -- Scale -----------------------------------------------------------------------------------------------------
 
 -- What a claim takes next, in the order that it takes it, and the next that is due: a page costs a page, however many wait.
-create index derivations_ready_idx on derivations (user_id, owner_cascade_id, level, id)
+create index derivations_ready_idx on derivations (user_id, owner_cascade_id, priority, level, id)
   where unsettled and pending_inputs = 0 and run_id is null and hold is null;
 create index derivations_due_idx on derivations (user_id, owner_cascade_id, run_after)
   where unsettled and run_after is not null;
@@ -267,3 +296,15 @@ grant select, insert, update, delete on reservations to studio_app;
 alter table charges enable row level security, force row level security;
 create policy charges_user on charges to studio_app using (user_id = app_user()) with check (user_id = app_user());
 grant select, insert, update, delete on charges to studio_app;
+alter table room_waits enable row level security, force row level security;
+create policy room_waits_user on room_waits to studio_app using (user_id = app_user()) with check (user_id = app_user());
+-- Who waits for a service is seen by all who share it, and rung by the relay: ids and since when, no content.
+create policy room_waits_service on room_waits for select to studio_app using (kind = 'service');
+create policy room_waits_relay on room_waits to studio_relay using (true) with check (true);
+grant select, insert, update, delete on room_waits to studio_app;
+grant select, update (rung) on room_waits to studio_relay;
+alter table service_slots enable row level security, force row level security;
+create policy service_slots_user on service_slots to studio_app using (user_id = app_user()) with check (user_id = app_user());
+create policy service_slots_all on service_slots for select to studio_app, studio_relay using (true);
+grant select, insert, update, delete on service_slots to studio_app;
+grant select on service_slots to studio_relay;

@@ -1,8 +1,30 @@
 -- claim: take what has no unsettled input, pin the planned input versions; settle at once, without a run, what turns
 -- out unchanged. May be executed again at any time: it returns every unfinished run of its cascade, old and new.
 
--- Settle without a run whatever is ready with used = want, and repeat until nothing more is (CASCADES rule 5). An
--- input that its producer chose not to make leaves nothing to do either.
+-- Settle without a run those of p_ready with used = want. An input that its producer chose not to make leaves nothing to
+-- do either. Returns them.
+create or replace function studio_cut_these(p_user uuid, p_cascade uuid, p_ready uuid[]) returns uuid[]
+language plpgsql as $$
+declare v_done uuid[]; v_reasons text[]; v_without uuid[] := studio_going_on(p_user, p_ready);
+begin
+  select array_agg(d.id), array_agg(case when d.on_parent_failure = 'skip' and d.id = any(v_without)
+      then 'parent_failed' when w.complete then 'unchanged' else 'no_input' end)
+    into v_done, v_reasons from studio_want(p_user, p_ready) w
+    cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
+    where (w.digest = d.used_digest and not d.force) or not w.complete
+      or d.on_parent_failure = 'skip' and d.id = any(v_without);
+  if v_done is null then return null; end if;
+  perform studio_close(p_user, v_done, p_cascade);
+  perform studio_note_cut_offs(p_user, p_cascade, v_done, v_reasons);
+  -- What waited for a person (so that the head has not taken it in) is about inputs that are back as they were.
+  update deltas d set status = 'rejected', resolved_at = now(), resolved_by = d.actor
+    from unnest(v_done) x(id) join derivation_outputs o on o.user_id = p_user and o.derivation_id = x.id
+    where d.user_id = p_user and d.blob_id = o.blob_id and d.status = 'proposed' and d.run_id is not null
+      and d.machine_hash <> o.machine_hash;
+  return v_done;
+end $$;
+
+-- Settle without a run whatever is ready with used = want, and repeat until nothing more is (CASCADES rule 5).
 --
 -- Looks at ready derivations page by page, down the levels, and stops at a page's worth that has to run: a claim has no
 -- use for more, and of a fan of ten thousand each claim would look at all again. What settles here makes ready what is
@@ -12,37 +34,24 @@ create or replace function studio_cut_off(
   p_user uuid, p_cascade uuid, p_page int, p_most int, out cut int, out more boolean
 ) language plpgsql as $$
 declare
-  v_page uuid[]; v_last int; v_done uuid[]; v_reasons text[]; v_level int; v_id uuid; v_kept int; v_before int;
-  v_without uuid[];
+  v_page uuid[]; v_priority int; v_done uuid[]; v_level int; v_id uuid; v_kept int; v_before int;
 begin
   cut := 0; more := false;
   loop  -- once more if anything was settled: levels order the work, they do not decide what is done
-    v_level := -1; v_id := '00000000-0000-0000-0000-000000000000'; v_kept := 0; v_before := cut;
+    v_priority := -1; v_level := -1; v_id := '00000000-0000-0000-0000-000000000000'; v_kept := 0; v_before := cut;
     loop
-      select array_agg(x.id order by x.level, x.id), max(x.level) into v_page, v_last from (
-        select d.id, d.level from derivations d
+      select array_agg(x.id order by x.priority, x.level, x.id) into v_page from (
+        select d.id, d.priority, d.level from derivations d
         where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
           and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
-          and (d.level, d.id) > (v_level, v_id)
-        order by d.level, d.id limit p_page) x;
+          and (d.priority, d.level, d.id) > (v_priority, v_level, v_id)
+        order by d.priority, d.level, d.id limit p_page) x;
       exit when v_page is null;
-      v_without := studio_going_on(p_user, v_page);
-      select array_agg(d.id), array_agg(case when d.on_parent_failure = 'skip' and d.id = any(v_without)
-          then 'parent_failed' when w.complete then 'unchanged' else 'no_input' end)
-        into v_done, v_reasons from studio_want(p_user, v_page) w
-        cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
-        where (w.digest = d.used_digest and not d.force) or not w.complete
-          or d.on_parent_failure = 'skip' and d.id = any(v_without);
-      v_level := v_last; v_id := v_page[cardinality(v_page)];
+      v_id := v_page[cardinality(v_page)];
+      select d.priority, d.level into v_priority, v_level from derivations d where d.user_id = p_user and d.id = v_id;
+      v_done := studio_cut_these(p_user, p_cascade, v_page);
       v_kept := v_kept + cardinality(v_page) - coalesce(cardinality(v_done), 0);
       if v_done is not null then
-        perform studio_close(p_user, v_done, p_cascade);
-        perform studio_note_cut_offs(p_user, p_cascade, v_done, v_reasons);
-        -- What waited for a person (so that the head has not taken it in) is about inputs that are back as they were.
-        update deltas d set status = 'rejected', resolved_at = now(), resolved_by = d.actor
-          from unnest(v_done) x(id) join derivation_outputs o on o.user_id = p_user and o.derivation_id = x.id
-          where d.user_id = p_user and d.blob_id = o.blob_id and d.status = 'proposed' and d.run_id is not null
-            and d.machine_hash <> o.machine_hash;
         cut := cut + cardinality(v_done);
         if cut >= p_most then more := true; return; end if;
       end if;
@@ -54,20 +63,26 @@ end $$;
 
 -- The run that a claim inserts: planned versions copied into its inputs; activities read exactly those.
 drop function if exists studio_claim_ready(uuid, uuid, int, interval);
+drop function if exists studio_claim_ready(uuid, uuid, int, interval, int, int, interval);
 create or replace function studio_claim_ready(
-  p_user uuid, p_cascade uuid, p_room int, p_lease interval, p_runs_max int, p_root_max int, p_runs_window interval
+  p_user uuid, p_cascade uuid, p_room int, p_lease interval, p_runs_max int, p_root_max int, p_runs_window interval,
+  p_limits jsonb
 ) returns uuid[] language plpgsql as $$
-declare v_ready uuid[]; v_claimed uuid[]; v_stale uuid[];
+declare v_ready uuid[]; v_claimed uuid[]; v_stale uuid[]; v_done uuid[];
 begin
   -- Again where a newer definition looks at an input again, which is in the making; and where all of them have run too often
   -- and are put off: whoever is behind them is ready as well.
   loop
-    select array_agg(id) into v_ready from (
-      select d.id from derivations d
-      where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
-        and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
-      order by d.level, d.id limit greatest(p_room, 0)) x;
-    if v_ready is null then return null; end if;
+    v_ready := studio_choose(p_user, p_cascade, p_room, p_limits);
+    if v_ready = '{}' then return null; end if;
+    if exists (select from room_waits where user_id = p_user and cascade_id = p_cascade and kind <> 'user') then
+      -- Nobody has looked at what is behind a provider that is full: what is unchanged there needs no run.
+      v_done := studio_cut_these(p_user, p_cascade, v_ready);
+      if v_done is not null then
+        update cascades set cut_off = cut_off + cardinality(v_done) where user_id = p_user and id = p_cascade;
+        continue;
+      end if;
+    end if;
     continue when studio_renew(p_user, v_ready);
     v_ready := studio_within_bounds(p_user, p_cascade, v_ready, p_runs_max, p_root_max, p_runs_window);
     exit when v_ready is not null;
@@ -151,9 +166,10 @@ create or replace function studio_waiting(p_user uuid, p_cascade uuid) returns i
 $$;
 
 drop function if exists claim_runs(uuid, uuid, int, interval);
+drop function if exists claim_runs(uuid, uuid, int, interval, int, int, interval);
 create or replace function claim_runs(
   p_user uuid, p_cascade uuid, p_window int, p_lease interval, p_runs_max int default 1000000,
-  p_root_max int default 1000000, p_runs_window interval default '1 hour'
+  p_root_max int default 1000000, p_runs_window interval default '1 hour', p_limits jsonb default '{}'
 ) returns table (
   runs jsonb, running int, next_run_after timestamptz, closed boolean, status text, cut_off int, more boolean
 )
@@ -171,7 +187,8 @@ begin
   select count(*) into v_running from runs r
     where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running';
   v_claimed := studio_claim_ready(p_user, p_cascade, p_window - v_running, p_lease, p_runs_max, p_root_max,
-    p_runs_window);
+    p_runs_window, p_limits);
+  perform studio_offer(p_user);
   v_cascade.error := (select c.error from cascades c where c.user_id = p_user and c.id = p_cascade);
   perform studio_take_over(p_user, v_claimed);
   update runs r set workflow_id = 'run:' || r.provider_id || ':' || r.id

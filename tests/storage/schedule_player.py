@@ -52,6 +52,7 @@ select jsonb_build_object(
       'pending', d.pending_inputs, 'force', d.force, 'place', d.budget_place, 'needed', d.budget_needed,
       'failing', d.failing, 'provisional', d.provisional,
       'policy', d.on_parent_failure, 'definition', split_part(d.want_digest, ':', 1),
+      'level', d.level,
       'due', extract(epoch from d.run_after - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'dirty', extract(epoch from d.dirty_since - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'unchanged', w.digest is not distinct from d.used_digest,
@@ -102,6 +103,7 @@ class Player:
         self.runs: dict[UUID, UUID] = {}
         """From the model's run ids to those that claim made."""
         self.seconds = -1.0
+        self.runs_per_user: int | None = None
 
     async def play(self, step: Step) -> Any:
         """Execute one move; returns what SQL answers, in words of the model where both have one."""
@@ -130,16 +132,16 @@ class Player:
         await self.connection.execute(
             "insert into providers (id, owner_id, slug, name, spec, workflow_id, definition_digest, input_schemas,"
             " content_types, events, origin, anchor, collect_bucket_type, collect_schema, outputs, execution,"
-            " supersede, on_delete, debounce_ms, debounce_max_ms, priority, on_parent_failure)"
+            " supersede, on_delete, debounce_ms, debounce_max_ms, priority, on_parent_failure, max_concurrency)"
             " values ($1, $2, $3, $3, '{}', $3, $4, $5, '{}', $6,"
-            " 'any', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+            " 'any', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
             self._provider(instance.id), STRANGER if instance.published else self.user, f"p-{self.user}-{instance.id}",
             instance.definition_digest,
             [] if joins else schemas, events,
             instance.anchor.value, "book" if joins else None, schemas[0] if joins else None, outputs,
             instance.execution.value, instance.supersede.value, instance.on_delete.value,
             int(instance.quiet_seconds * 1000), int(instance.max_wait_seconds * 1000), instance.priority,
-            instance.on_parent_failure.value,
+            instance.on_parent_failure.value, instance.max_concurrency,
         )  # fmt: skip
         await self.connection.execute(
             "insert into instances (user_id, id, provider_id, active, settings) values ($1, $2, $3, false, $4)",
@@ -283,8 +285,9 @@ class Player:
     async def _claim(self, cascade_id: UUID, run_ids: list[UUID], now: float, window: int) -> Any:
         del run_ids, now
         row = await self.connection.fetchrow(
-            "select * from claim_runs($1, $2, $3, interval '1 hour')", self.user, cascade_id, window
-        )
+            "select * from claim_runs($1, $2, $3, interval '1 hour', p_limits => $4)",
+            self.user, cascade_id, window, {"runs_per_user": self.runs_per_user},
+        )  # fmt: skip
         return {"runs": [run["run_id"] for run in row["runs"]], "closed": row["closed"], "status": row["status"],
                 "timer": row["next_run_after"] is not None}  # fmt: skip
 
@@ -414,7 +417,7 @@ def _derivation(model: Schedule, found: Any) -> dict[str, Any]:
         "unsettled": row.unsettled, "hold": hold, "run": None if row.run_id is None else model.runs[row.run_id].attempt,
         "attempt": row.attempt, "owner": str(row.owner_cascade_id) if row.unsettled else None,
         "pending": row.pending_inputs, "force": row.force, "place": row.budget_place, "needed": row.budget_needed,
-        "due": row.run_after, "dirty": row.dirty_since,
+        "level": row.level, "due": row.run_after, "dirty": row.dirty_since,
         "unchanged": model.unchanged(row), "failing": row.failing, "provisional": row.provisional,
         "policy": row.on_parent_failure, "definition": row.definition_digest,
         "inputs": [[str(i.blob_id), i.tracks, i.used_hash] for i in model.ordered_inputs(found)] or None,

@@ -44,6 +44,7 @@ SOAK_EXAMPLES = int(os.environ.get("STUDIO_SOAK_EXAMPLES", "0"))
 SOAK_SEED = int(os.environ.get("STUDIO_SOAK_SEED", "0"))
 EXAMPLES = 6
 SURVIVED = 6
+LIMITED = 3
 STEPS = 60
 MUTANT_SEEDS = 40
 FOUND_BY = {"deactivation rings no owner": 10}
@@ -97,6 +98,30 @@ class Lockstep(FrailWorld):
         """Not in lockstep."""
 
 
+class Limited(Lockstep):
+    """The same where places are few: of the user, and of some providers; priorities differ."""
+
+    def __init__(self, random: Random) -> None:
+        schedule = Schedule()
+        schedule.runs_per_user = places_of(random)
+        super().__init__(random, schedule)
+
+    def _catalogue(self) -> Iterator[Instance]:
+        for instance in super()._catalogue():
+            yield limited(instance)
+
+
+def places_of(random: Random) -> int | None:
+    """How many runs a user of this scenario may have at a time."""
+    return random.choice([None, 1, 2, 2, 4])
+
+
+def limited(instance: Instance) -> Instance:
+    """The instance with a limit and a priority that its id decides."""
+    cap = (None, None, 1, 2)[instance.id.int % 4]
+    return replace(instance, max_concurrency=cap, priority=1 + instance.id.int % 5)
+
+
 MakeDatabase = Callable[..., Awaitable[Mapping[str, str]]]
 
 
@@ -137,10 +162,14 @@ async def new_user(connection: Any) -> UUID:
     return user
 
 
-async def compare(connection: Any, seed: int, *, steps: int = STEPS, every: int = 1) -> int:
+async def compare(
+    connection: Any, seed: int, *, steps: int = STEPS, every: int = 1, world: type[Lockstep] = Lockstep
+) -> int:
     """Play one scenario on both sides; returns how many transactions that were."""
-    trace = play(Lockstep(Random(seed)), steps=steps, rests=1).trace
+    played = play(world(Random(seed)), steps=steps, rests=1)
+    trace = played.trace
     player, model = Player(connection, await new_user(connection)), Schedule()
+    player.runs_per_user = model.runs_per_user = played.schedule.runs_per_user
     seqs: dict[str, int] = {}
     for number, step in enumerate(trace):
         told = {name: value for name, value in step.args.items() if name != "run_ids"}
@@ -202,6 +231,11 @@ async def test_postgresql_does_what_the_model_does(connection: Any, seed: int) -
     assert await compare(connection, seed, every=5) > 0
 
 
+@pytest.mark.parametrize("seed", range(LIMITED))
+async def test_postgresql_keeps_the_limits_of_the_model(connection: Any, seed: int) -> None:
+    assert await compare(connection, seed, every=10, world=Limited) > 0
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 async def test_a_function_that_forgets_a_rule_is_found_out(make_database: MakeDatabase, name: str) -> None:
     file, rule, without = MUTANTS[name]
@@ -225,6 +259,7 @@ async def test_soak(connection: Any) -> None:
     for seed in range(SOAK_SEED, SOAK_SEED + SOAK_EXAMPLES):
         try:
             played += await compare(connection, seed, every=10)
+            played += await compare(connection, seed, every=10, world=Limited)
         except AssertionError as error:
             failures.append(str(error)[:2000])
             if len(failures) == FAILURES_MAX:
