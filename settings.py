@@ -226,6 +226,8 @@ class CalledService(Group):
     """Base URL; a step's endpoint is appended."""
     token: SecretStr | None = None
     """Bearer token sent with each call."""
+    max_concurrent: int | None = Field(default=None, ge=1)
+    """Runs that call it at a time, of all users together; unset means as many as they may have."""
     pure: bool = False
     """Equal requests get equal answers, so that steps with ``cache: inputs`` may reuse them."""
     revision: str = Field(default="", max_length=200)
@@ -270,6 +272,8 @@ class AiGroup(Group):
 class CascadesGroup(Group):
     """Pace and bounds of cascades (CASCADES.md has the protocol)."""
 
+    runs_per_user: int | None = Field(default=200, ge=1)
+    """Runs that one user has under way at a time; admins change it for each user. Unset means no limit."""
     window: Count = 100
     """Child workflows that one cascade runs at a time."""
     history_max: Count = 4000

@@ -44,7 +44,7 @@ from storage.object_stores import object_store
 from storage.objects import Objects
 from storage.registry import Registry
 from storage.relay import Relay
-from storage.schedule import PostgresSchedule, Repeats
+from storage.schedule import Places, PostgresSchedule, Repeats
 from storage.uploads import Uploads
 from workflows.cascades import Cascade
 from workflows.contracts import SEARCH_ATTRIBUTES
@@ -279,6 +279,12 @@ def make_schedule(settings: Settings, database: Database, contents: Contents) ->
             runs_max=settings.cascades.runs_per_derivation_max,
             root_max=settings.cascades.runs_per_root_max,
             window=settings.cascades.runs_window,
+        ),
+        places=Places(
+            runs_per_user=settings.cascades.runs_per_user,
+            services={
+                name: service.max_concurrent for name, service in settings.services.items() if service.max_concurrent
+            },
         ),
     )
 

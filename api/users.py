@@ -29,6 +29,7 @@ from domain.quotas import QUOTA_BYTES_MAX, Usage
 router = APIRouter(tags=["users"])
 
 NAME_CHARACTERS_MAX = 100
+RUNS_LIMIT_MAX = 100_000
 _NAME = re.compile(r"[^\x00-\x1f\x7f]+")
 
 
@@ -48,10 +49,12 @@ class NewKey(Wire):
 
 
 class Limits(Wire):
-    """What a user may have."""
+    """What a user may have; what is left out stays."""
 
-    bytes_quota: int | None = Field(ge=0, le=QUOTA_BYTES_MAX)
+    bytes_quota: int | None = Field(default=None, ge=0, le=QUOTA_BYTES_MAX)
     """Bytes that may be stored; null: no limit."""
+    runs_limit: int | None = Field(default=None, ge=1, le=RUNS_LIMIT_MAX)
+    """Runs at a time; null: as the settings say."""
 
 
 @router.post(
@@ -86,14 +89,23 @@ async def me(identity: Caller) -> Response:
     openapi_extra=request_body(Limits, example={"bytes_quota": 10_000_000_000}),
 )  # fmt: skip
 async def put_limits(request: Request, user_id: str, identity: Admin, ports: Stores) -> Response:
-    """Say how many bytes a user may store. What is there stays, even beyond; then nothing can grow."""
+    """Say how many bytes a user may store and how many runs they may have at a time.
+
+    What is there stays, even beyond; then nothing can grow.
+    """
 
     async def work(attempt: Attempt) -> Response:
         of = path_id(user_id, "user_id")
         await ports.users.state(of)  # 404 goes before what is wrong with the body
         body = await read(request, Limits)
-        keep: Keep[Usage] = attempt.keep(lambda usage: answer({"user_id": of, **_shown_usage(usage)}))
-        await ports.users.limit(of, body.bytes_quota, by=identity.user_id, keep=keep)
+        if not body.model_fields_set:
+            raise fault("/bytes_quota", "missing_field", "Name a limit: bytes_quota, runs_limit, or both.")
+        keep: Keep[Any] = attempt.keep(
+            lambda may: answer({"user_id": of, **_shown_usage(may.usage), "runs_limit": may.runs_limit})
+        )
+        limits = body.model_dump(include=body.model_fields_set)
+        await ports.users.limit(of, limits, by=identity.user_id, keep=keep)
+        ports.bell.ring()
         return keep.response
 
     return await once(request, ports, identity.user_id, work)

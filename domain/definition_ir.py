@@ -97,6 +97,11 @@ class Definition:
         return all(step.effect != "call" for step in self.steps)
 
     @property
+    def services(self) -> tuple[str, ...]:
+        """The services that its steps call, by name: what holds those back holds its runs back."""
+        return tuple(sorted({str(step.config["service"]) for step in self.steps if step.config.get("service")}))
+
+    @property
     def volatile(self) -> tuple[str, ...]:
         """The volatile pointers of all outputs."""
         return tuple(sorted({pointer for output in self.outputs for pointer in output.volatile}))

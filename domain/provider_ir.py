@@ -70,7 +70,8 @@ class Provider:
     ``input_schemas``: slugs, empty for every schema. ``origin``: ``person`` reacts to blobs that a person made only,
     ``any`` to derived ones too. ``anchor``: what one derivation hangs on. ``execution``: ``inline`` runs many to an
     activity, ``workflow`` one workflow each. ``reads``: what counts as a change besides the content.
-    ``max_input_size`` is in bytes. None stands for the default of the settings.
+    ``services``: those that its definition calls. ``max_input_size`` is in bytes. None stands for the default of the
+    settings.
     """
 
     id: str
@@ -94,6 +95,7 @@ class Provider:
     timeout_seconds: float | None = None
     max_attempts: int | None = None
     supersede: str = "finish"
+    services: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     on_conflict: str = "keep_human"
     on_delete: str = "keep"

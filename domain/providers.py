@@ -359,10 +359,12 @@ def _depending_on(fields: Fields, definition: Definition | None) -> dict[str, An
     if execution == "inline" and not pure:
         fields.fault("execution", "invalid_value", "A definition that calls services runs as workflow.")
     supersede = fields.choice("supersede", ("cancel", "finish"), "cancel" if pure else "finish")
+    services = definition.services if definition else ()
+    decided = {"execution": execution, "supersede": supersede, "services": services}
     used = definition.reads if definition else frozenset()
     if not fields.has("reads"):
         fields.raw("reads")
-        return {"execution": execution, "supersede": supersede, "reads": tuple(sorted(used))}
+        return {**decided, "reads": tuple(sorted(used))}
     declared = []
     for pointer, text in fields.texts("reads"):
         if text not in READABLE:
@@ -370,4 +372,4 @@ def _depending_on(fields: Fields, definition: Definition | None) -> dict[str, An
         declared.append(text)
     for missing in sorted(used - set(declared)):
         fields.fault("reads", "invalid_value", f"The definition reads $.{missing}, so reads must name it.")
-    return {"execution": execution, "supersede": supersede, "reads": tuple(sorted(set(declared)))}
+    return {**decided, "reads": tuple(sorted(set(declared)))}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -38,6 +38,14 @@ class Repeats:
     window: timedelta = timedelta(hours=1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """How many runs a user may have at a time, and everybody together that call a service, by its name."""
+
+    runs_per_user: int | None = None
+    services: Mapping[str, int] = field(default_factory=dict)
+
+
 class PostgresSchedule:
     """Plan, claim, load, settle, fail, and the steps of runs. One per process: it gates per user."""
 
@@ -50,6 +58,7 @@ class PostgresSchedule:
         depth_max: int,
         nodes_max: int,
         repeats: Repeats | None = None,
+        places: Places | None = None,
     ) -> None:
         self._database = database
         self._contents = contents
@@ -57,6 +66,8 @@ class PostgresSchedule:
         self._lease = lease
         self._bounds = (depth_max, nodes_max)
         self._repeats = repeats or Repeats()
+        places = places or Places()
+        self._limits = {"runs_per_user": places.runs_per_user, "services": dict(places.services)}
         self._bell = Bell(database)
         self._gates: dict[UUID, asyncio.Lock] = {}
 
@@ -73,9 +84,9 @@ class PostgresSchedule:
         async with self._gate(user_id):
             row = await self._database.call(
                 "select *, extract(epoch from next_run_after - now())::float as due_in"
-                " from claim_runs($1, $2, $3, $4, $5, $6, $7)",
+                " from claim_runs($1, $2, $3, $4, $5, $6, $7, $8)",
                 user_id, cascade_id, window, self._lease,
-                self._repeats.runs_max, self._repeats.root_max, self._repeats.window,
+                self._repeats.runs_max, self._repeats.root_max, self._repeats.window, self._limits,
             )  # fmt: skip
         if row is None:
             return Claim(runs=(), running=0, due_in_seconds=None, closed=True, status="unknown", cut_off=0)

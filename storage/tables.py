@@ -476,8 +476,8 @@ room_waits = Table(
 service_slots = Table(
     "service_slots", metadata,
     _text("service"), _id("user_id"), _id("run_id"), _time("taken_at"),
-    PrimaryKeyConstraint("service", "user_id", "run_id"),
-    Index("service_slots_run_idx", "user_id", "run_id"),
+    PrimaryKeyConstraint("user_id", "run_id", "service"),
+    Index("service_slots_service_idx", "service", "user_id"),
 )
 
 # --- outbox -----------------------------------------------------------------------------------------------

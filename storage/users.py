@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -26,8 +26,9 @@ _READ_STATE = """
 select blob_count, bytes_used, bytes_reserved, bytes_quota, event_seq, updated_at from user_state where user_id = $1
 """
 _LIMIT = """
-update user_state set bytes_quota = $2, updated_at = now() where user_id = $1
-returning bytes_used, bytes_reserved, bytes_quota
+update user_state set bytes_quota = case when $2 then $3 else bytes_quota end,
+  runs_limit = case when $4 then $5 else runs_limit end, updated_at = now()
+where user_id = $1 returning bytes_used, bytes_reserved, bytes_quota, runs_limit
 """
 _FIRST_KEY = """
 insert into api_keys (user_id, id, key_hash, prefix, name, scopes) values ($1, $2, $3, $4, $5, $6)
@@ -86,6 +87,14 @@ class UserState:
     updated_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """What a user may have: bytes, and runs at a time (None: as the settings say)."""
+
+    usage: Usage
+    runs_limit: int | None
+
+
 class Users:
     """Making users, and what they have and may have. ``quota_default`` is what new ones may store, in bytes."""
 
@@ -138,20 +147,26 @@ class Users:
         if growth > 0:
             (await self.state(user_id)).usage.require(growth)
 
-    async def limit(self, user_id: UUID, quota: int | None, *, by: UUID, keep: Keep[Usage] = unkept) -> Usage:
-        """Set how many bytes a user may store, None: no limit. Raises NotFound for an unknown user.
+    async def limit(
+        self, user_id: UUID, limits: Mapping[str, int | None], *, by: UUID, keep: Keep[Allowed] = unkept
+    ) -> Allowed:
+        """Set ``bytes_quota`` (None: no limit), ``runs_limit`` (None: as the settings say), or both.
 
-        What is there stays, even over the new quota: then nothing can grow. ``by`` is the admin who says so, whose
-        answer ``keep`` keeps.
+        What is there stays, even over the new quota: then nothing can grow. Runs that wait for a place are offered what
+        there is now. ``by`` is the admin who says so, whose answer ``keep`` keeps. Raises NotFound for an unknown user.
         """
-        async with self._database.transaction(user_id) as connection:
-            row = await connection.fetchrow(_LIMIT, user_id, quota)
+        quota, runs = limits.get("bytes_quota"), limits.get("runs_limit")
+        async with self._database.locked(user_id) as connection:
+            row = await connection.fetchrow(
+                _LIMIT, user_id, "bytes_quota" in limits, quota, "runs_limit" in limits, runs
+            )  # fmt: skip
             if row is None:
                 raise NotFound("There is no such user.")
-            usage = _usage(row)
+            await connection.execute("select studio_offer($1)", user_id)
+            allowed = Allowed(usage=_usage(row), runs_limit=row["runs_limit"])
             await connection.execute("select studio_enter($1)", by)
-            await keep(connection, usage)
-        return usage
+            await keep(connection, allowed)
+        return allowed
 
 
 def _usage(row: asyncpg.Record) -> Usage:

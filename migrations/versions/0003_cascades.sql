@@ -246,9 +246,9 @@ create table service_slots (
   user_id uuid not null,
   run_id uuid not null,
   taken_at timestamptz not null default now(),
-  constraint service_slots_pkey primary key (service, user_id, run_id)
+  constraint service_slots_pkey primary key (user_id, run_id, service)
 );
-create index service_slots_run_idx on service_slots (user_id, run_id);
+create index service_slots_service_idx on service_slots (service, user_id);
 
 -- Scale -----------------------------------------------------------------------------------------------------
 

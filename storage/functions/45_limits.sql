@@ -202,9 +202,14 @@ begin
       since = case when p_served then excluded.since else w.since end;
 end $$;
 
-drop trigger if exists runs_moved on runs;
-create trigger runs_moved after update on runs referencing old table as were_runs new table as now_runs
-  for each statement execute function studio_runs_moved();
-drop trigger if exists runs_made on runs;
-create trigger runs_made after insert on runs referencing new table as now_runs
-  for each statement execute function studio_runs_made();
+-- Replacing a trigger locks out every writer: only where they are missing.
+do $$ begin
+  if not exists (select from pg_trigger where tgname = 'runs_moved' and tgrelid = 'runs'::regclass) then
+    create trigger runs_moved after update on runs referencing old table as were_runs new table as now_runs
+      for each statement execute function studio_runs_moved();
+  end if;
+  if not exists (select from pg_trigger where tgname = 'runs_made' and tgrelid = 'runs'::regclass) then
+    create trigger runs_made after insert on runs referencing new table as now_runs
+      for each statement execute function studio_runs_made();
+  end if;
+end $$;

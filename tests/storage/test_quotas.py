@@ -19,7 +19,7 @@ async def limited(engine: Engine, free: int | None) -> None:
     """Leave so many bytes free."""
     users, user_id = Users(engine.database), engine.user.user_id
     used = (await users.state(user_id)).usage.used
-    await users.limit(user_id, None if free is None else used + free, by=user_id)
+    await users.limit(user_id, {"bytes_quota": None if free is None else used + free}, by=user_id)
 
 
 async def failures(engine: Engine) -> list[Any]:
@@ -82,7 +82,7 @@ async def test_an_output_that_becomes_shorter_settles_beyond_the_quota(engine: E
     blob = await engine.create("in-v1", "a" * 100)
     await engine.rest()
     users, user_id = Users(engine.database), engine.user.user_id
-    await users.limit(user_id, 1, by=user_id)
+    await users.limit(user_id, {"bytes_quota": 1}, by=user_id)
     await engine.edit(blob, "short")
     await engine.rest()
     assert await engine.text(await engine.output("one")) == "short!"
@@ -93,11 +93,11 @@ async def test_a_new_user_gets_the_default_quota_and_an_old_one_keeps_theirs(dat
     made = await new_person(database, users=users)
     assert (await users.state(made.user_id)).usage == Usage(used=0, reserved=0, quota=12_345)
     assert (await users.state(user.user_id)).usage.quota is None
-    await users.limit(made.user_id, 5, by=made.user_id)
+    await users.limit(made.user_id, {"bytes_quota": 5}, by=made.user_id)
     with pytest.raises(Forbidden) as refused:
         await users.require_room(made.user_id, 6)
     assert refused.value.problem_code == "storage_quota_exceeded"
     assert refused.value.members == {"used": 0, "reserved": 0, "quota": 5, "needed": 6}
     await users.require_room(made.user_id, 5)
     with pytest.raises(NotFound):
-        await users.limit(UserId(new_id()), 5, by=user.user_id)
+        await users.limit(UserId(new_id()), {"bytes_quota": 5}, by=user.user_id)
