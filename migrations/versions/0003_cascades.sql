@@ -232,7 +232,7 @@ create table room_waits (
   kind text not null,
   name text not null,
   cap integer not null,
-  interactive boolean not null,
+  interactive boolean not null default true,
   since timestamptz not null default now(),
   rung boolean not null default false,
   constraint room_waits_pkey primary key (user_id, cascade_id, kind, name),
@@ -299,12 +299,14 @@ grant select, insert, update, delete on charges to studio_app;
 alter table room_waits enable row level security, force row level security;
 create policy room_waits_user on room_waits to studio_app using (user_id = app_user()) with check (user_id = app_user());
 -- Who waits for a service is seen by all who share it, and rung by the relay: ids and since when, no content.
-create policy room_waits_service on room_waits for select to studio_app using (kind = 'service');
+create policy room_waits_service on room_waits for select to studio_app
+  using (kind = 'service' and app_user() is not null);
 create policy room_waits_relay on room_waits to studio_relay using (true) with check (true);
 grant select, insert, update, delete on room_waits to studio_app;
 grant select, update (rung) on room_waits to studio_relay;
 alter table service_slots enable row level security, force row level security;
 create policy service_slots_user on service_slots to studio_app using (user_id = app_user()) with check (user_id = app_user());
-create policy service_slots_all on service_slots for select to studio_app, studio_relay using (true);
+create policy service_slots_all on service_slots for select to studio_app using (app_user() is not null);
+create policy service_slots_relay on service_slots for select to studio_relay using (true);
 grant select, insert, update, delete on service_slots to studio_app;
 grant select on service_slots to studio_relay;
