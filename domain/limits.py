@@ -48,7 +48,7 @@ class Limits(Facts):
     def __init__(self) -> None:
         super().__init__()
         self.runs_per_user: int | None = None
-        self.waits: dict[tuple[CascadeId, Limit], Wait] = {}
+        self.room_waits: dict[tuple[CascadeId, Limit], Wait] = {}
 
     def choose(self, cascade: Cascade, ready: Iterable[Derivation], window: int) -> list[Derivation]:
         """Return those to start now: by priority, level and id, as far as window and limits have room.
@@ -79,9 +79,9 @@ class Limits(Facts):
     def offer(self) -> None:
         """Ring those who wait for a place that is free: no more of them than there are places."""
         free: dict[Limit, int] = {}
-        for wait in sorted(self.waits.values(), key=lambda w: (*self._rank(w.cascade_id, w.limit), w.cascade_id)):
+        for wait in sorted(self.room_waits.values(), key=lambda w: (*self._rank(w.cascade_id, w.limit), w.cascade_id)):
             if wait.limit not in free:
-                promised = sum(w.rung for w in self.waits.values() if w.limit == wait.limit)
+                promised = sum(w.rung for w in self.room_waits.values() if w.limit == wait.limit)
                 free[wait.limit] = self._places(wait.limit) - promised
             if not wait.rung and free[wait.limit] > 0:
                 wait.rung = True
@@ -99,10 +99,10 @@ class Limits(Facts):
         return len([run for run in rows if limit in (None, self.derivations[run.derivation_id].provider_id)])
 
     def _note(self, cascade: Cascade, held: set[Limit], *, served: bool) -> None:
-        for key in [key for key in self.waits if key[0] == cascade.id and key[1] not in held]:
-            del self.waits[key]
+        for key in [key for key in self.room_waits if key[0] == cascade.id and key[1] not in held]:
+            del self.room_waits[key]
         for limit in held:
-            wait = self.waits.setdefault(
+            wait = self.room_waits.setdefault(
                 (cascade.id, limit), Wait(cascade_id=cascade.id, limit=limit, since=self.clock)
             )
             wait.rung, wait.since = False, self.clock if served else wait.since
@@ -117,12 +117,12 @@ class Limits(Facts):
     def _room(self, cascade: Cascade, limit: Limit) -> int:
         """Return what a cascade may take: one place is left to each that waits for it and comes before this one."""
         mine = self._rank(cascade.id, limit)
-        waiting: Sequence[Wait] = [w for w in self.waits.values() if w.limit == limit and w.cascade_id != cascade.id]
+        waiting: Sequence[Wait] = [w for w in self.room_waits.values() if w.limit == limit and w.cascade_id != cascade.id]
         return max(0, self._places(limit) - sum(self._rank(w.cascade_id, limit) < mine for w in waiting))
 
     def _rank(self, cascade_id: CascadeId, limit: Limit) -> Rank:
         """Who comes first: what people wait for, then who has fewest runs, then who has waited longest."""
-        wait = self.waits.get((cascade_id, limit))
+        wait = self.room_waits.get((cascade_id, limit))
         runs = sum(r.cascade_id == cascade_id and r.status == RunStatus.RUNNING for r in self.runs.values())
         since = float("inf") if wait is None else wait.since
         cause = self.cascades[cascade_id].cause
