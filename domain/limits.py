@@ -117,7 +117,9 @@ class Limits(Facts):
     def _room(self, cascade: Cascade, limit: Limit) -> int:
         """Return what a cascade may take: one place is left to each that waits for it and comes before this one."""
         mine = self._rank(cascade.id, limit)
-        waiting: Sequence[Wait] = [w for w in self.room_waits.values() if w.limit == limit and w.cascade_id != cascade.id]
+        waiting: Sequence[Wait] = [
+            w for w in self.room_waits.values() if w.limit == limit and w.cascade_id != cascade.id
+        ]
         return max(0, self._places(limit) - sum(self._rank(w.cascade_id, limit) < mine for w in waiting))
 
     def _rank(self, cascade_id: CascadeId, limit: Limit) -> Rank:
