@@ -39,6 +39,15 @@ from (select user_id from waiting limit $2) w cross join lateral (
   select * from events x where x.user_id = w.user_id and x.published_at is null order by x.seq limit $3) e
 order by row_number() over (partition by e.user_id order by e.seq), e.user_id limit $3
 """
+# Doorbells of what people wait for go first, then of each user the oldest, users in turn: nobody's import keeps another's
+# edit waiting. Of very many the oldest are looked at.
+_UNSENT = """
+select user_id, id, seq, interactive from (
+  select *, row_number() over (partition by user_id, interactive order by rung_at) as turn from (
+    select user_id, id, seq, rung_at, studio_interactive(cause) as interactive from cascades
+    where seq > sent_seq order by rung_at limit $1 * 10) u) t
+order by interactive desc, turn, rung_at limit $1
+"""
 _MARK = """
 update cascades c set sent_seq = greatest(c.sent_seq, x.seq) from (
   select c.user_id, c.id, u.seq from cascades c
@@ -57,6 +66,8 @@ class Doorbell:
     user_id: UUID
     cascade_id: UUID
     seq: int
+    interactive: bool = True
+    """Whether a person waits for it: it goes before what makes much work at once."""
 
 
 class Publisher(Protocol):
@@ -192,10 +203,8 @@ class Relay:
         Raises Unavailable if some could not be rung; the others are marked all the same.
         """
         async with self._database.connection() as connection:
-            rows = await connection.fetch(
-                "select user_id, id, seq from cascades where seq > sent_seq order by rung_at limit $1",
-                self._batch,
-            )
+            await connection.execute("select studio_offer_services()")
+            rows = await connection.fetch(_UNSENT, self._batch)
         if not rows:
             return False
         self._failpoint("relay.after_commit_before_start")
@@ -222,4 +231,7 @@ class Relay:
 
     async def _ring(self, gate: asyncio.Semaphore, row: Any) -> None:
         async with gate:
-            await self._starter.ring(Doorbell(user_id=row["user_id"], cascade_id=row["id"], seq=row["seq"]))
+            doorbell = Doorbell(
+                user_id=row["user_id"], cascade_id=row["id"], seq=row["seq"], interactive=row["interactive"]
+            )
+            await self._starter.ring(doorbell)

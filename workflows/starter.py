@@ -47,10 +47,12 @@ from workflows.contracts import (
 
 RPC_TIMEOUT = timedelta(seconds=5)
 ATTEMPTS_MAX = 5
+INTERACTIVE, BULK = 2, 4
+"""Priorities of Temporal's task queues, 1 first: of what people wait for, and of what makes much work at once."""
 
 
 class Ringing(Protocol):
-    """A doorbell: which cascade, whose, and its sequence."""
+    """A doorbell: which cascade, whose, its sequence, and whether a person waits for it."""
 
     @property
     def user_id(self) -> UUID: ...  # noqa: D102
@@ -58,6 +60,8 @@ class Ringing(Protocol):
     def cascade_id(self) -> UUID: ...  # noqa: D102
     @property
     def seq(self) -> int: ...  # noqa: D102
+    @property
+    def interactive(self) -> bool: ...  # noqa: D102
 
 
 class TemporalStarter:
@@ -141,7 +145,10 @@ class TemporalStarter:
                         SearchAttributePair(CASCADE_ID, str(doorbell.cascade_id)),
                     ]
                 ),
-                priority=Priority(priority_key=2, fairness_key=str(doorbell.user_id)),
+                # Children and activities inherit it: users take turns, what people wait for goes before bulk.
+                priority=Priority(
+                    priority_key=INTERACTIVE if doorbell.interactive else BULK, fairness_key=str(doorbell.user_id)
+                ),
                 rpc_timeout=RPC_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:
