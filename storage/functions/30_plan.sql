@@ -85,44 +85,75 @@ begin
   return v_outputs;
 end $$;
 
+-- What discovery knows for the length of one plan: who reacts to which schema (null: to any), and which instances stand above
+-- a blob. Without them each generation would ask for every provider again, and walk up to the root again.
+do $$ begin
+  if to_regtype('reacting') is null then
+    create type reacting as (provider_id uuid, instance_id uuid, schema text, content_types text[], origin text);
+  end if;
+  if to_regtype('standing') is null then create type standing as (blob uuid, above uuid[]); end if;
+end $$;
+
+create or replace function studio_reacting(p_user uuid) returns reacting[] language sql stable as $$
+  select coalesce(array_agg((a.provider_id, a.instance_id, s.schema, p.content_types, p.origin)::reacting), '{}')
+  from studio_active_providers(p_user) a
+  cross join lateral (select * from providers where id = a.provider_id offset 0) p
+  left join lateral (select distinct unnest(p.input_schemas)) s(schema) on true
+  where p.anchor = 'blob' and p.events && array['onCreate', 'onEdit']
+$$;
+
 -- Which active providers match these blobs on declared schema, type, origin and are not there yet (CASCADES rule 8), at
 -- most p_room. depth: where a derivation would stand, counted through what made the blob and through the lineage that
--- clients state (parent_id), so that a loop through somebody's own writes grows as well as one through providers.
-create or replace function studio_matches(p_user uuid, p_blobs uuid[], p_room int)
-returns table (blob uuid, provider_id uuid, instance_id uuid, depth int) language sql stable as $$
-  with active as materialized (
-    select a.*, p.input_schemas, p.content_types, p.origin from studio_active_providers(p_user) a
-    cross join lateral (select * from providers where id = a.provider_id offset 0) p
-    where p.anchor = 'blob' and p.events && array['onCreate', 'onEdit']
+-- clients state (parent_id), so that a loop through somebody's own writes grows as well as one through providers. above:
+-- the instances among the blob's producers, null where nobody had to know: an instance without derivations is not there.
+drop function if exists studio_matches(uuid, uuid[], int);
+create or replace function studio_matches(
+  p_user uuid, p_blobs uuid[], p_room int, p_reacting reacting[] default null, p_standing standing[] default null
+) returns table (blob uuid, provider_id uuid, instance_id uuid, depth int, above uuid[]) language sql stable as $$
+  with active as materialized (select * from unnest(coalesce(p_reacting, studio_reacting(p_user)))),
+  candidates as materialized (
+    select b.id, b.schema_id, b.provider_id, b.depth,
+      lower(btrim(split_part(b.content_type, ';', 1))) as content_type
+    from unnest(p_blobs) x(id)
+    cross join lateral (select * from blobs where user_id = p_user and id = x.id and deleted_at is null offset 0) b
+  ), pairs as (
+    select b, a from candidates b join active a on a.schema = b.schema_id
+    union all
+    select b, a from candidates b join active a on a.schema is null
   )
-  select b.id, a.provider_id, a.instance_id, 1 + greatest(b.depth, (
+  select (p.b).id, (p.a).provider_id, (p.a).instance_id, 1 + greatest((p.b).depth, (
       select d.level from (select derivation_id from derivation_outputs
-        where user_id = p_user and blob_id = b.id offset 0) o
-      cross join lateral (select level from derivations where user_id = p_user and id = o.derivation_id offset 0) d))
-  from unnest(p_blobs) x(id)
-  cross join lateral (select * from blobs where user_id = p_user and id = x.id and deleted_at is null offset 0) b
-  join active a on (a.input_schemas = '{}' or b.schema_id = any(a.input_schemas))
-    and (a.content_types = '{}' or exists (select from unnest(a.content_types) t
-          where lower(btrim(split_part(b.content_type, ';', 1))) like replace(replace(t, '_', '\_'), '*', '%')))
-    and (a.origin = 'any' or b.provider_id is null)
-  where not exists (select from derivations d
-      where d.user_id = p_user and d.anchor_id = b.id and d.instance_id = a.instance_id offset 0)
-    and not exists (select from studio_lineage(p_user, b.id) l where l = a.instance_id)
-  order by b.id, a.provider_id limit greatest(p_room, 0)
+        where user_id = p_user and blob_id = (p.b).id offset 0) o
+      cross join lateral (select level from derivations where user_id = p_user and id = o.derivation_id offset 0) d)),
+    u.above
+  from pairs p
+  left join unnest(p_standing) s on s.blob = (p.b).id
+  cross join lateral (select case when s.above is not null then s.above
+    when exists (select from derivations where user_id = p_user and derivations.instance_id = (p.a).instance_id offset 0)
+      then array(select studio_lineage(p_user, (p.b).id)) end as above offset 0) u
+  where ((p.a).content_types = '{}' or exists (select from unnest((p.a).content_types) t
+      where (p.b).content_type like replace(replace(t, '_', '\_'), '*', '%')))
+    and ((p.a).origin = 'any' or (p.b).provider_id is null)
+    and not exists (select from derivations d
+      where d.user_id = p_user and d.anchor_id = (p.b).id and d.instance_id = (p.a).instance_id offset 0)
+    and (u.above is null or (p.a).instance_id <> all(u.above))
+  order by 1, 2 limit greatest(p_room, 0)
 $$;
 
 -- Make derivations of what matches: at most p_room of them, none deeper than p_depth_max. What a bound stops is answered
 -- as such (which blob, which provider, which bound), and not made: a plan that makes more than it may does not even end.
 drop function if exists studio_match(uuid, uuid, uuid[]);
 drop function if exists studio_match(uuid, uuid, uuid[], int);
-create or replace function studio_match(p_user uuid, p_cascade uuid, p_blobs uuid[], p_room int, p_depth_max int)
-returns table (derivation uuid, outputs uuid[], stopped jsonb) language plpgsql as $$
+drop function if exists studio_match(uuid, uuid, uuid[], int, int);
+create or replace function studio_match(
+  p_user uuid, p_cascade uuid, p_blobs uuid[], p_room int, p_depth_max int, p_reacting reacting[], p_standing standing[]
+) returns table (derivation uuid, outputs uuid[], stopped jsonb, above uuid[]) language plpgsql as $$
 declare v record; v_provider providers; v_outputs uuid[]; v_pins jsonb := '{}'; v_room int := greatest(p_room, 0);
 begin
-  for v in select m.* from studio_matches(p_user, p_blobs, v_room + 1) m
+  for v in select m.* from studio_matches(p_user, p_blobs, v_room + 1, p_reacting, p_standing) m
   loop
     select * into v_provider from providers where id = v.provider_id;
-    derivation := null; outputs := null;
+    derivation := null; outputs := null; above := null;
     stopped := jsonb_build_object('blob_id', v.blob, 'provider_id', v_provider.slug, 'bound',
       case when v.depth > p_depth_max then 'depth' when v_room = 0 then 'nodes' end);
     if stopped->>'bound' is not null then return next; continue; end if;
@@ -133,7 +164,9 @@ begin
     v_outputs := studio_derive(p_user, v_provider, v.instance_id, v_pins->>v.provider_id::text, 'blob', v.blob, p_cascade);
     if v_outputs is not null then
       v_room := v_room - 1;
-      derivation := studio_derivation_id(v.instance_id, v.blob); outputs := v_outputs; return next;
+      derivation := studio_derivation_id(v.instance_id, v.blob); outputs := v_outputs;
+      if v.above is not null then above := v.above || v.instance_id; end if;
+      return next;
     end if;
   end loop;
 end $$;
@@ -412,7 +445,7 @@ end $$;
 -- Everything below what moved is unsettled and ours; what moved itself is looked at afresh.
 create or replace function studio_unsettle(p_user uuid, p_cascade uuid, p_direct uuid[]) returns int
 language plpgsql as $$
-declare v_all uuid[] := studio_below(p_user, p_direct); v_former uuid[];
+declare v_all uuid[] := studio_below(p_user, p_direct); v_former uuid[]; v_tried uuid[];
 begin
   if v_all is null then
     perform studio_recount(p_user, p_direct);
@@ -422,12 +455,16 @@ begin
   select array_agg(distinct c.id) into v_former from derivations d
     join cascades c on c.user_id = d.user_id and c.id = d.owner_cascade_id
     where d.user_id = p_user and d.id = any(v_all) and d.unsettled and d.owner_cascade_id <> p_cascade;
+  -- What moved itself is tried again. Found before: whether a row is among ten thousand would be asked ten thousand times.
+  select array_agg(d.id) into v_tried from unnest(p_direct) x(id)
+    cross join lateral (select id from derivations
+      where user_id = p_user and id = x.id and hold in ('failed', 'conflict', 'budget') offset 0) d;
+  if v_tried is not null then
+    update derivations set hold = null, hold_detail = null where user_id = p_user and id = any(v_tried);
+  end if;
   update derivations d set unsettled = true, owner_cascade_id = p_cascade, provisional = null,
       dirty_since = coalesce(d.dirty_since, c.created_at),
-      run_after = studio_due(x.quiet_ms, x.longest_ms, c.cause, c.caused_at, coalesce(d.dirty_since, c.created_at)),
-      hold = case when d.id = any(p_direct) and d.hold in ('failed', 'conflict', 'budget') then null else d.hold end,
-      hold_detail = case when d.id = any(p_direct) and d.hold in ('failed', 'conflict', 'budget') then null
-        else d.hold_detail end
+      run_after = studio_due(x.quiet_ms, x.longest_ms, c.cause, c.caused_at, coalesce(d.dirty_since, c.created_at))
     from studio_pace(p_user, v_all) x, cascades c
     where d.user_id = p_user and d.id = x.id and c.user_id = p_user and c.id = p_cascade;
   -- What is asleep is counted as well: it may wake at any time.
@@ -446,7 +483,7 @@ returns table (planned boolean, touched int, problem text) language plpgsql as $
 declare
   v_cascade cascades%rowtype; v_direct uuid[] := '{}'; v_new uuid[] := '{}'; v_buckets uuid[]; v_more uuid[];
   v_moved uuid[]; v_outputs uuid[]; v_made int := 0; v_problem text; v_touched int; v_along jsonb; v_count int;
-  v_stopped jsonb := '[]';
+  v_stopped jsonb := '[]'; v_reacting reacting[]; v_standing standing[] := '{}';
 begin
   perform studio_lock(p_user);
   -- Lock order: the blob before its cascade, as append_delta does, else an edit and its plan could wait for each other.
@@ -505,15 +542,18 @@ begin
   end if;
 
   -- Discovery, one generation of outputs after the other, until nothing matches or a bound stops it.
+  v_reacting := studio_reacting(p_user);
   while cardinality(v_new) > 0 or cardinality(v_buckets) > 0 loop
     with matched as materialized (
-      select * from studio_match(p_user, p_cascade, v_new, p_nodes_max - v_made, p_depth_max)
+      select * from studio_match(p_user, p_cascade, v_new, p_nodes_max - v_made, p_depth_max, v_reacting, v_standing)
     )
     select coalesce((select array_agg(m.derivation) from matched m where m.derivation is not null), '{}'),
            coalesce((select array_agg(o) from matched m, unnest(m.outputs) o), '{}'),
            v_stopped || coalesce((select jsonb_agg(x.stopped) from (
-             select m.stopped from matched m where m.stopped is not null limit 5) x), '[]')
-      into v_more, v_outputs, v_stopped;
+             select m.stopped from matched m where m.stopped is not null limit 5) x), '[]'),
+           coalesce((select array_agg((o, m.above)::standing) from matched m, unnest(m.outputs) o
+             where m.above is not null), '{}')
+      into v_more, v_outputs, v_stopped, v_standing;
     v_direct := v_direct || v_more;
     v_made := v_made + cardinality(v_more);
     select coalesce(array_agg(distinct m.bucket_id), '{}') || v_buckets into v_buckets from bucket_blobs m
