@@ -16,7 +16,9 @@ from uuid import UUID
 SHOWN_MAX = 5
 """Rows that show how an invariant is broken."""
 RUNS_EXPLAINED_MAX = 500
-"""Runs of several inputs, the newest, whose inputs are explained to the roots (8)."""
+"""Runs of several inputs, the newest, whose inputs are explained to the roots (8),"""
+INPUTS_EXPLAINED_MAX = 10_000
+"""as long as they have not more inputs than this together; one run is always explained."""
 
 ALWAYS: dict[str, str] = {
     "(1) pending_inputs and failing equal the recount": """
@@ -172,8 +174,13 @@ HISTORY: dict[str, str] = {
             and r.status = 'settled')""",
     "(8) one vector of versions explains the inputs of a run": f"""
         with recursive explained as materialized (
-          select r.id from runs r where r.user_id = $1 and r.status = 'settled' and jsonb_array_length(r.inputs) > 1
-          order by r.id desc limit {RUNS_EXPLAINED_MAX}
+          select n.id from (
+            select r.id, row_number() over newest as nth, sum(jsonb_array_length(r.inputs)) over newest as read from (
+              select id, inputs from runs
+              where user_id = $1 and status = 'settled' and jsonb_array_length(inputs) > 1
+              order by id desc limit {RUNS_EXPLAINED_MAX}) r
+            window newest as (order by r.id desc)) n
+          where n.nth = 1 or n.read <= {INPUTS_EXPLAINED_MAX}
         ), up (run_id, blob_id, hash) as (
           select e.id, (x.item->>'blob_id')::uuid, split_part(x.item->>'hash', ' ', 1) from explained e
           cross join lateral (select inputs, derivation_id from runs where user_id = $1 and id = e.id offset 0) r

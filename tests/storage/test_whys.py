@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -9,12 +10,20 @@ from uuid import UUID
 import httpx2
 import pytest
 
+from domain.why_actions import changes
 from storage import whys
 from storage.schedule import Repeats
 from tests.conftest import BASE
+from tests.domain.test_whys import EVERY_STATE, ROW, WHEN, held
 from tests.storage.engine import Engine, schedule_of
 
 UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"
+UUID_TEXT = r"[0-9a-f-]{36}"
+TO_COME = {
+    "POST /derivations/{id}/reprocess", "POST /runs/{id}/cancel", "POST /runs/{id}/retry", "POST /runs/{id}/approve",
+    "POST /runs/{id}/reject", "POST /budget/top-up", "POST /dead-letters/{id}/redrive",
+}  # fmt: skip
+"""Routes that other parts of the same release bring; an empty set once they are there."""
 
 
 async def why(engine: Engine, blob_id: object, query: str = "") -> Any:
@@ -242,6 +251,19 @@ async def test_a_join_of_many_names_some_and_counts_all(engine: Engine, monkeypa
     assert "and 4 more" in found["words"]
     derivation = await engine.ask("GET", f"/derivations/{found['derivation_id']}")
     assert (derivation["anchor"], derivation["inputs_total"]) == ({"kind": "bucket", "id": book, "name": "Book"}, 6)
+
+
+def test_every_action_is_a_request_that_there_is(app: Any) -> None:
+    patterns = [
+        (method.upper(), re.compile(re.sub(r"\{[^}]+\}", "[^/]+", path)))
+        for path, methods in app.openapi()["paths"].items()
+        for method in methods
+    ]
+    standings = [*EVERY_STATE.values(), held("failed")]
+    asked = {(one["method"], one["url"]) for standing in standings for one in changes(standing, ROW)}
+    asked |= {(one["method"], one["url"]) for row in (ROW, {**ROW, "deleted_at": WHEN}) for one in changes(None, row)}
+    missing = {ask for ask in asked if not any(m == ask[0] and p.fullmatch(ask[1]) for m, p in patterns)}
+    assert {re.sub(UUID_TEXT, "{id}", f"{method} {url.removeprefix(BASE)}") for method, url in missing} <= TO_COME
 
 
 # --- who reacts to what ---------------------------------------------------------------------------------------------
