@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from storage.invariants import ALWAYS, AT_REST
+from storage.invariants import ALWAYS, AT_REST, HISTORY
 from tests.e2e.audit import Auditor
 from tests.e2e.conftest import NewPerson
 from tests.e2e.scenario import Scenario
@@ -76,7 +76,7 @@ async def lived(
 
 async def audited(auditor: Auditor, life: Scenario) -> None:
     """Every invariant, and what the text of every output must be."""
-    broken = await auditor.broken(life.person, ALWAYS | AT_REST)
+    broken = await auditor.broken(life.person, ALWAYS | HISTORY | AT_REST)
     assert not broken, broken
     await auditor.history_replays(life.person)
     await auditor.lanes_equal_what_they_are_made_from(life.person)
