@@ -67,6 +67,10 @@ def _create(asked: dict[str, Any]) -> Write:
 def _provider(asked: dict[str, Any]) -> Write:
     body = asked.pop("provider")
     _only(asked)
+    if isinstance(body, str):
+        yaml = {"content-type": "application/yaml"}
+        path = f"{PREFIX}/providers"
+        return Write(kind="provider", method="POST", path=path, body=body.encode(), headers=yaml, inside="/provider")
     return _write("provider", "POST", "/providers", body, inside="/provider")
 
 

@@ -52,8 +52,8 @@ class PlanRequest(BaseModel):
     blob_id: str | None = None
     """A blob to be changed: with ``delta``, ``patch``, or ``content``, ``data``, ``title``, ``tags``, ``metadata``;
     with ``operation``: delete, restore, reset, revert (and ``version``); with ``reprocess``."""
-    provider: dict[str, Any] | None = None
-    """A provider to be registered, as POST /providers takes it."""
+    provider: dict[str, Any] | str | None = None
+    """A provider to be registered, as POST /providers takes it; a text is YAML."""
     provider_id: str | None = None
     """A provider to be switched or configured, as PUT /providers/{id}/instance takes it; or with ``upgrade``,
     ``process``."""

@@ -23,6 +23,7 @@ from cli.session import (
     Cursor,
     Every,
     Limit,
+    Plan,
     Wait,
     Yes,
     confirm,
@@ -60,6 +61,7 @@ def create(
     metadata: Annotated[str | None, typer.Option(help="A JSON object.")] = None,
     bucket: Annotated[list[str] | None, typer.Option(help="Id of a bucket; can be repeated.")] = None,
     parent: Annotated[str | None, typer.Option(help="Id of the blob that this one stems from.")] = None,
+    plan: Plan = None,
     wait: Wait = None,
     as_json: AsJson = None,
 ) -> None:
@@ -80,7 +82,7 @@ def create(
         fields["content"] = given_text(content)
     else:
         fields["data"] = given_json(data or "", "--data")
-    show_written(as_json, talk(lambda studio: studio.create_blob(wait=wait, **fields)), "Created")
+    show_written(as_json, talk(lambda studio: studio.under_plan(plan).create_blob(wait=wait, **fields)), "Created")
 
 
 @app.command()
@@ -133,16 +135,17 @@ def edit(
     on_conflict: Annotated[
         str | None, typer.Option(metavar="reject|merge|last_write_wins", help="If it is not: merge, or overwrite.")
     ] = None,
+    plan: Plan = None,
     wait: Wait = None,
     as_json: AsJson = None,
 ) -> None:
     """Change a blob. Without an option its content opens in $EDITOR."""
-    wanted = _patch(content, data, title, values or [], patch)
+    wanted = patch_of(content, data, title, values or [], patch)
     if wanted is None:
         answer = _edited_by_hand(blob, if_version, wait)
     else:
-        match = "*" if if_version is None else if_version
-        answer = talk(lambda studio: patched(studio, blob, wanted, if_match=match, on_conflict=on_conflict, wait=wait))
+        asked = {"if_match": "*" if if_version is None else if_version, "on_conflict": on_conflict, "wait": wait}
+        answer = talk(lambda studio: patched(studio.under_plan(plan), blob, wanted, **asked))
     show_written(as_json, answer, "Now")
 
 
@@ -201,12 +204,13 @@ def watch(
 def rm(
     blob: BlobId,
     if_version: Annotated[int | None, typer.Option(help="Only if it still is this version.")] = None,
+    plan: Plan = None,
     yes: Yes = False,
     as_json: AsJson = None,
 ) -> None:
     """Delete a blob; every version stays readable."""
     confirm(f"Delete {blob}?", yes=yes)
-    answer = talk(lambda studio: studio.delete_blob(blob, if_match=if_version))
+    answer = talk(lambda studio: studio.under_plan(plan).delete_blob(blob, if_match=if_version))
     if wants_json(as_json):
         print_json({"id": blob, "deleted": True, "version": answer.version, "cascade_id": answer.cascade_id})
     else:
@@ -235,7 +239,7 @@ def _named(row: Any) -> str:
     return short(row.get("title") or row.get("preview") or "")
 
 
-def _patch(content: str | None, data: str | None, title: str | None, values: list[str], patch: str | None) -> Any:
+def patch_of(content: str | None, data: str | None, title: str | None, values: list[str], patch: str | None) -> Any:
     """Return the patch that the options describe; None without any."""
     if patch is not None:
         if any(value is not None for value in (content, data, title)) or values:

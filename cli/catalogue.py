@@ -13,6 +13,7 @@ from cli.session import (
     Cursor,
     Every,
     Limit,
+    Plan,
     Wait,
     fetch_page,
     given_json,
@@ -61,9 +62,23 @@ def get_workflow(
 
 
 @providers.command("register")
-def register_provider(file: File, as_json: AsJson = None) -> None:
+def register_provider(
+    file: File,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would set in motion, and do nothing.")
+    ] = False,
+    plan: Plan = None,
+    as_json: AsJson = None,
+) -> None:
     """Register a provider and activate it for yourself."""
-    _register("providers", file, as_json, "id revision name input_schema_id output_schema_id workflow_id active")
+    if dry_run:
+        from cli.plans import show_plan  # noqa: PLC0415 - only who plans needs it
+
+        document = read_document(file)
+        show_plan(as_json, talk(lambda studio: studio.plan(provider=document)).body)
+        return
+    names = "id revision name input_schema_id output_schema_id workflow_id active"
+    _register("providers", file, as_json, names, plan=plan)
 
 
 @providers.command("validate")
@@ -96,19 +111,20 @@ def get_provider(provider: Reference, as_json: AsJson = None) -> None:
 def activate(
     provider: Reference,
     settings: Annotated[str | None, typer.Option(help="A JSON object; @FILE or - reads it.")] = None,
+    plan: Plan = None,
     as_json: AsJson = None,
 ) -> None:
     """Switch a provider on for yourself: it catches up with everything that it missed."""
     fields: dict[str, Any] = {"active": True}
     if settings is not None:
         fields["settings"] = given_json(settings, "--settings")
-    _show_instance(provider, fields, as_json)
+    _show_instance(provider, fields, as_json, plan)
 
 
 @providers.command()
-def pause(provider: Reference, as_json: AsJson = None) -> None:
+def pause(provider: Reference, plan: Plan = None, as_json: AsJson = None) -> None:
     """Switch a provider off for yourself: it starts nothing, its last outputs stay."""
-    _show_instance(provider, {"active": False}, as_json)
+    _show_instance(provider, {"active": False}, as_json, plan)
 
 
 @providers.command()
@@ -161,16 +177,16 @@ def validate_value(
     _show_validation(talk(lambda studio: studio.validate_value(schema, value)).body, as_json)
 
 
-def _register(noun: str, file: str, as_json: bool | None, names: str) -> None:
+def _register(noun: str, file: str, as_json: bool | None, names: str, *, plan: str | None = None) -> None:
     document = read_document(file)
-    answer = talk(lambda studio: studio.register(noun, document))
+    answer = talk(lambda studio: studio.under_plan(plan).register(noun, document))
     show(as_json, answer.body, details(names))
     if not wants_json(as_json):
         say("Registered." if answer.status == 201 else "It was registered already; nothing changed.")  # noqa: PLR2004 - created
 
 
-def _show_instance(provider: str, fields: dict[str, Any], as_json: bool | None) -> None:
-    body = talk(lambda studio: studio.set_instance(provider, **fields)).body
+def _show_instance(provider: str, fields: dict[str, Any], as_json: bool | None, plan: str | None = None) -> None:
+    body = talk(lambda studio: studio.under_plan(plan).set_instance(provider, **fields)).body
     show(as_json, body, details("id provider_id active settings version cascade_id"))
 
 

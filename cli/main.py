@@ -18,6 +18,7 @@ from cli import (
     comparisons,
     deltas,
     exits,
+    plans,
     requests,
     runs,
     transfers,
@@ -50,6 +51,8 @@ app.command()(transfers.quota)
 blobs.app.command("why")(whys.blob_why)
 catalogue.providers.command("explain")(whys.provider_explain)
 admin.app.command("limits")(transfers.limits)
+cascades.app.command()(plans.plan)
+cascades.app.command()(plans.planned)
 blobs.app.command("import")(transfers.import_)
 blobs.app.command("export")(transfers.export)
 for command in (

@@ -26,6 +26,9 @@ Every = Annotated[bool, typer.Option("--all", help="Every page.")]
 Wait = Annotated[
     float | None, typer.Option("--wait", min=0, max=30, help="Wait up to so many seconds until all has followed.")
 ]
+Plan = Annotated[
+    str | None, typer.Option("--plan", metavar="PLAN", help="Only if this plan still holds: studio cascade plan.")
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 

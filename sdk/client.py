@@ -268,6 +268,17 @@ class Studio(Transport):
         """Read a cascade with its runs and deltas."""
         return await self.request("GET", f"/cascades/{part(cascade_id)}", wait=wait)
 
+    async def plan(self, **asked: Any) -> Answer:
+        """Say what a write would set in motion: ``blob``, ``blob_id`` with ``patch`` or ``operation``, ``provider``.
+
+        Make that write by ``under_plan(plan["id"])``: it happens only if the plan still holds.
+        """
+        return await self.request("POST", "/cascades/plan", json_body=asked)
+
+    async def get_plan(self, plan_id: str) -> Answer:
+        """Read a plan; once it has been used, with what came of it."""
+        return await self.request("GET", f"/cascades/plans/{part(plan_id)}")
+
     def cascades(self, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
         """List cascades, newest first; filters: ``status, blob_id``."""
         return self.pages("/cascades", filters, limit=limit)

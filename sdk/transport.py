@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -45,6 +46,7 @@ class Transport:
         self.api_url = api_url.rstrip("/")
         self._retries = retries
         self._timeout = timeout
+        self._plan: str | None = None
         headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
         try:
             self._http = httpx2.AsyncClient(
@@ -64,6 +66,15 @@ class Transport:
     async def close(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+    def under_plan(self, plan_id: str | None) -> Self:
+        """Return this client as one whose writes happen only if the plan still holds; None: as ever.
+
+        It shares the connections, which whoever made the first one closes.
+        """
+        bound = copy.copy(self)
+        bound._plan = plan_id  # noqa: SLF001 - it is one of us
+        return bound
 
     async def request(
         self,
@@ -115,13 +126,14 @@ class Transport:
             if not page["has_more"]:
                 return
 
-    @staticmethod
     def _headers(
-        method: str, content_type: str | None, if_match: int | str | None, wait: float | None
+        self, method: str, content_type: str | None, if_match: int | str | None, wait: float | None
     ) -> dict[str, str]:
         headers: dict[str, str] = {}
         if method in WRITES:
             headers["Idempotency-Key"] = f'"{uuid.uuid4()}"'
+            if self._plan is not None:
+                headers["Studio-Plan"] = self._plan
         if content_type is not None:
             headers["Content-Type"] = content_type
         if if_match is not None:

@@ -1,9 +1,19 @@
-"""The columns that tables are made of: each kind in one place, so that the tables read as a list of names."""
+"""What tables are made of: how things are named, and each kind of column in one place, so that they read as lists."""
 
 from __future__ import annotations
 
-from sqlalchemy import ARRAY, BigInteger, Boolean, Column, DateTime, Integer, Text, Uuid, text
+from sqlalchemy import ARRAY, BigInteger, Boolean, Column, DateTime, Integer, MetaData, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
 
 
 def identity(name: str) -> Column[object]:

@@ -39,8 +39,8 @@ from (select user_id from waiting limit $2) w cross join lateral (
   select * from events x where x.user_id = w.user_id and x.published_at is null order by x.seq limit $3) e
 order by row_number() over (partition by e.user_id order by e.seq), e.user_id limit $3
 """
-# Doorbells of what people wait for go first, then of each user the oldest, users in turn: nobody's import keeps another's
-# edit waiting. Of very many the oldest are looked at.
+# Doorbells of what people wait for go first, then of each user the oldest, users in turn: nobody's import keeps
+# another's edit waiting. Of very many the oldest are looked at.
 _UNSENT = """
 select user_id, id, seq, interactive from (
   select *, row_number() over (partition by user_id, interactive order by rung_at) as turn from (

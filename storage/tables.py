@@ -13,47 +13,23 @@ reshapes numbers (CONTRACT, Documents). Times are ``timestamptz``, sizes bytes.
 
 from __future__ import annotations
 
+# isort: off
 from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    CheckConstraint,
-    Column,
-    DateTime,
-    ForeignKeyConstraint,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    PrimaryKeyConstraint,
-    Table,
-    Text,
-    UniqueConstraint,
-    Uuid,
-    text,
+    BigInteger, CheckConstraint, Column, DateTime, ForeignKeyConstraint, Index, Integer, LargeBinary,
+    PrimaryKeyConstraint, Table, Text, UniqueConstraint, text,
 )
-from sqlalchemy.dialects.postgresql import JSON, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 
-from storage.columns import big_number as _big
-from storage.columns import flag as _flag
-from storage.columns import identity as _id
-from storage.columns import instant as _time
-from storage.columns import json_value as _json
-from storage.columns import maybe_identity as _maybe_id
-from storage.columns import maybe_instant as _maybe_time
-from storage.columns import maybe_words as _maybe_text
-from storage.columns import number as _int
-from storage.columns import word_list as _texts
-from storage.columns import words as _text
-
-metadata = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pkey",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-        "ck": "%(table_name)s_%(constraint_name)s_check",
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-    }
+from storage.columns import metadata as named
+from storage.columns import (
+    big_number as _big, flag as _flag, identity as _id, instant as _time, json_value as _json,
+    maybe_identity as _maybe_id, maybe_instant as _maybe_time, maybe_words as _maybe_text, number as _int,
+    word_list as _texts, words as _text,
 )
+from storage.plan_tables import plans
+# isort: on
+
+metadata = named
 
 # --- people -----------------------------------------------------------------------------------------------
 
@@ -446,19 +422,6 @@ root_runs = Table(
     "root_runs", metadata,
     _id("user_id"), _id("root_id"), _time("since"), _int("runs", 0),
     PrimaryKeyConstraint("user_id", "root_id"),
-)
-
-# What a write would set in motion, told before it happens. prints: a digest of each affected derivation; roots: what
-# the write itself changes; blob_id: the id that a blob gets which the write makes.
-plans = Table(
-    "plans", metadata,
-    _id("user_id"), _id("id"), _text("path"), _text("etag"), _json("roots", "[]"), _json("prints"),
-    Column("outputs", ARRAY(Uuid), nullable=False, server_default=text("'{}'")),
-    Column("body", JSON, nullable=False), _id("blob_id"), _time("created_at"),
-    Column("expires_at", DateTime(timezone=True), nullable=False), _maybe_time("used_at"),
-    _maybe_text("used_key"), _maybe_id("cascade_id"),
-    PrimaryKeyConstraint("user_id", "id"),
-    Index("plans_expires_idx", "user_id", "expires_at", postgresql_where=text("used_at is null")),
 )
 
 # A cascade that had to leave what was ready for want of a place: since when, and whether it was told of one. Those who

@@ -156,9 +156,10 @@ returns table (
       where user_id = p_user and id = x.blob_id offset 0) b
     left join lateral (select y.derivation_id from (select derivation_id from derivation_outputs
         where user_id = p_user and blob_id = x.blob_id offset 0) y
-      cross join lateral (select from derivations
+      cross join lateral (select failing from derivations
         where user_id = p_user and id = y.derivation_id and unsettled offset 0) z
-      where x.tracks or x.used_hash is null) q on true offset 0) i
+      where (x.tracks or x.used_hash is null) and not (z.failing and d.on_parent_failure <> 'block'
+        and studio_stands_in(p_user, d.on_parent_failure, x.blob_id))) q on true offset 0) i
   cross join lateral (
     select coalesce(jsonb_agg(jsonb_build_object('slot', y.slot, 'blob_id', y.blob_id, 'version', b.version,
         'title', coalesce(nullif(b.title, ''), left(b.preview, 80)), 'schema_id', b.schema_id,
