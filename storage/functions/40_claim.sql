@@ -182,12 +182,16 @@ begin
   perform studio_lock(p_user);
   select * into v_cascade from cascades c where c.user_id = p_user and c.id = p_cascade;
   if not found then return query select '[]'::jsonb, 0, null::timestamptz, true, 'unknown', 0, false; return; end if;
-  select c.cut, c.more into v_cut, v_more from studio_cut_off(p_user, p_cascade, 100, 1000) c;
-  perform studio_call_up(p_user);
   select count(*) into v_running from runs r
     where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running';
-  v_claimed := studio_claim_ready(p_user, p_cascade, p_window - v_running, p_lease, p_runs_max, p_root_max,
-    p_runs_window, p_limits);
+  -- As many are looked at as may be claimed, and none is claimed that nobody has looked at.
+  select c.cut, c.more into v_cut, v_more
+    from studio_cut_off(p_user, p_cascade, greatest(p_window - v_running, 100), 1000) c;
+  perform studio_call_up(p_user);
+  if not v_more then
+    v_claimed := studio_claim_ready(p_user, p_cascade, p_window - v_running, p_lease, p_runs_max, p_root_max,
+      p_runs_window, p_limits);
+  end if;
   perform studio_offer(p_user);
   v_cascade.error := (select c.error from cascades c where c.user_id = p_user and c.id = p_cascade);
   perform studio_take_over(p_user, v_claimed);
