@@ -54,8 +54,9 @@ class InstanceState(Wire):
     """Whether a provider reacts to your blobs, and with which settings; what is left out stays.
 
     ``on_conflict`` says what happens where you and the provider have changed the same thing, ``debounce`` how long it
-    waits for further edits, ``supersede`` whether a run that an edit overtakes ends or finishes first; null leaves it
-    to the provider again.
+    waits for further edits, ``supersede`` whether a run that an edit overtakes ends or finishes first,
+    ``on_parent_failure`` whether it waits where something that it reads has failed, goes on with the last good output
+    of that, or skips; null leaves it to the provider again.
     """
 
     active: bool | None = None
@@ -63,6 +64,7 @@ class InstanceState(Wire):
     on_conflict: Literal["keep_human", "wait", "take_machine"] | None = None
     debounce: Pace | None = None
     supersede: Literal["cancel", "finish"] | None = None
+    on_parent_failure: Literal["block", "use_last_good", "skip"] | None = None
 
 
 @router.post(
@@ -168,9 +170,8 @@ async def _instance(ports: Ports, identity: Identity, stored: Any) -> Any:
 
 def _policies(body: InstanceState, before: Policies) -> Policies:
     """Return what the request says, and for what it leaves out what was decided before."""
-    said: dict[str, Any] = {
-        name: getattr(body, name) for name in ("on_conflict", "supersede") if name in body.model_fields_set
-    }
+    plain = ("on_conflict", "supersede", "on_parent_failure")
+    said: dict[str, Any] = {name: getattr(body, name) for name in plain if name in body.model_fields_set}
     if "debounce" in body.model_fields_set:
         said["debounce"] = None if body.debounce is None else _debounce(body.debounce)
     return replace(before, **said)
@@ -206,6 +207,7 @@ def _shown_instance(stored: Any, instance: Any) -> dict[str, Any]:
         "on_conflict": policies.on_conflict or stored.provider.on_conflict,
         "supersede": policies.supersede or stored.provider.supersede,
         "debounce": _shown_debounce(policies.debounce or stored.provider.debounce),
+        "on_parent_failure": policies.on_parent_failure or stored.provider.on_parent_failure,
         "version": instance.version,
         "updated_at": instance.updated_at,
     }

@@ -43,6 +43,7 @@ class Policies:
     on_conflict: str | None = None
     supersede: str | None = None
     debounce: Debounce | None = None
+    on_parent_failure: str | None = None
 
 
 PROVIDERS: Final = Policies()
@@ -99,6 +100,7 @@ class Provider:
     reads: tuple[str, ...] = ()
     on_conflict: str = "keep_human"
     on_delete: str = "keep"
+    on_parent_failure: str = "block"
     debounce: Debounce | None = None
     storage: Placement = BY_SIZE
     settings_schema: Mapping[str, Any] | None = field(default=None, hash=False)

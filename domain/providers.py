@@ -307,6 +307,7 @@ def _scheduling(fields: Fields) -> dict[str, Any]:
         "max_attempts": attempts,
         "on_conflict": fields.choice("on_conflict", ("keep_human", "wait", "take_machine"), "keep_human"),
         "on_delete": fields.choice("on_delete", ("keep", "delete"), "keep"),
+        "on_parent_failure": fields.choice("on_parent_failure", ("block", "use_last_good", "skip"), "block"),
         "debounce": _debounce(fields),
         "storage": _storage(fields),
     }

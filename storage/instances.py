@@ -19,13 +19,15 @@ from storage.idempotency import Keep, unkept
 
 _PUT = """
 insert into instances (user_id, id, provider_id, active, settings, on_conflict, supersede, debounce_ms,
-  debounce_max_ms, version)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 2)
+  debounce_max_ms, on_parent_failure, version)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 2)
 on conflict (user_id, id) do update set active = excluded.active, settings = excluded.settings,
   on_conflict = excluded.on_conflict, supersede = excluded.supersede, debounce_ms = excluded.debounce_ms,
-  debounce_max_ms = excluded.debounce_max_ms, version = instances.version + 1, updated_at = now()
+  debounce_max_ms = excluded.debounce_max_ms, on_parent_failure = excluded.on_parent_failure, version = instances.version + 1, updated_at = now()
 """
-_COLUMNS = "id, active, settings, on_conflict, supersede, debounce_ms, debounce_max_ms, version, updated_at"
+_COLUMNS = (
+    "id, active, settings, on_conflict, supersede, debounce_ms, debounce_max_ms, on_parent_failure, version, updated_at"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,8 +157,9 @@ async def put_instance(
     debounce = policies.debounce
     pace = (None, None) if debounce is None else (_ms(debounce.quiet_seconds), _ms(debounce.max_wait_seconds))
     await connection.execute(
-        _PUT, user_id, instance_id(user_id, key), key, active, text, policies.on_conflict, policies.supersede, *pace
-    )
+        _PUT, user_id, instance_id(user_id, key), key, active, text, policies.on_conflict, policies.supersede, *pace,
+        policies.on_parent_failure,
+    )  # fmt: skip
 
 
 def policies_of(row: Any) -> Policies:
@@ -166,6 +169,7 @@ def policies_of(row: Any) -> Policies:
         on_conflict=row["on_conflict"],
         supersede=row["supersede"],
         debounce=None if quiet is None else Debounce(quiet / 1000, longest / 1000),
+        on_parent_failure=row["on_parent_failure"],
     )
 
 

@@ -37,9 +37,10 @@ order by p.slug, p.id limit $5
 _UPSERT = """
 insert into providers (id, owner_id, slug, name, description, spec, workflow_id, definition_digest, input_schemas,
   content_types, events, origin, anchor, collect_bucket_type, collect_schema, outputs, execution, supersede,
-  reads_meta, on_conflict, on_delete, debounce_ms, debounce_max_ms, priority, max_concurrency, services, published)
+  reads_meta, on_conflict, on_delete, debounce_ms, debounce_max_ms, priority, max_concurrency, services,
+  on_parent_failure, published)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-  $25, $26, $27)
+  $25, $26, $27, $28)
 on conflict (id) do update set name = excluded.name, description = excluded.description, spec = excluded.spec,
   workflow_id = excluded.workflow_id, definition_digest = excluded.definition_digest,
   input_schemas = excluded.input_schemas, content_types = excluded.content_types, events = excluded.events,
@@ -48,7 +49,7 @@ on conflict (id) do update set name = excluded.name, description = excluded.desc
   supersede = excluded.supersede, reads_meta = excluded.reads_meta, on_conflict = excluded.on_conflict,
   on_delete = excluded.on_delete, debounce_ms = excluded.debounce_ms, debounce_max_ms = excluded.debounce_max_ms,
   priority = excluded.priority, max_concurrency = excluded.max_concurrency, services = excluded.services,
-  published = excluded.published, active = true, updated_at = now(),
+  on_parent_failure = excluded.on_parent_failure, published = excluded.published, active = true, updated_at = now(),
   version = providers.version + 1
 """
 _HEALTH = """
@@ -231,6 +232,7 @@ def _values(provider: Provider, spec: str) -> tuple[object, ...]:
         provider.priority,
         provider.max_concurrency,
         list(provider.services),
+        provider.on_parent_failure,
     )
 
 
