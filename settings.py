@@ -296,6 +296,8 @@ class CascadesGroup(Group):
     """Runs of everything that stems from one root within runs_window; more are put off."""
     runs_window: Duration = timedelta(hours=1)
     """The window in which runs are counted, against loops through somebody's own writes."""
+    redrive_max: Count = 10_000
+    """Dead letters that one redrive tries again; of more it takes the newest, and says so."""
     plan_expires: Duration = timedelta(minutes=15)
     """How long a plan may be named by the write that it was made for."""
     plan_timeout: Duration = timedelta(seconds=10)

@@ -26,6 +26,7 @@ from storage.cascade_views import CascadeViews
 from storage.contents import Contents
 from storage.dag import Dags
 from storage.database import Database
+from storage.dead_letters import DeadLetters
 from storage.definitions import Definitions
 from storage.deltas import Deltas
 from storage.downloads import Downloads
@@ -82,6 +83,7 @@ class Ports:
     buckets: Buckets
     members: Members
     runs: Runs
+    dead_letters: DeadLetters
     cascades: CascadeViews
     plans: Plans
     events: Events
@@ -150,6 +152,7 @@ async def open_ports(settings: Settings) -> Ports:
         buckets=Buckets(database),
         members=Members(database),
         runs=Runs(database),
+        dead_letters=DeadLetters(database, redrive_max=settings.cascades.redrive_max),
         cascades=CascadeViews(database),
         plans=Plans(database, _plan_bounds(settings)),
         events=Events(database),

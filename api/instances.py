@@ -29,6 +29,8 @@ from domain.schemas import compile_validator
 
 router = APIRouter(prefix="/providers", tags=["providers"])
 
+DERIVATIONS_SHOWN_MAX = 100
+"""Derivations that the answer of an upgrade names; it counts all of them."""
 SETTINGS_BYTES_MAX = 64 * 1024
 
 
@@ -48,6 +50,12 @@ class Pace(Wire):
 
     quiet: float = Field(ge=0, le=QUIET_SECONDS_MAX)
     max_wait: float | None = Field(default=None, ge=0, le=WAIT_SECONDS_MAX)
+
+
+class Upgrading(Wire):
+    """``dry_run`` only says what would be made again."""
+
+    dry_run: bool = False
 
 
 class InstanceState(Wire):
@@ -157,6 +165,48 @@ async def put_instance(request: Request, provider_id: str, identity: Executor, p
         return keep.response
 
     return await once(request, ports, identity.user_id, work)
+
+
+@router.post(
+    "/{provider_id}/upgrade", operation_id="providers_upgrade", status_code=202,
+    openapi_extra=request_body(Upgrading, example={"dry_run": True}),
+)  # fmt: skip
+async def upgrade(request: Request, provider_id: str, identity: Executor, ports: Stores) -> Response:
+    """Make again what an older definition of a provider made, as one cascade; a dry run, or nothing to do: 200."""
+
+    async def work(attempt: Attempt) -> Response:
+        user_id = UserId(identity.user_id)
+        stored = await ports.providers.find(user_id, provider_id)
+        body = await read(request, Upgrading)
+        if not stored.activated:
+            raise Conflict("The provider is switched off for you.", code="provider_inactive")
+        keep: Keep[Any] = attempt.keep(lambda found: _upgraded(stored, found, dry_run=body.dry_run))
+        await ports.instances.upgrade(
+            user_id, stored.key, slug=stored.provider.id, name=stored.provider.name, dry_run=body.dry_run,
+            actor=identity.actor, keep=keep,
+        )  # fmt: skip
+        if not body.dry_run:
+            ports.bell.ring()
+        return keep.response
+
+    return await once(request, ports, identity.user_id, work)
+
+
+def _upgraded(stored: Any, found: Any, *, dry_run: bool) -> Response:
+    body = {
+        "provider_id": stored.provider.id,
+        "revision": stored.revision,
+        "definition_digest": stored.provider.definition_digest,
+        "dry_run": dry_run,
+        "count": len(found.derivations),
+        "derivations": found.derivations[:DERIVATIONS_SHOWN_MAX],
+        "possible_below": found.below,
+        "cascade_id": found.cascade_id,
+    }
+    if found.cascade_id is None:
+        return answer(body)
+    headers = {"Location": f"{PREFIX}/cascades/{found.cascade_id}", "Link": cascade_link(found.cascade_id)}
+    return answer(body, 202, headers)
 
 
 async def _instance(ports: Ports, identity: Identity, stored: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Runs: every execution of a provider, with its steps, its cost and its error; and those that failed for good."""
+"""Runs: every execution of a provider, with its steps, its cost and its error."""
 
 from __future__ import annotations
 
@@ -59,15 +59,6 @@ async def get(run_id: str, identity: Reader, ports: Stores) -> Response:
     return answer(shown(ports, row) | {"steps": [dict(step) for step in steps]})
 
 
-@router.get("/dead-letters", operation_id="dead_letters_list", tags=["runs"])
-async def list_dead_letters(request: Request, identity: Reader, ports: Stores) -> Response:
-    """List runs that failed for good, newest first."""
-    wanted = page_request(request, ports.cursors, identity.user_id)
-    before = None if wanted.after is None else UUID(wanted.after[0])
-    rows = await ports.runs.dead_letters(UserId(identity.user_id), limit=wanted.limit + 1, before=before)
-    return page_response(request, ports.cursors, wanted, rows, lambda row: (row["id"],), show=_dead_letter)
-
-
 def shown(ports: Ports, row: Any) -> dict[str, Any]:
     """Return a row of runs as JSON. An inline run has no workflow of its own: the link leads to its cascade's."""
     ended, started = row["ended_at"], row["started_at"]
@@ -95,8 +86,5 @@ def shown(ports: Ports, row: Any) -> dict[str, Any]:
 
 
 def _input(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: item.get(name) for name in ("blob_id", "version", "hash", "role", "position")}
-
-
-def _dead_letter(row: Any) -> dict[str, Any]:
-    return {**row, "inputs": [_input(item) for item in row["inputs"]], "run_url": f"{PREFIX}/runs/{row['run_id']}"}
+    plain = {name: item.get(name) for name in ("blob_id", "version", "hash", "role", "position")}
+    return plain | {"stale": bool(item.get("stale", False))}

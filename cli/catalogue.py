@@ -15,6 +15,8 @@ from cli.session import (
     Limit,
     Plan,
     Wait,
+    Yes,
+    confirm,
     fetch_page,
     given_json,
     read_document,
@@ -125,6 +127,22 @@ def activate(
 def pause(provider: Reference, plan: Plan = None, as_json: AsJson = None) -> None:
     """Switch a provider off for yourself: it starts nothing, its last outputs stay."""
     _show_instance(provider, {"active": False}, as_json, plan)
+
+
+@providers.command()
+def upgrade(
+    provider: Reference,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be made again.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = None,
+) -> None:
+    """Make again what an older definition of a provider made, as one cascade. Asks first, with the count."""
+    if not (dry_run or yes):
+        count = talk(lambda studio: studio.upgrade(provider, dry_run=True)).body["count"]
+        if count:
+            confirm(f"Make {count} again?", yes=yes)
+    body = talk(lambda studio: studio.upgrade(provider, dry_run=dry_run)).body
+    show(as_json, body, details("provider_id revision dry_run count possible_below derivations cascade_id"))
 
 
 @providers.command()

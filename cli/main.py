@@ -16,6 +16,7 @@ from cli import (
     cascades,
     catalogue,
     comparisons,
+    dead_letters,
     deltas,
     exits,
     plans,
@@ -42,6 +43,7 @@ app.add_typer(catalogue.workflows, name="workflow")
 app.add_typer(catalogue.providers, name="provider")
 app.add_typer(catalogue.schemas, name="schema")
 app.add_typer(runs.app, name="run")
+app.add_typer(dead_letters.app, name="dead-letter")
 app.add_typer(cascades.app, name="cascade")
 app.add_typer(whys.derivations, name="derivation")
 app.add_typer(runs.events, name="events")

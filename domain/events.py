@@ -48,6 +48,7 @@ EVENT_TYPES: Mapping[str, str] = {
     "provider.activated": "provider",
     "provider.paused": "provider",
     "provider.configured": "provider",
+    "provider.upgraded": "provider",
     "provider.deleted": "provider",
     "workflow.registered": "workflow",
     "schema.registered": "schema",

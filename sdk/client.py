@@ -252,6 +252,32 @@ class Studio(Transport):
         """List runs, newest first; filters: ``blob_id, provider_id, status, cascade_id``."""
         return self.pages("/runs", filters, limit=limit)
 
+    def dead_letters(self, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
+        """List runs that failed for good, newest first; filters: ``provider_id, code, status``."""
+        return self.pages("/dead-letters", filters, limit=limit)
+
+    async def get_dead_letter(self, dead_letter_id: str) -> Answer:
+        """Read what failed, on which inputs, why, and what it cost."""
+        return await self.request("GET", f"/dead-letters/{part(dead_letter_id)}")
+
+    async def redrive(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        provider_id: str | None = None,
+        code: str | None = None,
+        dry_run: bool = False,
+    ) -> Answer:
+        """Try dead letters again, as one cascade: some by id, or those of a provider or a problem code."""
+        wanted = {"ids": None if ids is None else list(ids), "provider_id": provider_id, "code": code}
+        body = {name: value for name, value in wanted.items() if value is not None} | {"dry_run": dry_run}
+        return await self.request("POST", "/dead-letters/redrive", json_body=body)
+
+    async def upgrade(self, provider_id: str, *, dry_run: bool = False) -> Answer:
+        """Make again what was made with an older definition of a provider than it has now."""
+        path = f"/providers/{part(provider_id)}/upgrade"
+        return await self.request("POST", path, json_body={"dry_run": dry_run})
+
     async def get_derivation(self, derivation_id: str) -> Answer:
         """Read a derivation: who makes what of which inputs, and in which state it is."""
         return await self.request("GET", f"/derivations/{part(derivation_id)}")

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -23,7 +24,8 @@ insert into instances (user_id, id, provider_id, active, settings, on_conflict, 
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 2)
 on conflict (user_id, id) do update set active = excluded.active, settings = excluded.settings,
   on_conflict = excluded.on_conflict, supersede = excluded.supersede, debounce_ms = excluded.debounce_ms,
-  debounce_max_ms = excluded.debounce_max_ms, on_parent_failure = excluded.on_parent_failure, version = instances.version + 1, updated_at = now()
+  debounce_max_ms = excluded.debounce_max_ms, on_parent_failure = excluded.on_parent_failure,
+  version = instances.version + 1, updated_at = now()
 """
 _COLUMNS = (
     "id, active, settings, on_conflict, supersede, debounce_ms, debounce_max_ms, on_parent_failure, version, updated_at"
@@ -106,6 +108,32 @@ class Instances:
             await keep(connection, (after, cascade))
         return after, cascade
 
+    async def upgrade(
+        self,
+        user_id: UserId,
+        key: ProviderKey,
+        *,
+        slug: str,
+        name: str,
+        dry_run: bool,
+        actor: str,
+        keep: Keep[Upgrade] = unkept,
+    ) -> Upgrade:
+        """Ask that what was made with an older definition or older defaults is made again; ``dry_run`` only counts."""
+        instance = instance_id(user_id, key)
+        async with self._database.locked(user_id) as connection:
+            found = await _outdated(connection, user_id, instance)
+            if found.derivations and not dry_run:
+                cascade = await add_cause(
+                    connection, user_id, cause="provider_change", target_id=None, instance_id=instance, actor=actor,
+                    label=f"Upgrade of {name}",
+                )  # fmt: skip
+                data: dict[str, object] = {"provider_id": slug, "user_id": user_id, "cascade_id": cascade}
+                await emit(connection, user_id, event("provider.upgraded", f"providers/{slug}", slug, data))
+                found = Upgrade(derivations=found.derivations, below=found.below, cascade_id=cascade)
+            await keep(connection, found)
+        return found
+
     async def process(
         self,
         user_id: UserId,
@@ -141,6 +169,25 @@ class Instances:
             )  # fmt: skip
             await keep(connection, (instance, cascade))
         return instance, cascade
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade:
+    """What an upgrade does, or would do: what is made again, and how much below that may follow."""
+
+    derivations: list[UUID]
+    below: int
+    cascade_id: CascadeId | None = None
+
+
+async def _outdated(connection: Any, user_id: UserId, instance: InstanceId) -> Upgrade:
+    """Rehearse the plan of an upgrade, and undo it."""
+    rehearsal = connection.transaction()
+    await rehearsal.start()
+    ids = await connection.fetchval("select studio_outdated($1, $2)", user_id, instance)
+    below = await connection.fetchval("select cardinality(studio_below($1, $2))", user_id, ids)
+    await rehearsal.rollback()
+    return Upgrade(derivations=sorted(ids), below=max((below or 0) - len(ids), 0))
 
 
 async def put_instance(

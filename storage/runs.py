@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -40,13 +39,6 @@ select step_id, position, type, status, output_hash, usage, error, started_at, e
 where user_id = $1 and run_id = $2 order by position, step_id
 """
 
-_DEAD_LETTERS = """
-select l.id, l.run_id, l.derivation_id, l.code, l.detail, l.inputs, l.usage, l.created_at, l.redriven_at,
-  r.provider_id, r.cascade_id
-from dead_letters l join runs r on r.user_id = l.user_id and r.id = l.run_id
-where l.user_id = $1 and ($2::uuid is null or l.id < $2) order by l.id desc limit $3
-"""
-
 
 class Runs:
     """A user's runs, newest first; rows are mappings by column."""
@@ -77,7 +69,3 @@ class Runs:
             if row is None:
                 raise NotFound("There is no such run.")
             return row, await connection.fetch(_STEPS, user_id, run_id)
-
-    async def dead_letters(self, user_id: UserId, *, limit: int, before: UUID | None) -> list[Any]:
-        """Return up to ``limit`` runs that failed for good, each parked once, newest first."""
-        return await self._database.rows(user_id, _DEAD_LETTERS, user_id, before, limit)
