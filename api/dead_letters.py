@@ -18,8 +18,8 @@ from api.pages import page_request, page_response
 from api.queries import require_known
 from api.wire import cascade_link
 from domain.budgets import UNIT
+from domain.dead_letters import Redrive
 from domain.ids import UserId, parse_id
-from storage.dead_letters import Redrive
 
 router = APIRouter(prefix="/dead-letters", tags=["runs"])
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
+from domain.dead_letters import Redrive
 from domain.errors import NotFound
-from domain.ids import CascadeId, UserId
+from domain.ids import UserId
 from storage.causes import add_cause
 from storage.database import Database
 from storage.idempotency import Keep, unkept
@@ -36,19 +37,6 @@ select * from (
 where ($5::text is null or x.status = $5)
 order by x.id desc limit $7
 """  # noqa: S608 - constants of this module
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Redrive:
-    """What a redrive does, or would do: the letters whose derivations run again, and what is left alone and why."""
-
-    letters: list[Any]
-    redriven_before: int = 0
-    overtaken: int = 0
-    unknown: list[UUID] = field(default_factory=list)
-    more: bool = False
-    """There are more than one redrive takes: ask again."""
-    cascade_id: CascadeId | None = None
 
 
 class DeadLetters:

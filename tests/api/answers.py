@@ -137,7 +137,6 @@ async def _operation(ask: Gathering, blob: dict[str, Any], run: UUID) -> None:
     await ask("cascades_get", f"GET /cascades/{blob['cascade_id']}")
     await ask("runs_list", "GET /runs?limit=1")
     await ask("runs_get", f"GET /runs/{run}")
-    await ask("dead_letters_list", "GET /dead-letters")
     await ask("providers_health", "GET /providers/text-expansion/health")
     await ask("events_list", "GET /events?limit=1")
     await ask("blobs_dag", f"GET /blobs/{blob['id']}/dag")
@@ -160,6 +159,21 @@ async def _derived(ask: Gathering, user: Person, database: Database, schedule: P
     await ask("derivations_get", f"GET /derivations/{why['derivation_id']}")
     await ask("derivations_why", f"GET /derivations/{why['derivation_id']}/why")
     await ask("blobs_reset", f"POST /blobs/{derived['id']}/reset")
+    await ask("providers_upgrade", "POST /providers/shout/upgrade", {"dry_run": True})
+    await _failed(ask, user, database, schedule)
+
+
+async def _failed(ask: Gathering, user: Person, database: Database, schedule: PostgresSchedule) -> None:
+    """What only a run that failed for good leaves behind."""
+    source = await ask("", "POST /blobs", {"content": "the ship sank"})
+    await ask("", "POST /providers/shout/process", {"blob_id": source["id"]})
+    for cascade_id in await plan_all(database, schedule, user.user_id):
+        for run in (await schedule.claim(user.user_id, cascade_id, window=10)).runs:
+            await schedule.fail(user.user_id, run.run_id, code="expression_failed", detail="No.", usage={})
+    letter = (await ask("dead_letters_list", "GET /dead-letters?limit=1"))["data"][0]["id"]
+    await ask("dead_letters_get", f"GET /dead-letters/{letter}")
+    await ask("dead_letters_redrive", "POST /dead-letters/redrive", {"ids": [letter], "dry_run": True})
+    await ask("dead_letters_redrive_one", f"POST /dead-letters/{letter}/redrive")
 
 
 async def _people(ask: Gathering) -> None:

@@ -186,8 +186,8 @@ async def test_two_redrives_at_once_run_each_failure_once(engine: Engine) -> Non
 # --- newer definitions ------------------------------------------------------------------------------------------------
 
 
-async def published(engine: Engine) -> tuple[str, str]:
-    """Make a provider somebody else's, of two definitions, at the second; returns digest and spec of the first."""
+async def published(engine: Engine) -> tuple[UUID, str, str]:
+    """Make a provider somebody else's, of two definitions, at the second; the owner, digest and spec of the first."""
     spec = "select definition_digest, spec from providers where slug = 'one' and owner_id = $1"
     await engine.provider("one", "in-v1", "out-v1", "$.data.text + '?'")
     first = await engine.admin.fetchrow(spec, engine.user.user_id)
@@ -198,11 +198,11 @@ async def published(engine: Engine) -> tuple[str, str]:
     for table in ("schemas", "definitions", "providers"):
         statement = f"update {table} set owner_id = $2, published = true where owner_id = $1"  # noqa: S608
         await engine.admin.execute(statement, engine.user.user_id, owner)
-    return first["definition_digest"], first["spec"]
+    return owner, first["definition_digest"], first["spec"]
 
 
 async def test_a_newer_definition_of_somebody_elses_redoes_nothing_until_it_is_asked_for(engine: Engine) -> None:
-    digest, spec = await published(engine)
+    owner, digest, spec = await published(engine)
     sources = [await engine.create("in-v1", text) for text in "ab"]
     await engine.rest()
     made = "select o.blob_id from derivation_outputs o join derivations d on d.user_id = o.user_id"
@@ -226,3 +226,6 @@ async def test_a_newer_definition_of_somebody_elses_redoes_nothing_until_it_is_a
     assert await texts() == ["c?", "b?"]
     assert len(await engine.runs("one")) == 4, "only what an older definition had made is made again"
     assert (await engine.ask("POST", "/providers/one/upgrade", {}))["count"] == 0
+    # The catalogue is everybody's.
+    for table in ("schemas", "definitions", "providers"):
+        await engine.admin.execute(f"update {table} set published = false where published and owner_id = $1", owner)  # noqa: S608
