@@ -91,6 +91,7 @@ def now(standing: Row | None, row: Row | None) -> Json:
         "dead_letter": standing.get("dead_letter"),
         "proposals": standing.get("proposals") or [],
         "definition_digest": standing.get("definition_digest"),
+        "places": standing.get("places") or [],
         "cascade": None if cascade is None else {**cascade, "error": explained(cascade.get("error"))},
     }
 
@@ -158,6 +159,9 @@ def _more_stale(said: Row, _: Row) -> list[str]:
         told = [f"{one['name']} (read: {one['used_version'] or 'never'}, now: {one['planned_version']})"
                 for one in said["moved_inputs"][:INPUTS_NAMED_MAX]]  # fmt: skip
         parts.append(f"What it reads has moved: {', '.join(told)}.")
+    for place in said["places"]:
+        of = "yours" if place["kind"] == "user" else f"{place['kind']} {place['name']}"
+        parts.append(f"It waits for a place: of {of}, at most {place['cap']} may run at a time.")
     if said["pending_inputs"]:
         parts.append(f"In the making: {_listed(said['pending_inputs'])}.")
     return parts

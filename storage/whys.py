@@ -198,6 +198,11 @@ select d.id, d.instance_id, d.anchor_kind, d.anchor_id, d.execution, d.supersede
       where user_id = $1 and derivation_id = h.id order by slot limit 1) o on true
     left join lateral (select title from blobs where user_id = $1 and id = o.blob_id offset 0) b on true
     left join lateral (select slug, name from providers where id = h.provider_id offset 0) q on true) as blockers,
+  (select coalesce(json_agg(json_build_object('kind', w.kind, 'name', w.name, 'cap', w.cap, 'since', w.since)
+      order by w.kind, w.name), '[]')
+    from room_waits w where w.user_id = $1 and w.cascade_id = d.owner_cascade_id and d.unsettled and d.run_id is null
+      and d.hold is null and d.pending_inputs = 0 and (w.kind = 'user' or w.kind = 'provider' and w.name = p.slug
+        or w.kind = 'service' and w.name = any(p.services))) as places,
   (select json_build_object('limit', g.limit_amount, 'spent', g.spent, 'reserved', g.reserved)
     from budgets g where g.user_id = $1 and d.hold = 'budget') as budget,
   (select u.name from users u where u.user_id = $1) as user_name

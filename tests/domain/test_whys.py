@@ -256,6 +256,12 @@ def test_a_source_is_a_persons_and_a_deleted_one_can_be_restored() -> None:
     assert [change["action"] for change in found["changes"]] == ["restore"]
 
 
+@pytest.mark.parametrize(("kind", "words"), [("user", "of yours, at most 2"), ("service", "of service gpt, at most 2")])
+def test_who_waits_for_a_place_says_of_what(kind: str, words: str) -> None:
+    place = {"kind": kind, "name": "gpt", "cap": 2, "since": WHEN}
+    assert words in said({**EVERY_STATE[State.STALE], "places": [place]})["words"]
+
+
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
