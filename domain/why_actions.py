@@ -10,14 +10,14 @@ from typing import Any
 
 from domain.runs import Hold, State
 from domain.why_causes import INPUTS_NAMED_MAX, Json, Row, name_of, path
-from domain.why_states import BLOCKERS_EXPLAINED_MAX, blocker_name, state_of
+from domain.why_states import BLOCKERS_EXPLAINED_MAX, blocker_name, outdated, state_of
 
 
 def changes(standing: Row | None, row: Row | None) -> list[Json]:
     """Return what would change things, the nearest first."""
     if standing is None:
         return _of_source(row)
-    return list(_ACTIONS[state_of(standing).state](standing))
+    return [*_ACTIONS[state_of(standing).state](standing), *_upgrade(standing)]
 
 
 def action(name: str, method: str, url: str, reason: str, body: Any = None) -> Json:
@@ -53,6 +53,14 @@ def _wait(standing: Row) -> Iterator[Json]:
     if standing.get("owner_cascade_id"):
         url = path("cascades", standing["owner_cascade_id"])
         yield action("wait", "GET", url, "It goes on by itself: Prefer: wait=30 answers when it has.")
+
+
+def _upgrade(standing: Row) -> Iterator[Json]:
+    if outdated(standing):
+        url = path("providers", standing["provider_id"], "upgrade")
+        yield action(
+            "upgrade", "POST", url, "Make what this provider made by an older definition again, by its newest."
+        )
 
 
 def _fresh(standing: Row) -> Iterator[Json]:

@@ -57,6 +57,12 @@ def skipped(standing: Row) -> str | None:
     return None if declined is None else str(declined)
 
 
+def outdated(standing: Row) -> bool:
+    """Tell whether the provider has another definition by now than the one that is wanted here."""
+    newest = standing.get("definition_digest")
+    return newest is not None and newest != str(standing["want_digest"]).partition(":")[0]
+
+
 def blocker_name(one: Row) -> str:
     """Name what blocks: by its title, else by its provider."""
     return str(one.get("title") or one.get("provider_id") or one["derivation_id"])
@@ -90,7 +96,7 @@ def now(standing: Row | None, row: Row | None) -> Json:
         "cut_off": standing.get("cut_off"),
         "dead_letter": standing.get("dead_letter"),
         "proposals": standing.get("proposals") or [],
-        "definition_digest": standing.get("definition_digest"),
+        "outdated": outdated(standing),
         "places": standing.get("places") or [],
         "cascade": None if cascade is None else {**cascade, "error": explained(cascade.get("error"))},
     }
@@ -131,6 +137,8 @@ def standing_words(standing: Row | None, row: Row | None) -> str:
     parts += extra(said, standing) if extra else []
     if said["unplanned_inputs"]:
         parts.append(f"{_listed(said['unplanned_inputs'])} has changed since, which is about to be taken up.")
+    if said["outdated"]:
+        parts.append("Its provider has a newer definition, which is used here once somebody asks for the upgrade.")
     error = (said["cascade"] or {}).get("error")
     if error is not None and standing["unsettled"]:
         parts.append(str(error["detail"]))

@@ -280,6 +280,14 @@ def test_a_fresh_one_says_why_a_look_brought_no_version(facts: dict[str, Any], w
         assert words in found
 
 
+def test_an_older_definition_is_said_with_its_upgrade() -> None:
+    found = said({**STANDING, "definition_digest": "d2"})
+    assert found["now"]["outdated"]
+    assert "newer definition" in found["words"]
+    assert found["changes"][-1]["url"] == "/api/v1/studio/providers/writer/upgrade"
+    assert not said(STANDING)["now"]["outdated"]
+
+
 def test_a_later_run_or_an_unchanged_look_is_no_reason_for_nothing() -> None:
     ran = {"status": "settled", "usage": {}, "ended_at": LATER.isoformat()}
     early = {"reason": "no_input", "at": WHEN.isoformat()}
