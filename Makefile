@@ -5,11 +5,11 @@ READY := .venv/.ready
 COMPILE := uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-annotate
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test dev check bench soak docs lock clean
+.PHONY: help setup demo test dev check bench bench-peers soak docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 
 setup: $(READY) ## make .venv with the locked packages and .venv/bin/studio
 
@@ -39,6 +39,9 @@ check: $(READY) ## lint, format, types, layers
 
 bench: $(READY) ## measured scenarios, as ratios to the raw limits
 	STUDIO_STATE_DIR=$(CURDIR)/.studio-bench $(BIN)/python -m bench
+
+bench-peers: $(READY) ## the same cascade by DBOS and Prefect, side by side (needs the network)
+	STUDIO_STATE_DIR=$(CURDIR)/.studio-bench $(BIN)/python -m bench peers
 
 soak: $(READY) ## random histories, scenarios and kills, for long; SEED=n plays one again
 	STUDIO_STATE_DIR=$(CURDIR)/.studio-bench $(BIN)/python -m bench soak $(if $(SEED),--seed $(SEED))

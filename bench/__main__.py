@@ -1,7 +1,8 @@
 """``python -m bench``: measure, print the table, fail when a floor of ``budgets.toml`` is broken.
 
-``python -m bench soak`` runs the long things instead: see ``bench/soak.py``. Exit status: 0 good, 1 a floor is
-broken (or the soak found something), 2 usage.
+``python -m bench soak`` runs the long things instead: see ``bench/soak.py``; ``python -m bench peers`` the same cascade
+by DBOS and Prefect: ``bench/peers.py``. Exit status: 0 good, 1 a floor is broken (or the soak found something), 2
+usage.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from bench import soak
+from bench import peers, soak
 from bench.figures import Result, judge, read_budgets
 from bench.report import show, write_json
 from bench.scenario import Scenario, measure
-from bench.scenarios import SCENARIOS
+from bench.scenarios import LONG, SCENARIOS
 from bench.sizes import GOALS, SMOKE, Sizes
 from bench.stage import connected, staged
 from devstack.stack import Stack
@@ -43,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=options.seed,
             only=options.part,
         )
-    chosen = [scenario for scenario in SCENARIOS if not options.only or scenario.name in options.only]
+    if options.what == "peers":
+        return peers.run(folder, nodes=options.nodes)
+    usual = (*SCENARIOS, *LONG) if options.smoke else SCENARIOS
+    chosen = [one for one in (*SCENARIOS, *LONG) if one.name in options.only] if options.only else list(usual)
     sizes = SMOKE if options.smoke else GOALS
     results, samples = run(folder, chosen, sizes, rounds=options.rounds)
     show(results, rounds=options.rounds)
@@ -73,8 +77,9 @@ async def _measured(stack: Stack, scenarios: Sequence[Scenario], sizes: Sizes, r
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("measure", "soak"), default="measure")
-    parser.add_argument("--only", action="append", choices=[scenario.name for scenario in SCENARIOS])
+    parser.add_argument("what", nargs="?", choices=("measure", "soak", "peers"), default="measure")
+    parser.add_argument("--only", action="append", choices=[scenario.name for scenario in (*SCENARIOS, *LONG)])
+    parser.add_argument("--nodes", type=_count, action="append", help="peers: nodes of a cascade (default 100, 1000)")
     parser.add_argument("--rounds", type=_count, default=ROUNDS, help=f"interleaved rounds (default {ROUNDS})")
     parser.add_argument("--json", type=Path, help="write every sample to this file")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: shows that everything runs, judges nothing")

@@ -119,6 +119,35 @@ class RawCascade:
             above = [blob_id for ids in made for blob_id in ids]
 
 
+@workflow.defn
+class RawChain:
+    """One local activity after the other, each of what the one before has made."""
+
+    @workflow.run
+    async def run(self, length: int) -> None:
+        """Derive so often."""
+        for _ in range(length):
+            await workflow.execute_local_activity_method(
+                RawActivities.derive, str(workflow.uuid4()), start_to_close_timeout=TIMEOUT
+            )
+
+
+@workflow.defn
+class RawFan:
+    """So many child workflows at once, each with one local activity."""
+
+    @workflow.run
+    async def run(self, width: int) -> None:
+        """Let each child derive."""
+        own = workflow.info().workflow_id
+        await asyncio.gather(
+            *(
+                workflow.execute_child_workflow(RawEdit.run, str(workflow.uuid4()), id=f"{own}:{number}")
+                for number in range(width)
+            )
+        )
+
+
 @asynccontextmanager
 async def raw_worker(client: Client, pool: Any) -> AsyncIterator[Worker]:
     """A worker as ours is set, in the driver's process: an eager start needs the client that starts."""
@@ -126,7 +155,7 @@ async def raw_worker(client: Client, pool: Any) -> AsyncIterator[Worker]:
     worker = Worker(
         client,
         task_queue=TASK_QUEUE,
-        workflows=[RawEdit, RawParent, RawCascade],
+        workflows=[RawEdit, RawParent, RawCascade, RawChain, RawFan],
         activities=[activities.derive, activities.derive_batch],
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_all_modules()

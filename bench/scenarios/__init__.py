@@ -1,7 +1,21 @@
 """One module a measured path; the table shows them in this order."""
 
 from bench.scenario import Scenario
-from bench.scenarios import cascade, create, delta, derive, graph, lineage, merge, rewind, store, upload
+from bench.scenarios import (
+    cascade,
+    chain,
+    create,
+    delta,
+    derive,
+    graph,
+    lineage,
+    merge,
+    rewind,
+    runs,
+    store,
+    ten_thousand,
+    upload,
+)
 
 SCENARIOS: tuple[Scenario, ...] = (
     create.SCENARIO,
@@ -13,6 +27,10 @@ SCENARIOS: tuple[Scenario, ...] = (
     lineage.SCENARIO,
     derive.SCENARIO,
     cascade.SCENARIO,
+    chain.SCENARIO,
+    runs.SCENARIO,
     graph.SCENARIO,
 )
 """Those without the worker first: what they write would keep it busy."""
+LONG: tuple[Scenario, ...] = (ten_thousand.SCENARIO,)
+"""Minutes each: measured when they are named, and shown to run in a smoke run."""
