@@ -239,6 +239,8 @@ class LimitsGroup(Group):
 
     body_max: Count = 16_777_216
     """Bytes of a request body; beyond is 413."""
+    answer_max: Count = 8_388_608
+    """Bytes of a service's answer; a run whose service says more fails, and no more of it is read."""
 
 
 class ApiGroup(Group):

@@ -145,7 +145,8 @@ async def running(settings: Settings) -> AsyncIterator[None]:
             {
                 name: Service(url=called.url, token=called.token.get_secret_value() if called.token else None)
                 for name, called in settings.services.items()
-            }
+            },
+            answer_max=settings.limits.answer_max,
         )
         stack.push_async_callback(services.close)
         bus = await Bus.connect(events_url, topics=settings.events.topics.model_dump())

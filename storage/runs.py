@@ -35,7 +35,7 @@ order by r.id desc limit $7
 """
 
 _STEPS = """
-select step_id, position, type, status, output_hash, usage, error, started_at, ended_at from run_steps
+select step_id, position, type, status, output_hash, usage, attempts, errors, error, started_at, ended_at from run_steps
 where user_id = $1 and run_id = $2 order by position, step_id
 """
 

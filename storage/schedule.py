@@ -25,6 +25,8 @@ from storage.database import Database
 from storage.works import Works
 
 DETAIL_CHARACTERS_MAX = 2000
+ATTEMPTS_KEPT_MAX = 20
+"""Failed attempts of a step whose reasons are kept, the last ones; all of them are counted."""
 USER_GATES_MAX = 10_000
 """Users whose gate is remembered; beyond it, gates that nobody waits at are dropped."""
 
@@ -186,15 +188,18 @@ class PostgresSchedule:
         await self._database.call("select studio_distrust($1, $2)", user_id, run_id)
 
     async def fail_step(self, user_id: UUID, run_id: UUID, step_id: str, code: str, detail: str) -> None:
-        """Record why the latest attempt of a step failed; a later success replaces it."""
+        """Record why an attempt of a step failed; a later success replaces the last word, not the list of attempts."""
         async with self._database.transaction(user_id) as connection:
             await connection.execute(
-                "update run_steps set status = 'failed', error = $4, ended_at = now() "
+                "update run_steps set status = 'failed', error = $4, ended_at = now(), attempts = attempts + 1, "
+                "errors = (case when jsonb_array_length(errors) < $5 then errors else errors - 0 end) "
+                "|| jsonb_build_array($4 || jsonb_build_object('attempt', attempts + 1, 'at', now())) "
                 "where user_id = $1 and run_id = $2 and step_id = $3 and status <> 'done'",
                 user_id,
                 run_id,
                 step_id,
                 {"code": code, "detail": _shown(detail)},
+                ATTEMPTS_KEPT_MAX,
             )
 
     async def steps(self, user_id: UUID, run_id: UUID) -> list[StepRecord]:

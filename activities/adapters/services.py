@@ -44,8 +44,9 @@ class _Answer:
 class HttpServices:
     """The egress guard: calls go to the declared base URL or nowhere; redirects are not followed."""
 
-    def __init__(self, services: Mapping[str, Service]) -> None:
+    def __init__(self, services: Mapping[str, Service], *, answer_max: int = ANSWER_BYTES_MAX) -> None:
         self._services = dict(services)
+        self._answer_max = answer_max
         self._client = httpx2.AsyncClient(follow_redirects=False, trust_env=False)
 
     async def close(self) -> None:
@@ -71,7 +72,7 @@ class HttpServices:
             ) from error
         except httpx2.InvalidURL as error:
             raise ProviderFailed(_denied(call.endpoint), code="egress_denied") from error
-        return _read(call, answer, service.token)
+        return _read(call, answer, service.token, self._answer_max)
 
     async def _post(self, address: str, body: bytes, headers: Mapping[str, str]) -> _Answer:
         """Send, and read no more than the bound and one chunk."""
@@ -80,7 +81,7 @@ class HttpServices:
             content = bytearray()
             async for chunk in answer.aiter_bytes():
                 content += chunk
-                if len(content) > ANSWER_BYTES_MAX:
+                if len(content) > self._answer_max:
                     break
         return _Answer(answer.status_code, answer.headers, bytes(content))
 
@@ -98,11 +99,11 @@ def _denied(endpoint: str) -> str:
     return f"{endpoint[:QUOTED_CHARACTERS_MAX]} is not an endpoint below its service."
 
 
-def _read(call: ServiceCall, answer: _Answer, token: str | None) -> Any:
+def _read(call: ServiceCall, answer: _Answer, token: str | None, most: int) -> Any:
     if not 200 <= answer.status < 300:  # noqa: PLR2004
         raise _refusal(f"{call.service}{call.endpoint}", answer, token)
-    if len(answer.content) > ANSWER_BYTES_MAX:
-        raise ProviderFailed(f"{call.service} answered more than {ANSWER_BYTES_MAX} bytes.", code="service_rejected")
+    if len(answer.content) > most:
+        raise ProviderFailed(f"{call.service} answered more than {most} bytes.", code="service_rejected")
     try:
         return orjson.loads(answer.content)
     except orjson.JSONDecodeError as error:

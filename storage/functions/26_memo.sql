@@ -63,6 +63,7 @@ begin
   perform set_config('app.user_id', p_user::text, true);
   perform studio_store(p_user, p_hash, p_size, p_stored_size, p_codec, p_body, p_location);
   update run_steps s set status = 'done', output_hash = p_hash, usage = p_usage, error = null, ended_at = now(),
+      attempts = s.attempts + 1,
       reused_from = p_reused
     where s.user_id = p_user and s.run_id = p_run and s.step_id = p_step and s.status <> 'done';
   if p_key is null then return; end if;

@@ -118,7 +118,47 @@ async def test_attempts_that_failed_are_recorded_and_the_lease_is_extended(
     assert (await step(environment, activities, engine, run)).status == "done"
     [row] = await recorded(engine)
     assert (row["status"], row["error"]) == ("done", None)
+    [shown] = (await engine.ask("GET", f"/runs/{run.run_id}"))["steps"]
+    assert (shown["attempts"], [(error["attempt"], error["code"]) for error in shown["errors"]]) == (
+        2, [(1, "service_unavailable")],
+    )  # fmt: skip
     assert len({key for key, _, _ in service.asked}) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [None, "garbage", ["text"], {}, {"text": None}, {"text": 7}], ids=str
+)  # fmt: skip
+async def test_an_answer_that_is_none_or_garbage_fails_the_run_for_good(
+    engine: Engine, environment: ActivityEnvironment, answer: Any
+) -> None:
+    await engine.schemas("out-v1", properties={"text": {"type": "string"}}, required=["text"])
+    run = await claimed(engine)
+    activities = activities_of(engine.schedule, Answers(answer))
+
+    async def carried_out() -> None:
+        await step(environment, activities, engine, run)
+        await environment.run(activities.settle, ref(engine, run))
+
+    with pytest.raises(ApplicationError) as caught:
+        await carried_out()
+    assert (caught.value.type, caught.value.non_retryable) == ("invalid_output", True)
+    assert await engine.version(await engine.output("one")) == 0
+
+
+async def test_a_provider_that_answers_otherwise_each_time_runs_once_a_cause(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    run = await claimed(engine)
+    blob = (await engine.rows("select id from blobs where user_id = $1 and created_by <> 'one'"))[0]["id"]
+    for said in ("one", "two", "two"):
+        activities = activities_of(engine.schedule, Answers({"text": said}))
+        await step(environment, activities, engine, run)
+        assert await environment.run(activities.settle, ref(engine, run)) == "settled"
+        await engine.rest()
+        assert await engine.text(await engine.output("one")) == said
+        run = await engine.take(await engine.edit(blob, f"after {run.run_id}"))
+    assert await engine.version(await engine.output("one")) == 2, "the same answer makes no version"
+    assert await engine.runs("one") == ["settled"] * 3 + ["running"], "each edit ran it once, whatever it answered"
 
 
 async def test_a_final_failure_is_not_to_be_retried(engine: Engine, environment: ActivityEnvironment) -> None:

@@ -193,6 +193,17 @@ async def test_an_endless_answer_is_cut_off(services: HttpServices, server: Serv
     assert sent < 4 * ANSWER_BYTES_MAX
 
 
+async def test_an_answer_of_fifty_megabytes_is_read_up_to_the_setting(server: Server) -> None:
+    bounded = HttpServices({"text": Service(url=server.url, token=TOKEN)}, answer_max=100_000)
+    server.says(200, b'{"text": "' + b"x" * 50_000_000 + b'"}')
+    error = await refused(bounded, call(), "service_rejected")
+    assert "100000 bytes" in error.detail
+    assert not error.retryable
+    server.says(200, b'{"text": "' + b"x" * 90_000 + b'"}')
+    assert len((await bounded.call(call(), key="key-1", patience=PATIENCE))["text"]) == 90_000
+    await bounded.close()
+
+
 async def test_a_service_that_never_answers_or_drips_runs_out_of_patience(
     services: HttpServices, server: Server
 ) -> None:
