@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from domain.durations import parse_duration
 from domain.errors import Fault, Invalid
 
 CONFIG_FILE = Path(__file__).parent / "config" / "studio.yaml"
@@ -51,19 +51,7 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {
 }
 """Environment variables with a name of their own, and the keys that each sets."""
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_UNIT_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
 T = TypeVar("T")
-
-
-def _parse_duration(value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("write a duration as a number and a unit: 500ms, 30s, 5m, 2h or 30d")
-    return timedelta(seconds=float(match[1]) * _UNIT_SECONDS[match[2]])
 
 
 def _positive(value: timedelta) -> timedelta:
@@ -72,7 +60,7 @@ def _positive(value: timedelta) -> timedelta:
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(_parse_duration), AfterValidator(_positive)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), AfterValidator(_positive)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -219,6 +207,15 @@ class WorkflowGroup(Group):
     """Loopback port on which the worker says that it is up; 0 means none."""
 
 
+class ModelPrice(Group):
+    """What a model takes, in micro-dollars per million tokens: 0.15 dollars per million are 150000."""
+
+    prompt: int = Field(default=0, ge=0, le=10**12)
+    """Of tokens sent."""
+    completion: int = Field(default=0, ge=0, le=10**12)
+    """Of tokens answered."""
+
+
 class CalledService(Group):
     """A service that definitions may call by name (``service: ai-service``)."""
 
@@ -232,6 +229,12 @@ class CalledService(Group):
     """Equal requests get equal answers, so that steps with ``cache: inputs`` may reuse them."""
     revision: str = Field(default="", max_length=200)
     """What answers now: after a change nothing older is reused. Unset it is the model's name for ai-service."""
+    prices: dict[str, ModelPrice] = Field(default={})
+    """What it takes by model, ``default`` for others: micro-dollars per million tokens; empty means free."""
+    prompt_tokens_max: Count = 8_192
+    """Tokens that one call sends at most, all that a skill asks its model for: with the price, what is reserved."""
+    completion_tokens_max: Count = 4_096
+    """Tokens that one call is answered at most, where the step has no ``max_tokens``."""
 
 
 class LimitsGroup(Group):

@@ -31,6 +31,7 @@ from activities.runs import RunActivities
 from domain.definitions import AI_SERVICE
 from domain.errors import StudioError
 from domain.memo import ServiceTerms
+from domain.prices import Price, Prices, Tariff
 from failpoints import CALLS, MOVES, Reached, exposed, failpoints
 from settings import Settings, load_settings, required
 from storage.bus import Bus
@@ -170,6 +171,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
                 exposed(services, "service", CALLS, reached),
                 step_timeout=settings.providers.timeout,
                 step_attempts=settings.providers.retry_policy.max_attempts,
+                prices=make_prices(settings),
                 terms=service_terms(settings),
             ),
             housekeeping=HousekeepingActivities(
@@ -268,6 +270,18 @@ def make_keeper(
     )
 
 
+def make_prices(settings: Settings) -> Prices:
+    """What the services of the settings take."""
+    return Prices({
+        name: Tariff(
+            prices={model: Price(prompt=p.prompt, completion=p.completion) for model, p in called.prices.items()},
+            prompt_tokens_max=called.prompt_tokens_max,
+            completion_tokens_max=called.completion_tokens_max,
+        )
+        for name, called in settings.services.items()
+    })  # fmt: skip
+
+
 def make_schedule(settings: Settings, database: Database, contents: Contents) -> PostgresSchedule:
     """The schedule of the settings."""
     return PostgresSchedule(
@@ -284,7 +298,7 @@ def make_schedule(settings: Settings, database: Database, contents: Contents) ->
         places=Places(
             runs_per_user=settings.cascades.runs_per_user,
             services={
-                name: service.max_concurrent for name, service in settings.services.items() if service.max_concurrent
+                name: called.max_concurrent for name, called in settings.services.items() if called.max_concurrent
             },
         ),
     )

@@ -7,7 +7,7 @@ Outputs of steps live in ``run_steps``; a step that has finished is not carried 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -24,10 +24,14 @@ from domain.errors import StudioError, Unavailable
 from domain.execution import carry_out, context_of, declined, evaluate, total_usage, usage_of
 from domain.memo import Cache, Lookup, Recall, ServiceTerms, reused_usage
 from domain.ports import Schedule, Services
+from domain.prices import Prices, Quote
+from domain.runs import RunStatus
 from domain.steps import ServiceCall, absorb, kept_answer, request
 from domain.works import RunWork, Settlement, StepRecord
 
 WAITING = "waiting"
+BLOCKED = RunStatus.BLOCKED_BUDGET.value
+"""The status of a run that ended because its next step does not fit the budget."""
 LEASE_MARGIN = timedelta(seconds=PATIENCE_SECONDS + 10)
 """What a caller has beyond its call's own timeout, to store the answer, before others take it for dead."""
 
@@ -105,6 +109,7 @@ class RunActivities:
         step_timeout: timedelta,
         step_attempts: int,
         terms: Mapping[str, ServiceTerms] | None = None,
+        prices: Prices | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._schedule = schedule
@@ -112,6 +117,7 @@ class RunActivities:
         self._step_timeout = step_timeout
         self._step_attempts = step_attempts
         self._terms = dict(terms or {})
+        self._prices = prices or Prices()
         self._now = now
 
     @activity.defn(name="Run.load")
@@ -180,14 +186,14 @@ class RunActivities:
         if done is None:
             context = context_of(work, records, now=self._now())
             carry_out_ = self._call if step.effect == "call" else self._evaluate
-            found = await carry_out_(work, step, asked.position, context)
+            found = await carry_out_(work, step, asked.position, context, total_usage(records))
             if isinstance(found, StepOutcome):
                 return found
             done = found
         return _outcome(done)
 
     async def _evaluate(
-        self, work: RunWork, step: Step, position: int, context: dict[str, Any]
+        self, work: RunWork, step: Step, position: int, context: dict[str, Any], _: Mapping[str, Any]
     ) -> StepRecord | StepOutcome:
         status = await self._schedule.begin_step(work.user_id, work.run_id, step.id, position, step.type)
         if status != "running":
@@ -203,7 +209,7 @@ class RunActivities:
         return record
 
     async def _call(
-        self, work: RunWork, step: Step, position: int, context: dict[str, Any]
+        self, work: RunWork, step: Step, position: int, context: dict[str, Any], used: Mapping[str, Any]
     ) -> StepRecord | StepOutcome:
         """Take over what the memo has for this request, else call; or wait, while another run is calling."""
         patience = self._timeout(work, step)
@@ -214,9 +220,11 @@ class RunActivities:
             await self._fail_step(work, step, error)
             raise
         lookup = Lookup(key=call.key, patience=patience + LEASE_MARGIN) if self._reuses(step) else None
-        begun = await self._schedule.begin_call(work.user_id, work.run_id, step.id, position, step.type, lookup)
+        worst = self._prices.worst(step)
+        quote = Quote(worst=worst, used=used) if worst else None
+        begun = await self._schedule.begin_call(work.user_id, work.run_id, step.id, position, step.type, lookup, quote)
         if begun.status != "running":
-            return StepOutcome(status="superseded")
+            return StepOutcome(status=BLOCKED if begun.status == BLOCKED else "superseded")
         if begun.recall is Recall.LEASED:
             return StepOutcome(status=WAITING)
         if begun.recall is Recall.HIT:
@@ -247,13 +255,15 @@ class RunActivities:
             except StudioError as error:
                 await self._fail_step(work, step, error)
                 raise
+            charge = self._prices.charge(step, record.usage)
+            if charge is not None:
+                record = replace(record, usage={**record.usage, "cost": charge.amount})
+            ended = (work.user_id, work.run_id, record, charge)
             if self._reuses(step):
                 kept = kept_answer(step, answer)
-                await patiently(
-                    lambda: self._schedule.end_call(work.user_id, work.run_id, record, key=call.key, answer=kept)
-                )
+                await patiently(lambda: self._schedule.end_call(*ended, key=call.key, answer=kept))
             else:
-                await patiently(lambda: self._schedule.end_step(work.user_id, work.run_id, record))
+                await patiently(lambda: self._schedule.end_step(*ended))
         return record
 
     def _reuses(self, step: Step) -> bool:

@@ -13,6 +13,7 @@ from api import (
     batches,
     blobs,
     buckets,
+    budgets,
     cascades,
     comparisons,
     contents,
@@ -60,6 +61,7 @@ ROUTERS = (
     dead_letters,
     cascades,
     plans,
+    budgets,
     events,
     users,
 )

@@ -92,6 +92,7 @@ def shown(ports: Ports, row: Any) -> dict[str, Any]:
         "roots": _roots(row["target_id"] if row["cause"] != "bucket" else None, row["roots"]),
         "status": row["status"],
         "counts": _counts(row),
+        "cost": row["cost"],
         "superseded_by": row["superseded_by"],
         "error": explained(row["error"]),
         "plan_id": row["plan_id"],

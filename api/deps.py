@@ -21,6 +21,7 @@ from storage.batches import Batches
 from storage.bell import Bell
 from storage.blobs import Blobs
 from storage.buckets import Buckets
+from storage.budgets import Budgets
 from storage.caches import caches
 from storage.cascade_views import CascadeViews
 from storage.contents import Contents
@@ -82,6 +83,7 @@ class Ports:
     api_keys: ApiKeys
     buckets: Buckets
     members: Members
+    budgets: Budgets
     runs: Runs
     dead_letters: DeadLetters
     cascades: CascadeViews
@@ -151,6 +153,7 @@ async def open_ports(settings: Settings) -> Ports:
         api_keys=ApiKeys(database),
         buckets=Buckets(database),
         members=Members(database),
+        budgets=Budgets(database),
         runs=Runs(database),
         dead_letters=DeadLetters(database, redrive_max=settings.cascades.redrive_max),
         cascades=CascadeViews(database),

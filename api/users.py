@@ -17,12 +17,14 @@ from starlette.responses import Response
 
 from api.auth import Admin, Caller, Identity, Reader, bearer_of
 from api.bodies import Wire, answer, fault, path_id, read, request_body
-from api.deps import Stores
+from api.budgets import shown as shown_budget
+from api.deps import Ports, Stores
 from api.idempotency import Attempt, Keep, once
 from api.middleware import PREFIX
 from api.pages import page_request, page_response
+from domain.budgets import AMOUNT_MAX
 from domain.errors import Forbidden
-from domain.ids import ApiKeyId, UserId, new_id
+from domain.ids import ApiKeyId, CascadeId, UserId, new_id
 from domain.keys import KEY_SECRET_BYTES, SCOPES, USER_SCOPES, key_prefix, mint_key
 from domain.quotas import QUOTA_BYTES_MAX, Usage
 
@@ -55,6 +57,8 @@ class Limits(Wire):
     """Bytes that may be stored; null: no limit."""
     runs_limit: int | None = Field(default=None, ge=1, le=RUNS_LIMIT_MAX)
     """Runs at a time; null: as the settings say."""
+    budget_limit: int | None = Field(default=None, ge=0, le=AMOUNT_MAX)
+    """Micro-dollars that paid steps may spend; only admins change it then. null: no limit."""
 
 
 @router.post(
@@ -89,9 +93,9 @@ async def me(identity: Caller) -> Response:
     openapi_extra=request_body(Limits, example={"bytes_quota": 10_000_000_000}),
 )  # fmt: skip
 async def put_limits(request: Request, user_id: str, identity: Admin, ports: Stores) -> Response:
-    """Say how many bytes a user may store and how many runs they may have at a time.
+    """Say how many bytes a user may store, how many runs they may have at a time, what their paid steps may spend.
 
-    What is there stays, even beyond; then nothing can grow.
+    What is stored stays, even beyond; then nothing can grow. A budget cannot be below what is spent and reserved.
     """
 
     async def work(attempt: Attempt) -> Response:
@@ -99,16 +103,29 @@ async def put_limits(request: Request, user_id: str, identity: Admin, ports: Sto
         await ports.users.state(of)  # 404 goes before what is wrong with the body
         body = await read(request, Limits)
         if not body.model_fields_set:
-            raise fault("/bytes_quota", "missing_field", "Name a limit: bytes_quota, runs_limit, or both.")
+            raise fault("/bytes_quota", "missing_field", "Name a limit: bytes_quota, runs_limit, budget_limit.")
+        budget = await _limit_budget(ports, identity, attempt, of, body)
         keep: Keep[Any] = attempt.keep(
-            lambda may: answer({"user_id": of, **_shown_usage(may.usage), "runs_limit": may.runs_limit})
-        )
-        limits = body.model_dump(include=body.model_fields_set)
+            lambda may: answer({
+                "user_id": of, **_shown_usage(may.usage), "runs_limit": may.runs_limit, "budget": shown_budget(budget)
+            })
+        )  # fmt: skip
+        limits = body.model_dump(include=body.model_fields_set - {"budget_limit"})
         await ports.users.limit(of, limits, by=identity.user_id, keep=keep)
         ports.bell.ring()
         return keep.response
 
     return await once(request, ports, identity.user_id, work)
+
+
+async def _limit_budget(ports: Ports, identity: Identity, attempt: Attempt, of: UUID, body: Limits) -> Any:
+    """Set the budget if the body has one: before the quota, because this can be refused."""
+    if "budget_limit" not in body.model_fields_set:
+        return await ports.budgets.get(of)
+    done = await ports.budgets.put(
+        of, body.budget_limit, actor=identity.actor, cascade_id=CascadeId(attempt.id("cascade")), manages=True
+    )
+    return done.state
 
 
 @router.get("/me/state", operation_id="users_me_state")

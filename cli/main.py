@@ -13,6 +13,7 @@ from cli import (
     admin,
     blobs,
     buckets,
+    budgets,
     cascades,
     catalogue,
     comparisons,
@@ -45,6 +46,7 @@ app.add_typer(catalogue.schemas, name="schema")
 app.add_typer(runs.app, name="run")
 app.add_typer(dead_letters.app, name="dead-letter")
 app.add_typer(cascades.app, name="cascade")
+app.add_typer(budgets.app, name="budget")
 app.add_typer(whys.derivations, name="derivation")
 app.add_typer(runs.events, name="events")
 app.add_typer(admin.app, name="admin")

@@ -119,6 +119,7 @@ def total_usage(records: Sequence[StepRecord]) -> dict[str, Any]:
     asked = [model for model in models if model != COMPUTED] or list(models)
     usage["model"] = ", ".join(asked) or None
     usage["tokens"] = usage["total_tokens"]
+    usage["cost"] = sum(int(record.usage.get("cost") or 0) for record in records)
     usage["reused_steps"] = sum(1 for record in records if record.usage.get("reused"))
     usage["saved_tokens"] = sum(int(record.usage.get("saved_tokens") or 0) for record in records)
     return usage

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from domain.memo import Begun, Lookup
+from domain.prices import Quote, StepCharge
 from domain.steps import ServiceCall
 from domain.works import Claim, RunWork, Settlement, StepRecord
 
@@ -44,20 +45,40 @@ class Schedule(Protocol):
         ...
 
     async def begin_call(
-        self, user_id: UUID, run_id: UUID, step_id: str, position: int, kind: str, lookup: Lookup | None
+        self,
+        user_id: UUID,
+        run_id: UUID,
+        step_id: str,
+        position: int,
+        kind: str,
+        lookup: Lookup | None,
+        quote: Quote | None = None,
     ) -> Begun:
-        """``begin_step`` for a step that calls a service, which may ask the memo first; one round trip."""
+        """``begin_step`` for a step that calls a service, which may ask the memo first; one round trip.
+
+        Unless the memo has the answer, what the call may cost is reserved; if the budget does not have that, the run
+        ends as ``blocked_budget``.
+        """
         ...
 
     async def fail_step(self, user_id: UUID, run_id: UUID, step_id: str, code: str, detail: str) -> None:
         """Record why the latest attempt of a step failed; a later success replaces it."""
         ...
 
-    async def end_step(self, user_id: UUID, run_id: UUID, record: StepRecord) -> None:
-        """Record what a step added; the first record of a step stays."""
+    async def end_step(self, user_id: UUID, run_id: UUID, record: StepRecord, charge: StepCharge | None = None) -> None:
+        """Record what a step added, and charge it; the first record, and charge, of a step stays."""
         ...
 
-    async def end_call(self, user_id: UUID, run_id: UUID, record: StepRecord, *, key: str, answer: Any) -> None:
+    async def end_call(
+        self,
+        user_id: UUID,
+        run_id: UUID,
+        record: StepRecord,
+        charge: StepCharge | None = None,
+        *,
+        key: str,
+        answer: Any,
+    ) -> None:
         """``end_step``, and the answer goes into the memo, whatever has become of the run: it is paid for."""
         ...
 

@@ -320,9 +320,25 @@ class Studio(Transport):
         """Say how many bytes are used, reserved, allowed and free."""
         return await self.request("GET", "/me/quota")
 
-    async def set_limits(self, user_id: str, *, bytes_quota: int | None) -> Answer:
-        """Say, as an admin, how many bytes a user may store; None: no limit."""
-        return await self.request("PUT", f"/users/{part(user_id)}/limits", json_body={"bytes_quota": bytes_quota})
+    async def set_limits(self, user_id: str, **limits: int | None) -> Answer:
+        """Say, as an admin, what a user may have: ``bytes_quota``, ``budget_limit`` (micro-dollars); None: no limit."""
+        return await self.request("PUT", f"/users/{part(user_id)}/limits", json_body=limits)
+
+    async def budget(self) -> Answer:
+        """Say what is limited, spent, reserved and left, in micro-dollars."""
+        return await self.request("GET", "/budget")
+
+    async def set_budget(self, limit: int | None, *, if_match: int | str = "*") -> Answer:
+        """Set your limit in micro-dollars, None: no limit; who waits for money goes on as far as it reaches."""
+        return await self.request("PUT", "/budget", json_body={"limit": limit}, if_match=if_match)
+
+    async def top_up(self, amount: int) -> Answer:
+        """Raise your limit by so many micro-dollars."""
+        return await self.request("POST", "/budget/top-up", json_body={"amount": amount})
+
+    def charges(self, *, limit: int | None = None, **filters: Any) -> AsyncIterator[Json]:
+        """List what paid steps did cost, newest first; filters: ``cascade_id, run_id, provider_id``."""
+        return self.pages("/budget/charges", filters, limit=limit)
 
     async def me(self) -> Answer:
         """Say whose key this is and what it allows."""

@@ -47,6 +47,8 @@ select c.id, c.cause, c.target_id, c.instance_id, c.actor, c.label, c.status, c.
   nullif(c.plan_id, '')::uuid as plan_id, coalesce(n.unsettled, 0) as unsettled,
   (select p.slug from instances i join providers p on p.id = i.provider_id
     where i.user_id = c.user_id and i.id = c.instance_id) as provider_id,
+  (select coalesce(sum(x.amount), 0)::bigint from charges x
+    where x.user_id = c.user_id and x.cascade_id = c.id) as cost,
   coalesce(n.running, 0) as running, coalesce(n.failed, 0) as failed, coalesce(n.blocked, 0) as blocked,
   array(select distinct x.blob_id from deltas x where x.user_id = c.user_id and x.cascade_id = c.id
     and x.run_id is null order by x.blob_id) as roots

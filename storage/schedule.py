@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,7 @@ import orjson
 
 from domain.documents import content_hash, content_size, document_hash, meta_hash, preview
 from domain.memo import Begun, Lookup, Recall
+from domain.prices import Quote, StepCharge
 from domain.works import Claim, ClaimedRun, RunWork, SettledOutput, Settlement, StepRecord
 from storage.bell import Bell
 from storage.contents import Contents, Placed
@@ -149,11 +150,27 @@ class PostgresSchedule:
         return (await self.begin_call(user_id, run_id, step_id, position, kind, None)).status
 
     async def begin_call(
-        self, user_id: UUID, run_id: UUID, step_id: str, position: int, kind: str, lookup: Lookup | None
+        self,
+        user_id: UUID,
+        run_id: UUID,
+        step_id: str,
+        position: int,
+        kind: str,
+        lookup: Lookup | None,
+        quote: Quote | None = None,
     ) -> Begun:
-        """``begin_step`` for a step that calls a service, which may ask the memo first; one round trip."""
+        """``begin_step`` for a step that calls a service, which may ask the memo first; one round trip.
+
+        Unless the memo has the answer, what the call may cost is reserved; if the budget does not have that, the run
+        ends as ``blocked_budget``. Only what costs something takes its user's lock.
+        """
         asked = (None, None) if lookup is None else (lookup.key, lookup.patience)
-        row = await self._database.call(_BEGIN, user_id, run_id, step_id, position, kind, self._lease, *asked)
+        step = (user_id, run_id, step_id, position, kind, self._lease, *asked)
+        if quote is None:
+            row = await self._database.call(_BEGIN, *step)
+        else:
+            async with self._gate(user_id):
+                row = await self._database.call(_BEGIN_PAID, *step, quote.worst, dict(quote.used))
         if row is None or row["memo"] is None:
             return Begun(status=row["status"] if row else "superseded")
         recall = Recall(row["memo"])
@@ -167,21 +184,40 @@ class PostgresSchedule:
             maker=row["maker"],
         )
 
-    async def end_step(self, user_id: UUID, run_id: UUID, record: StepRecord) -> None:
-        """Record what a step added; the first record of a step stays."""
-        await self._end_step(user_id, run_id, record)
+    async def end_step(self, user_id: UUID, run_id: UUID, record: StepRecord, charge: StepCharge | None = None) -> None:
+        """Record what a step added, and charge it; the first record, and charge, of a step stays."""
+        await self._end_step(user_id, run_id, record, charge)
 
-    async def end_call(self, user_id: UUID, run_id: UUID, record: StepRecord, *, key: str, answer: Any) -> None:
+    async def end_call(
+        self,
+        user_id: UUID,
+        run_id: UUID,
+        record: StepRecord,
+        charge: StepCharge | None = None,
+        *,
+        key: str,
+        answer: Any,
+    ) -> None:
         """``end_step``, and the answer goes into the memo, whatever has become of the run: it is paid for."""
         placed = await self._contents.put(user_id, orjson.dumps(answer))
-        await self._end_step(user_id, run_id, record, key, dict(record.usage), placed.hash, *_columns_of(placed))
+        memo = (key, dict(record.usage), placed.hash, *_columns_of(placed))
+        await self._end_step(user_id, run_id, record, charge, *memo)
 
-    async def _end_step(self, user_id: UUID, run_id: UUID, record: StepRecord, *memo: object) -> None:
+    async def _end_step(
+        self, user_id: UUID, run_id: UUID, record: StepRecord, charge: StepCharge | None, *memo: object
+    ) -> None:
         placed = await self._contents.put(user_id, orjson.dumps(dict(record.entries)))
-        await self._database.call(
-            _END_MEMO if memo else _END, user_id, run_id, record.step_id, dict(record.usage), placed.hash,
-            *_columns_of(placed), record.reused_from, *memo,
+        query = _END_MEMO if memo else _END
+        step = (
+            user_id, run_id, record.step_id, dict(record.usage), placed.hash, *_columns_of(placed),
+            record.reused_from, *memo,
         )  # fmt: skip
+        if charge is None:
+            await self._database.call(query, *step)
+            return
+        async with self._gate(user_id), self._database.transaction(user_id) as connection:
+            await connection.execute(_CHARGE, user_id, run_id, record.step_id, *astuple(charge))
+            await connection.execute(query, *step)
 
     async def distrust(self, user_id: UUID, run_id: UUID) -> None:
         """What the steps of this run were answered is not good: the memo forgets it."""
@@ -273,6 +309,8 @@ class PostgresSchedule:
 
 
 _BEGIN = "select * from begin_step($1, $2, $3, $4, $5, $6, $7, $8)"
+_BEGIN_PAID = "select * from begin_paid_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+_CHARGE = "select charge_step($1, $2, $3, $4, $5, $6, $7, $8)"
 _END = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _END_MEMO = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
 _OUTPUT_COLUMNS = (

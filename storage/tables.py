@@ -26,6 +26,7 @@ from storage.columns import (
     maybe_identity as _maybe_id, maybe_instant as _maybe_time, maybe_words as _maybe_text, number as _int,
     word_list as _texts, words as _text,
 )
+from storage.budget_tables import budgets, charges, reservations
 from storage.plan_tables import plans
 # isort: on
 
@@ -453,38 +454,6 @@ events = Table(
     PrimaryKeyConstraint("user_id", "seq"),
     UniqueConstraint("id"),
     Index("events_unpublished_idx", "user_id", "seq", postgresql_where=text("published_at is null")),
-)
-
-# What a user may spend in micro-dollars; no row, or no limit: as much as they like. spent and reserved are what the
-# charges and reservations under this budget (id) add up to; next_place numbers those who wait for money.
-budgets = Table(
-    "budgets", metadata,
-    _id("user_id"), _id("id"), Column("limit_amount", BigInteger), _big("spent", 0), _big("reserved", 0),
-    _big("next_place", 1), _flag("managed", default=False), _int("version", 1), _time("created_at"),
-    _time("updated_at"),
-    PrimaryKeyConstraint("user_id"),
-    CheckConstraint("limit_amount >= 0 and spent >= 0 and reserved >= 0", name="amounts"),
-    CheckConstraint("spent + reserved <= limit_amount", name="limit"),
-)
-
-# What a step that is under way may cost at most.
-reservations = Table(
-    "reservations", metadata,
-    _id("user_id"), _id("run_id"), _text("step_id"), _big("amount"), _time("created_at"),
-    PrimaryKeyConstraint("user_id", "run_id", "step_id"),
-    CheckConstraint("amount > 0", name="amount"),
-)
-
-# What a step did cost, once; overrun is the part that its budget no longer had.
-charges = Table(
-    "charges", metadata,
-    _id("user_id"), _id("id"), _id("run_id"), _text("step_id"), _id("cascade_id"), _id("derivation_id"),
-    _text("provider_id"), _maybe_id("budget_id"), _text("service", ""), _maybe_text("model"), _big("prompt_tokens", 0),
-    _big("completion_tokens", 0), _big("amount"), _big("overrun", 0), _time("created_at"),
-    PrimaryKeyConstraint("user_id", "id"),
-    UniqueConstraint("user_id", "run_id", "step_id"),
-    CheckConstraint("amount >= 0 and overrun >= 0 and overrun <= amount", name="amounts"),
-    Index("charges_cascade_idx", "user_id", "cascade_id"),
 )
 
 USER_TABLES = (

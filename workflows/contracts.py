@@ -75,7 +75,7 @@ class RunRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """How a run ended: settled, superseded, skipped or failed."""
+    """How a run ended: settled, superseded, skipped, blocked_budget or failed."""
 
     status: str
     code: str | None = None

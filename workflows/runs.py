@@ -13,7 +13,17 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 from activities.errors import INTERNAL_DETAIL
-from activities.runs import WAITING, RunActivities, RunFailure, RunPlan, RunRef, StepOutcome, StepPlan, StepRequest
+from activities.runs import (
+    BLOCKED,
+    WAITING,
+    RunActivities,
+    RunFailure,
+    RunPlan,
+    RunRef,
+    StepOutcome,
+    StepPlan,
+    StepRequest,
+)
 from domain.errors import CATALOGUE, Unavailable
 from workflows.contracts import (
     BLOB,
@@ -61,6 +71,8 @@ class ProviderRun:
             workflow.upsert_search_attributes([BLOB.value_set(plan.blob_id)])
         for step in plan.steps:
             done = await self._step(request, step)
+            if done.status == BLOCKED:
+                return RunOutcome(status=BLOCKED)  # ended and held: nobody waits for money
             if done.status != "done":
                 break
         # Even superseded or skipped runs are settled: settle alone decides what they count for.

@@ -78,6 +78,8 @@ begin
       error = jsonb_build_object('code', 'budget_exhausted', 'detail', 'The next step may cost ' || p_worst
         || ' micro-dollars, which the budget does not have left.')
     where user_id = p_user and id = p_run.id;
+  update run_steps set status = 'failed', ended_at = now(), error = jsonb_build_object('code', 'budget_exhausted')
+    where user_id = p_user and run_id = p_run.id and status = 'running';
   update derivations set run_id = null, resume_run_id = p_run.id
     where user_id = p_user and id = p_run.derivation_id returning owner_cascade_id into v_owner;
   update derivations d set hold = 'budget', budget_needed = p_worst,
@@ -133,6 +135,26 @@ begin
     perform studio_call_up(p_user);
   end if;
   return 'running';
+end $$;
+
+-- begin_step (26_memo.sql) for a step that costs something: unless the memo has its answer, or another run is calling, what
+-- it may cost is reserved in the same transaction. Where that does not fit nobody waits for our lease of the memo.
+create or replace function begin_paid_step(
+  p_user uuid, p_run uuid, p_step text, p_position int, p_type text, p_lease interval, p_key text, p_patience interval,
+  p_worst bigint, p_usage jsonb
+) returns table (status text, memo text, maker uuid, usage jsonb, hash text, size bigint, codec text, body bytea,
+  location text) language plpgsql as $$
+#variable_conflict use_column
+declare v record; v_status text;
+begin
+  perform studio_lock(p_user);
+  select * into v from begin_step(p_user, p_run, p_step, p_position, p_type, p_lease, p_key, p_patience);
+  v_status := v.status;
+  if v_status = 'running' and v.memo is distinct from 'hit' and v.memo is distinct from 'leased' then
+    v_status := reserve_step(p_user, p_run, p_step, p_worst, p_usage);
+    if v_status <> 'running' then perform studio_release_memo(p_user, p_run); end if;
+  end if;
+  return query select v_status, v.memo, v.maker, v.usage, v.hash, v.size, v.codec, v.body, v.location;
 end $$;
 
 -- What a step did cost, once, in the transaction that records its result; the rest of its reservation comes back. A call
@@ -220,7 +242,8 @@ begin
   if p_limit is not null then v_lifted := studio_call_up(p_user); end if;
   if v_lifted > 0 then
     insert into cascades (user_id, id, cause, actor, label)
-      values (p_user, p_cascade, 'top_up', p_actor, 'Budget raised: ' || v_lifted || ' go on');
+      values (p_user, p_cascade, 'top_up', p_actor, 'Budget raised: ' || v_lifted || ' go on')
+      on conflict do nothing;
   end if;
   if p_limit is null or p_limit > v_before then
     perform studio_emit(p_user, jsonb_build_array(jsonb_build_object('type', 'budget.topped_up', 'subject',
@@ -236,7 +259,10 @@ create or replace function studio_take_over(p_user uuid, p_runs uuid[]) returns 
   insert into run_steps (user_id, run_id, step_id, position, type, status, output_hash, usage, started_at, ended_at,
       memo_key, reused_from)
     select p_user, r.id, s.step_id, s.position, s.type, s.status, s.output_hash,
-      s.usage || '{"cost": 0}', s.started_at, s.ended_at, s.memo_key, coalesce(s.reused_from, s.run_id)
+      -- As for an answer of the memo (domain/memo.py, reused_usage): it used nothing, and saved what it had cost.
+      jsonb_strip_nulls(jsonb_build_object('duration_ms', 0, 'reused', true, 'saved_tokens',
+        coalesce(s.usage->'saved_tokens', s.usage->'total_tokens', '0'), 'model', s.usage->'model')),
+      s.started_at, s.ended_at, s.memo_key, coalesce(s.reused_from, s.run_id)
     from unnest(p_runs) x(id)
     cross join lateral (select * from runs where user_id = p_user and id = x.id and execution = 'workflow' offset 0) r
     cross join lateral (select resume_run_id from derivations

@@ -12,6 +12,8 @@ from uuid import UUID
 import httpx2
 
 from activities.cascades import CascadeActivities, CascadeRef
+from domain.prices import StepCharge
+from domain.works import StepRecord
 from storage.database import Database
 from storage.schedule import PostgresSchedule
 from tests.api.schedule import claim, plan_all
@@ -58,6 +60,9 @@ async def gather(
     await plan_all(database, schedule, user.user_id)
     runs = await claim(schedule, user.user_id, blob["cascade_id"])
     await schedule.begin_step(user.user_id, runs[0], "analyze-style", 1, "api-call")
+    paid = StepCharge(amount=42, service="ai-service", model="small", prompt_tokens=100, completion_tokens=20)
+    done = StepRecord(step_id="analyze-style", entries={}, usage={"cost": 42})
+    await schedule.end_step(user.user_id, runs[0], done, charge=paid)
     await schedule.fail(user.user_id, runs[0], code="service_rejected", detail="No such model.", usage={"tokens": 3})
     await claim(schedule, user.user_id, blob["cascade_id"])
     await _operation(ask, blob, runs[0])
@@ -181,6 +186,10 @@ async def _people(ask: Gathering) -> None:
     await ask("users_validate_token", "GET /validate-token")
     await ask("users_me_state", "GET /me/state")
     await ask("users_me_quota", "GET /me/quota")
+    await ask("budget_put", "PUT /budget", {"limit": 5_000_000}, if_match="*")
+    await ask("budget_top_up", "POST /budget/top-up", {"amount": 1_000_000})
+    await ask("budget_get", "GET /budget")
+    await ask("budget_charges", "GET /budget/charges?limit=1")
     ada = await ask("users_create", "POST /users", {"name": f"ada-{UUID(int=7)}"}, admin=True)
     await ask("users_put_limits", f"PUT /users/{ada['user_id']}/limits", {"bytes_quota": 10**10}, admin=True)
     await ask("api_keys_create", "POST /api-keys", {"name": "reader", "scopes": ["blobs:read"]})

@@ -281,6 +281,17 @@ async def users_put_limits(client: httpx2.AsyncClient) -> Call:
 
 
 @_write
+async def budget_put(client: httpx2.AsyncClient) -> Call:
+    return Call("PUT", "/budget", {"limit": 5_000_000}, headers={"if-match": "*"})
+
+
+@_write
+async def budget_top_up(client: httpx2.AsyncClient) -> Call:
+    await (await budget_put(client)).send(client)
+    return Call("POST", "/budget/top-up", {"amount": 1_000_000})
+
+
+@_write
 async def schemas_validate(client: httpx2.AsyncClient) -> Call:
     return Call("POST", "/schemas/text-v1/validate", {"data": {"content": "x"}})
 
