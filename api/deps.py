@@ -39,6 +39,7 @@ from storage.object_stores import object_store
 from storage.plans import Bounds, Plans
 from storage.proposals import Proposals
 from storage.providers import Providers
+from storage.reprocess import Reprocess
 from storage.runs import Runs
 from storage.schema_lookup import SchemaLookup
 from storage.schemas import Schemas
@@ -93,6 +94,7 @@ class Ports:
     definitions: Definitions
     providers: Providers
     instances: Instances
+    reprocess: Reprocess
 
 
 async def open_ports(settings: Settings) -> Ports:
@@ -163,6 +165,7 @@ async def open_ports(settings: Settings) -> Ports:
         definitions=Definitions(database),
         providers=Providers(database),
         instances=Instances(database),
+        reprocess=Reprocess(database),
     )
 
 

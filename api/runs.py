@@ -75,6 +75,8 @@ def shown(ports: Ports, row: Any) -> dict[str, Any]:
         "definition_digest": row["definition_digest"],
         "inputs": [_input(item) for item in row["inputs"]],
         "outputs": row["outputs"],
+        "effects": row["effects"],
+        "reused": bool(row["usage"].get("reused_steps")),
         "usage": row["usage"],
         "error": row["error"],
         "started_at": started,

@@ -21,6 +21,7 @@ from cli import (
     deltas,
     exits,
     plans,
+    reprocess,
     requests,
     runs,
     transfers,
@@ -53,6 +54,8 @@ app.add_typer(admin.app, name="admin")
 app.command()(requests.api)
 app.command()(transfers.quota)
 blobs.app.command("why")(whys.blob_why)
+blobs.app.command("reprocess")(reprocess.blob_reprocess)
+whys.derivations.command("reprocess")(reprocess.derivation_reprocess)
 catalogue.providers.command("explain")(whys.provider_explain)
 admin.app.command("limits")(transfers.limits)
 cascades.app.command()(plans.plan)

@@ -59,6 +59,8 @@ def _seconds(row: Any) -> str:
 def _cost(usage: Any) -> str:
     if not usage:
         return ""
+    if usage.get("reused"):
+        return f"{usage.get('model')}, reused: {usage.get('saved_tokens', 0)} tokens saved"
     return f"{usage.get('model')}, {usage.get('total_tokens', 0)} tokens, {usage.get('duration_ms', 0)} ms"
 
 

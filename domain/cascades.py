@@ -145,6 +145,7 @@ class Schedule(Planning, Budgeting, Settling, Limits):
         self.runs[run_id] = Run(
             id=run_id, derivation_id=derivation.id, attempt=derivation.attempt, cascade_id=cascade.id,
             inputs=self.marked_inputs(derivation.id), used_digest=derivation.want_digest, started_at=self.clock,
+            fresh_after=derivation.fresh_after,
         )  # fmt: skip
         return run_id
 

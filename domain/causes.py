@@ -134,11 +134,18 @@ class Causes(Failures):
         return self._cause(Cause.REDRIVE, found, cascade_id)
 
     @move
-    def reprocess(self, derivation_id: DerivationId, cascade_id: CascadeId) -> CascadeId:
-        """Ask for a run even if nothing changed, or after a failure; raises NotFound."""
+    def reprocess(
+        self, derivation_id: DerivationId, cascade_id: CascadeId, *, subtree: bool = False, fresh: bool = False
+    ) -> CascadeId:
+        """Ask for a run even if nothing changed, or after a failure; raises NotFound.
+
+        ``subtree``: of everything below as well. ``fresh``: nothing that was paid for before counts as an answer.
+        """
         if derivation_id not in self.derivations:
             raise NotFound("There is no such derivation.")
-        return self._cause(Cause.REPROCESS, [derivation_id], cascade_id)
+        made = self._cause(Cause.REPROCESS, [derivation_id], cascade_id)
+        self.cascades[made].subtree, self.cascades[made].fresh = subtree, fresh
+        return made
 
     def _write(
         self, blob: Blob, content: str | None, *, deleted: bool, cause: Cause, cascade_id: CascadeId

@@ -190,6 +190,7 @@ class Derivation:
     run_after: float | None = None
     dirty_since: float | None = None
     force: bool = False
+    fresh_after: float | None = None
     priority: int = 3
     level: int = 0
     budget_place: int | None = None
@@ -263,6 +264,7 @@ class Run:
     status: RunStatus = RunStatus.RUNNING
     error: str | None = None
     started_at: float = 0.0
+    fresh_after: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -270,6 +272,7 @@ class Cascade:
     """Everything one cause sets in motion; ``seq`` counts doorbells rung, ``sent_seq`` those delivered.
 
     ``created_at`` is when its first edit was made, ``caused_at`` when the last one that was folded into it was.
+    ``subtree, fresh``: everything below is to run again as well, and on no answer from before.
     """
 
     id: CascadeId
@@ -282,6 +285,8 @@ class Cascade:
     sent_seq: int = 0
     created_at: float = 0.0
     caused_at: float = 0.0
+    subtree: bool = False
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,6 +110,9 @@ CATALOGUE: dict[str, ProblemKind] = {
     "plan_too_slow": ProblemKind(
         "The plan is too large to be made in time", "Plan a smaller change, or raise cascades.plan_timeout."
     ),
+    "nothing_to_reprocess": ProblemKind(
+        "Nothing is made of this blob", "Ask a provider for it: POST /providers/{id}/process."
+    ),
     "idempotency_key_in_flight": ProblemKind(
         "The same request is being processed", "Wait for Retry-After and repeat.", retryable=True
     ),

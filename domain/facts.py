@@ -173,7 +173,7 @@ class Facts:
         """Settle a derivation and free its dependants; ring the owners of those that wait for nothing more."""
         derivation.unsettled = False
         derivation.dirty_since = derivation.run_after = None
-        derivation.force = False
+        derivation.force, derivation.fresh_after = False, None
         derivation.budget_place = derivation.budget_needed = None
         below = self.dependants(derivation.id)
         waiting = [d for d in map(self.derivations.__getitem__, below) if d.pending_inputs > 0]

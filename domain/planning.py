@@ -58,12 +58,20 @@ class Planning(Discovery):
         if cascade.cause in (Cause.PROVIDER, Cause.PROVIDER_CHANGE):
             upgrade = cascade.cause == Cause.PROVIDER_CHANGE
             return self._outdated(InstanceId(root)) if upgrade else self._instance_moved(InstanceId(root))
-        return self._asked_again(self.derivations[DerivationId(root)])
+        return self._asked_again(DerivationId(root), cascade)
 
-    def _asked_again(self, derivation: Derivation) -> set[DerivationId]:
-        if derivation.hold != Hold.INACTIVE:  # a run that is left to finish is an answer as well
-            derivation.force, derivation.hold, derivation.hold_code = True, None, None
-        return {derivation.id}
+    def _asked_again(self, asked: DerivationId, cascade: Cascade) -> set[DerivationId]:
+        """Force what is to run again: a run that is left to finish is an answer as well, unless it has to be fresh."""
+        derivation = self.derivations[asked]
+        if derivation.hold == Hold.INACTIVE:
+            return {asked}
+        derivation.hold, derivation.hold_code = None, None
+        forced = {asked, *(self.descendants([asked]) if cascade.subtree else ())}
+        for found in map(self.derivations.__getitem__, forced):
+            found.force = True
+            if cascade.fresh:
+                found.fresh_after = max(found.fresh_after or cascade.created_at, cascade.created_at)
+        return forced
 
     def _blob_moved(self, blob_id: BlobId) -> set[DerivationId]:
         blob = self.blobs[blob_id]

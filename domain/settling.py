@@ -56,7 +56,7 @@ class Settling(Failures):
         self.end_run(derivation, run, RunStatus.SETTLED)
         self.blobs_moved(changed, now)
         self.recount([derivation.id, *self.readers(changed)])
-        if derivation.pending_inputs == 0 and self.unchanged(derivation):
+        if derivation.pending_inputs == 0 and self.unchanged(derivation) and not derivation.force:
             self.close(derivation)
         else:
             self._wait_anew(derivation, run)
@@ -134,7 +134,8 @@ class Settling(Failures):
         """Note what the run used; an input that it did not see counts as absent."""
         pinned = {found.blob_id: found for found in run.inputs}
         derivation.used_digest = run.used_digest
-        derivation.force = False
+        if derivation.fresh_after == run.fresh_after:  # else it was claimed before it was to be fresh
+            derivation.force, derivation.fresh_after = False, None
         for row in self.inputs[derivation.id].values():
             found = pinned.get(row.blob_id)
             row.used_version, row.used_hash = (None, None) if found is None else (found.version, found.hash)

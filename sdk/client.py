@@ -242,6 +242,28 @@ class Studio(Transport):
             "POST", f"/providers/{part(provider_id)}/process", json_body={"blob_id": blob_id}, wait=wait
         )
 
+    async def reprocess(
+        self,
+        blob_id: str,
+        *,
+        provider_id: str | None = None,
+        subtree: bool = False,
+        force: bool = False,
+        wait: float | None = None,
+    ) -> Answer:
+        """Run again what makes a blob, or what a provider makes of it; ``force`` pays for new answers."""
+        body = {"scope": "subtree" if subtree else "node", "force": force}
+        if provider_id is not None:
+            body["provider_id"] = provider_id
+        return await self.request("POST", f"/blobs/{part(blob_id)}/reprocess", json_body=body, wait=wait)
+
+    async def reprocess_derivation(
+        self, derivation_id: str, *, subtree: bool = False, force: bool = False, wait: float | None = None
+    ) -> Answer:
+        """Run a derivation again; ``subtree`` everything below as well, ``force`` pays for new answers."""
+        body = {"scope": "subtree" if subtree else "node", "force": force}
+        return await self.request("POST", f"/derivations/{part(derivation_id)}/reprocess", json_body=body, wait=wait)
+
     # -- what happened
 
     async def get_run(self, run_id: str) -> Answer:

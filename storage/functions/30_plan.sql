@@ -539,6 +539,8 @@ begin
     v_direct := v_direct || studio_outdated(p_user, v_cascade.instance_id);
     v_new := v_new || coalesce((select array_agg(o.blob_id) from derivation_outputs o
       where o.user_id = p_user and o.derivation_id = any(v_direct)), '{}');
+  elsif v_cascade.cause = 'reprocess' then
+    v_direct := v_direct || studio_reprocess(p_user, v_cascade);
   end if;
 
   -- Discovery, one generation of outputs after the other, until nothing matches or a bound stops it.

@@ -163,6 +163,8 @@ async def _derived(ask: Gathering, user: Person, database: Database, schedule: P
     why = await ask("blobs_why", f"GET /blobs/{derived['id']}/why")
     await ask("derivations_get", f"GET /derivations/{why['derivation_id']}")
     await ask("derivations_why", f"GET /derivations/{why['derivation_id']}/why")
+    await ask("blobs_reprocess", f"POST /blobs/{derived['id']}/reprocess", {"scope": "subtree"})
+    await ask("derivations_reprocess", f"POST /derivations/{why['derivation_id']}/reprocess", {"force": True})
     await ask("blobs_reset", f"POST /blobs/{derived['id']}/reset")
     await ask("providers_upgrade", "POST /providers/shout/upgrade", {"dry_run": True})
     await _failed(ask, user, database, schedule)

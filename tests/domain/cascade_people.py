@@ -197,7 +197,10 @@ class People:
 
     def _reprocess(self) -> None:
         if found := sorted(self.schedule.derivations):
-            self.do("reprocess", derivation_id=self.random.choice(found), cascade_id=self.cascade_id())
+            self.do(
+                "reprocess", derivation_id=self.random.choice(found), cascade_id=self.cascade_id(),
+                subtree=self.random.random() < 0.4, fresh=self.random.random() < 0.4,
+            )  # fmt: skip
 
     def _set_policy(self) -> None:
         instance = self.random.choice(sorted(self.schedule.instances.values(), key=lambda i: i.id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from domain import discovery
-from domain.derivations import Anchor, CascadeStatus
+from domain.derivations import Anchor, CascadeStatus, Supersede
 from domain.errors import Conflict, Gone, NotFound
 from domain.ids import BlobId, DerivationId, InstanceId
 from domain.runs import Hold
@@ -259,3 +259,34 @@ def test_reconcile_rings_a_cascade_that_a_restored_backup_calls_partial_though_n
     assert story.schedule.reconcile() == (cascade.id,)
     story.rest()
     assert cascade.status == CascadeStatus.COMPLETED
+
+
+@pytest.mark.parametrize(("subtree", "runs"), [(False, [2, 1, 1]), (True, [2, 2, 2])])
+def test_what_is_asked_again_runs_again_and_the_whole_subtree_only_if_that_was_asked(
+    *, story: Story, subtree: bool, runs: list[int]
+) -> None:
+    instances = [story.instance(name, f"s{n}", f"s{n + 1}") for n, name in enumerate(("one", "two", "three"))]
+    story.create("t", "s0")
+    story.rest()
+    derivations = [d for i in instances for d in story.schedule.derivations.values() if d.provider_id == i]
+    story.do("reprocess", derivation_id=derivations[0].id, subtree=subtree)
+    story.rest()
+    assert [d.attempt for d in derivations] == runs
+    assert not any(d.force for d in derivations)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_run_left_to_finish_answers_who_asks_again_unless_the_answer_has_to_be_fresh(
+    *, story: Story, fresh: bool
+) -> None:
+    story.instance("one", "s0", "s1", supersede=Supersede.FINISH)
+    topic = story.create("t", "s0")
+    story.rest()
+    [derivation] = story.schedule.derivations.values()
+    story.plan(first := story.edit(topic, "b"))
+    [run] = story.claim(first)
+    story.plan(story.do("reprocess", derivation_id=derivation.id, fresh=fresh))
+    story.settle(run)
+    story.rest()
+    assert derivation.attempt == (3 if fresh else 2)
+    assert (derivation.force, derivation.fresh_after) == (False, None)

@@ -49,7 +49,9 @@ select jsonb_build_object(
   'derivations', (select jsonb_object_agg(d.id, jsonb_build_object('unsettled', d.unsettled, 'hold', d.hold,
       'run', case when d.run_id is not null then (select r.attempt from runs r where r.user_id = $1 and r.id = d.run_id)
         end, 'attempt', d.attempt, 'owner', case when d.unsettled then d.owner_cascade_id end,
-      'pending', d.pending_inputs, 'force', d.force, 'place', d.budget_place, 'needed', d.budget_needed,
+      'pending', d.pending_inputs, 'force', d.force,
+      'fresh', extract(epoch from d.fresh_after - '2026-01-01 00:00:00+00'::timestamptz)::float8,
+      'place', d.budget_place, 'needed', d.budget_needed,
       'failing', d.failing, 'provisional', d.provisional,
       'policy', d.on_parent_failure, 'definition', split_part(d.want_digest, ':', 1),
       'level', d.level,
@@ -196,11 +198,14 @@ class Player:
         )  # fmt: skip
         return await self._cause("redrive", None, cascade_id)
 
-    async def _reprocess(self, derivation_id: UUID, cascade_id: UUID) -> str:
+    async def _reprocess(self, derivation_id: UUID, cascade_id: UUID, *, subtree: bool, fresh: bool) -> str:
         row = await self.connection.fetchrow(
             "select instance_id, anchor_id from derivations where user_id = $1 and id = $2", self.user, derivation_id
         )
-        return await self._cause("process", row["anchor_id"], cascade_id, row["instance_id"])
+        await self._cause("reprocess", row["anchor_id"], cascade_id, row["instance_id"])
+        options = {"derivation_id": str(derivation_id), "scope": "subtree" if subtree else "node", "force": fresh}
+        await self.connection.execute("update cascades set options = $2 where id = $1", cascade_id, options)
+        return str(cascade_id)
 
     async def _cause(self, cause: str, target: UUID | None, cascade_id: UUID, instance_id: UUID | None = None) -> str:
         """What ``storage/causes.py`` does, without joining an unplanned one: the model counts each."""
@@ -416,7 +421,8 @@ def _derivation(model: Schedule, found: Any) -> dict[str, Any]:
     return {
         "unsettled": row.unsettled, "hold": hold, "run": None if row.run_id is None else model.runs[row.run_id].attempt,
         "attempt": row.attempt, "owner": str(row.owner_cascade_id) if row.unsettled else None,
-        "pending": row.pending_inputs, "force": row.force, "place": row.budget_place, "needed": row.budget_needed,
+        "pending": row.pending_inputs, "force": row.force, "fresh": row.fresh_after,
+        "place": row.budget_place, "needed": row.budget_needed,
         "level": row.level, "due": row.run_after, "dirty": row.dirty_since,
         "unchanged": model.unchanged(row), "failing": row.failing, "provisional": row.provisional,
         "policy": row.on_parent_failure, "definition": row.definition_digest,

@@ -74,6 +74,7 @@ select jsonb_build_object(
       'place', d.budget_place, 'needed', d.budget_needed,
       'hold', d.hold, 'run', d.run_id, 'attempt', d.attempt, 'owner', d.owner_cascade_id, 'force', d.force,
       'policy', d.on_parent_failure, 'failing', d.failing, 'provisional', d.provisional,
+      'fresh', extract(epoch from d.fresh_after - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'due', extract(epoch from d.run_after - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'dirty', extract(epoch from d.dirty_since - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'inputs', (select jsonb_agg(jsonb_build_array(i.blob_id, i.role, i.position, i.required, i.tracks, i.used_version,
@@ -158,8 +159,12 @@ class SqlSchedule(Schedule):
     def redrive(self, derivation_ids: Iterable[DerivationId], cascade_id: CascadeId) -> CascadeId:
         return self._cause_of("redrive", derivation_ids=list(derivation_ids), cascade_id=cascade_id)
 
-    def reprocess(self, derivation_id: DerivationId, cascade_id: CascadeId) -> CascadeId:
-        return self._cause_of("reprocess", derivation_id=derivation_id, cascade_id=cascade_id)
+    def reprocess(
+        self, derivation_id: DerivationId, cascade_id: CascadeId, *, subtree: bool = False, fresh: bool = False
+    ) -> CascadeId:
+        return self._cause_of(
+            "reprocess", derivation_id=derivation_id, cascade_id=cascade_id, subtree=subtree, fresh=fresh
+        )
 
     def create(
         self,
@@ -276,6 +281,7 @@ class SqlSchedule(Schedule):
             used_digest=row["want"] if row["unchanged"] else "another", unsettled=row["unsettled"],
             pending_inputs=row["pending"], hold=hold, run_id=_id(row["run"]), attempt=row["attempt"],
             owner_cascade_id=_id(row["owner"]), run_after=row["due"], dirty_since=row["dirty"], force=row["force"],
+            fresh_after=row["fresh"],
             budget_place=row["place"], budget_needed=row["needed"],
             on_parent_failure=OnParentFailure(row["policy"]), failing=row["failing"], provisional=provisional,
         )  # fmt: skip
