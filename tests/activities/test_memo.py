@@ -195,8 +195,7 @@ async def test_who_wants_fresh_answers_pays_once_even_if_its_run_is_lost(
     activities = activities_of(engine.schedule, service)
     await step(environment, activities, engine, first)
     await environment.run(activities.settle, ref(engine, first))
-    await engine.rows("update derivations set fresh_after = now(), unsettled = true, force = true where user_id = $1")
-    cascade = await engine.latest()
+    cascade = await fresh(engine)
     [second] = (await engine.claim(cascade)).runs
     assert not (await step(environment, activities, engine, second)).reused
     assert await engine.schedule.lose(engine.user.user_id, second.run_id)
@@ -218,8 +217,7 @@ async def test_who_cannot_get_a_fresh_answer_leaves_the_one_that_is_there(
     activities = activities_of(engine.schedule, service)
     await step(environment, activities, engine, first)
     await environment.run(activities.settle, ref(engine, first))
-    await engine.rows("update derivations set fresh_after = now(), unsettled = true, force = true where user_id = $1")
-    [second] = (await engine.claim(await engine.latest())).runs
+    [second] = (await engine.claim(await fresh(engine))).runs
     with pytest.raises(ApplicationError):
         await step(environment, activities, engine, second)
     await engine.schedule.fail(engine.user.user_id, second.run_id, code="service_rejected", detail="", usage={})
@@ -260,6 +258,15 @@ async def test_answers_are_kept_by_the_collector_and_dropped_when_nobody_asks(
     assert (await engine.rows(needed))[0]["n"] == 2
     assert await dropped(engine, user, "0", 2) == 2
     assert await memo(engine) == []
+
+
+async def fresh(engine: Engine) -> UUID:
+    """Ask for the only blob of a person to be reprocessed on fresh answers; the cascade that does, planned."""
+    [blob] = await engine.rows("select id from blobs where user_id = $1 and provider_id is null")
+    answer = await engine.ask("POST", f"/blobs/{blob['id']}/reprocess", {"force": True})
+    cascade = UUID(answer["cascade_id"])
+    await engine.plan(cascade)
+    return cascade
 
 
 async def dropped(engine: Engine, user: UUID, kept: str, most: int) -> int:
