@@ -219,7 +219,9 @@ begin
     if v_left = 0 then
       select count(*) into v_left from derivations d
         where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled;
-      v_status := case when v_left > 0 or v_cascade.error is not null then 'partial'
+      -- What was put off (46_loops.sql) is nobody's error once it is another cascade's.
+      v_status := case when v_left > 0 or v_cascade.error is not null and v_cascade.error->>'bound' is distinct from 'runs'
+          then 'partial'
         when v_cascade.superseded_by is not null and not exists (
           select from derivations d where d.user_id = p_user and d.owner_cascade_id = p_cascade) then 'superseded'
         else 'completed' end;
@@ -233,7 +235,8 @@ begin
   update cascades c set status = v_status, cut_off = c.cut_off + v_cut,
       sent_seq = case when v_status <> 'running' then c.seq else c.sent_seq end,
       superseded_by = case when v_status in ('running', 'superseded') then c.superseded_by end,
-      ended_at = case when v_status <> 'running' then coalesce(c.ended_at, now()) end
+      ended_at = case when v_status <> 'running' then coalesce(c.ended_at, now()) end,
+      error = case when v_status = 'running' or c.error->>'bound' is distinct from 'runs' then c.error end
     where c.user_id = p_user and c.id = p_cascade
       and (c.status <> v_status or v_cut > 0 or (c.ended_at is null) <> (v_status = 'running')
         or v_status <> 'running' and c.sent_seq < c.seq);

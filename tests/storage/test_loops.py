@@ -144,6 +144,21 @@ async def test_what_runs_too_often_is_put_off_until_its_window_has_passed(engine
     assert (await engine.cascade(cascade))["status"] == "completed"
 
 
+async def test_a_newer_edit_takes_over_what_was_put_off_and_is_put_off_as_well(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "out-v1")
+    blob = await engine.create("in-v1", "0")
+    await engine.rest()
+    repeated(engine, runs_max=1)
+    older = await engine.edit(blob, "1")
+    await engine.advance(older)
+    newer = await engine.edit(blob, "2")
+    while await engine.ring():
+        await engine.advance(newer)
+        await engine.advance(older)
+    assert ((await engine.cascade(older))["status"], await error_of(engine, older)) == ("superseded", None)
+    assert ((await engine.cascade(newer))["status"], (await error_of(engine, newer))["bound"]) == ("running", "runs")
+
+
 async def test_what_stems_from_one_root_is_counted_together_and_another_root_goes_on(engine: Engine) -> None:
     await engine.provider("one", "in-v1", "out-v1")
     await engine.rest()
