@@ -32,8 +32,6 @@ from storage.users import Users
 
 PREFIX = "/api/v1/studio"
 POOL_SIZE = 16
-DEPTH_MAX = 1000
-"""A chain of a hundred is deeper than what an installation allows unless it is told."""
 OTHERS = ("STUDIO_", "DATABASE_", "NATS_", "TEMPORAL_", "S3_", "AI_", "MODEL_")
 """Variables that would point us at servers that are not ours to load."""
 
@@ -132,7 +130,6 @@ def staged(folder: Path) -> Iterator[Stack]:
     StateFolder(folder).reset()
     environ = {name: value for name, value in os.environ.items() if not name.startswith(OTHERS)}
     environ["STUDIO_PORT"] = str(choose(set()))
-    environ["STUDIO__CASCADES__DEPTH_MAX"] = str(DEPTH_MAX)
     with Stack(folder, DEFAULT_SERVERS, apps=(Migrate(), Worker(), Api(), RawApi()), environ=environ) as stack:
         stack.kill("worker")
         yield stack
