@@ -12,6 +12,7 @@ from uuid import UUID
 from temporalio import activity
 
 from activities.errors import INTERNAL_DETAIL, as_failures
+from activities.turns import Turns
 from domain.errors import StudioError, Unavailable
 from domain.execution import carry_out
 from domain.ports import Schedule
@@ -81,6 +82,7 @@ class CascadeActivities:
         self._budget_seconds = budget.total_seconds()
         self._history_max = history_max
         self._now = now
+        self.turns = Turns()
 
     @activity.defn(name="Cascade.advance")
     async def advance(self, cause: CascadeRef) -> AdvanceResult:
@@ -90,12 +92,13 @@ class CascadeActivities:
         """
         with as_failures():
             user_id, cascade_id = UUID(cause.user_id), UUID(cause.cascade_id)
-            await self._schedule.plan(user_id, cascade_id)
-            batches = _Batches(self, user_id, cascade_id)
-            try:
-                claim = await self._carry_out_all(user_id, cascade_id, batches)
-            finally:
-                await batches.finished()
+            with self.turns.here(user_id):
+                await self._schedule.plan(user_id, cascade_id)
+                batches = _Batches(self, user_id, cascade_id)
+                try:
+                    claim = await self._carry_out_all(user_id, cascade_id, batches)
+                finally:
+                    await batches.finished()
             return self._result(cause, claim, batches.done)
 
     async def _carry_out_all(self, user_id: UUID, cascade_id: UUID, batches: _Batches) -> Claim:
@@ -107,7 +110,8 @@ class CascadeActivities:
         while True:
             claim = await self._schedule.claim(user_id, cascade_id, window=self._window)
             if time.monotonic() <= deadline:
-                batches.start([run for run in claim.runs if run.execution == "inline"], size=self._batch)
+                size = self.turns.size(user_id, self._batch)
+                batches.start([run for run in claim.runs if run.execution == "inline"], size=size)
                 if batches or claim.more:
                     await batches.one_finished()
                     continue
@@ -116,7 +120,8 @@ class CascadeActivities:
             await batches.finished()
 
     async def carry_out(self, user_id: UUID, cascade_id: UUID, runs: Sequence[ClaimedRun]) -> int:
-        """Evaluate a batch and settle it in one transaction; what fails is failed by itself."""
+        """Evaluate a batch and settle it in one transaction, in turn with other users; what fails is failed by itself."""
+        await self.turns.mine(user_id, len(runs))
         pending = [run.run_id for run in runs]
         for _ in range(MERGE_ATTEMPTS_MAX):
             settlements = await self._decide(user_id, await self._load(user_id, pending))

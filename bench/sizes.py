@@ -28,6 +28,8 @@ class Sizes:
     """Runs at once, each a child workflow."""
     tree: tuple[int, ...]
     """Providers of each level of the large tree: their products are its nodes."""
+    queued: int
+    """Nodes that one user has queued while another edits."""
     nodes: int
     """The tree and the chain whose descendants are read."""
     deltas: int
@@ -40,11 +42,11 @@ class Sizes:
 
 GOALS = Sizes(
     seconds=1.5, connections=16, singles=300, edits=40, pause_seconds=0.02, levels=10, width=100, chain=100, runs=100,
-    tree=(10, 9, 10, 10), nodes=1000, deltas=10_000, words=100_000, upload_bytes=2**30,
+    queued=10_000, tree=(10, 9, 10, 10), nodes=1000, deltas=10_000, words=100_000, upload_bytes=2**30,
 )  # fmt: skip
 """The sizes that the goals speak of."""
 SMOKE = Sizes(
     seconds=0.1, connections=4, singles=5, edits=3, pause_seconds=0.0, levels=2, width=3, chain=3, runs=3,
-    tree=(2, 2, 2), nodes=20, deltas=100, words=1_000, upload_bytes=300_000,
+    queued=20, tree=(2, 2, 2), nodes=20, deltas=100, words=1_000, upload_bytes=300_000,
 )  # fmt: skip
 """Enough to see that everything runs."""

@@ -7,6 +7,7 @@ from bench.scenarios import (
     create,
     delta,
     derive,
+    fairness,
     graph,
     lineage,
     merge,
@@ -29,6 +30,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     cascade.SCENARIO,
     chain.SCENARIO,
     runs.SCENARIO,
+    fairness.SCENARIO,
     graph.SCENARIO,
 )
 """Those without the worker first: what they write would keep it busy."""

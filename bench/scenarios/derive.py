@@ -95,17 +95,17 @@ Once = Callable[[], Awaitable[None]]
 async def setting(stage: Stage, sizes: Sizes) -> AsyncIterator[Configurations]:
     """A user with an inline provider, a user with a workflow provider, a raw worker in this process."""
     async with AsyncExitStack() as closing:
-        edits = {
-            "inline": await closing.enter_async_context(_ours(stage, execution="inline")),
-            "child": await closing.enter_async_context(_ours(stage, execution="workflow")),
+        kinds = {
+            "inline": await closing.enter_async_context(edits(stage, execution="inline")),
+            "child": await closing.enter_async_context(edits(stage, execution="workflow")),
         }
         await closing.enter_async_context(raw_worker(stage.temporal, stage.raw))
         for name, workflow in (("local", RawEdit), ("raw-child", RawParent)):
-            edits[name] = await closing.enter_async_context(_raw(stage, workflow.run))
+            kinds[name] = await closing.enter_async_context(_raw(stage, workflow.run))
         order = ("local", "inline", "raw-child", "child")
 
         async def latency() -> dict[str, float]:
-            return await _followed({name: edits[name] for name in order}, sizes)
+            return await _followed({name: kinds[name] for name in order}, sizes)
 
         yield {"latency": latency}
 
@@ -124,7 +124,8 @@ async def _followed(edits: Mapping[str, Once], sizes: Sizes) -> dict[str, float]
 
 
 @asynccontextmanager
-async def _ours(stage: Stage, *, execution: str) -> AsyncIterator[Once]:
+async def edits(stage: Stage, *, execution: str) -> AsyncIterator[Once]:
+    """A user with one provider, whose blob is edited once and followed to what is derived from it."""
     person, subscriber = await stage.person(), Subscriber()
     subscription = await stage.bus.subscribe(f"studio.blob.derived.{person.user_id}.>", cb=subscriber.hear)
     await stage.bus.flush()
