@@ -120,7 +120,7 @@ class CascadeActivities:
             await batches.finished()
 
     async def carry_out(self, user_id: UUID, cascade_id: UUID, runs: Sequence[ClaimedRun]) -> int:
-        """Evaluate a batch and settle it in one transaction, in turn with other users; what fails is failed by itself."""
+        """Evaluate a batch in its turn and settle it in one transaction; what fails is failed by itself."""
         await self.turns.mine(user_id, len(runs))
         pending = [run.run_id for run in runs]
         for _ in range(MERGE_ATTEMPTS_MAX):

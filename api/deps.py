@@ -40,6 +40,7 @@ from storage.plans import Bounds, Plans
 from storage.proposals import Proposals
 from storage.providers import Providers
 from storage.reprocess import Reprocess
+from storage.queues import Queues
 from storage.runs import Runs
 from storage.schema_lookup import SchemaLookup
 from storage.schemas import Schemas
@@ -88,6 +89,7 @@ class Ports:
     runs: Runs
     dead_letters: DeadLetters
     cascades: CascadeViews
+    queues: Queues
     plans: Plans
     events: Events
     schemas: Schemas
@@ -159,6 +161,7 @@ async def open_ports(settings: Settings) -> Ports:
         runs=Runs(database),
         dead_letters=DeadLetters(database, redrive_max=settings.cascades.redrive_max),
         cascades=CascadeViews(database),
+        queues=Queues(database, runs_per_user=settings.cascades.runs_per_user),
         plans=Plans(database, _plan_bounds(settings)),
         events=Events(database),
         schemas=schemas,

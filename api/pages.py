@@ -105,8 +105,12 @@ def page_response(
     *,
     show: Callable[[Any], Any] | None = None,
     more: bool | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> Response:
-    """Answer a page from ``limit + 1`` rows: the extra one says that there is more (or say it with ``more``)."""
+    """Answer a page from ``limit + 1`` rows: the extra one says that there is more (or say it with ``more``).
+
+    ``beside`` is said of the whole list.
+    """
     shown = rows[: wanted.limit]
     has_more = len(rows) > wanted.limit if more is None else more
     next_cursor = cursors.sign(position(shown[-1]), wanted.binding) if has_more and shown else None
@@ -114,6 +118,7 @@ def page_response(
         "data": [show(row) if show else row for row in shown],
         "next_cursor": next_cursor,
         "has_more": has_more,
+        **(beside or {}),
     }
     headers = {}
     if next_cursor is not None:

@@ -22,6 +22,7 @@ from cli import (
     exits,
     plans,
     reprocess,
+    queues,
     requests,
     runs,
     transfers,
@@ -52,6 +53,7 @@ app.add_typer(whys.derivations, name="derivation")
 app.add_typer(runs.events, name="events")
 app.add_typer(admin.app, name="admin")
 app.command()(requests.api)
+app.command()(queues.queue)
 app.command()(transfers.quota)
 blobs.app.command("why")(whys.blob_why)
 blobs.app.command("reprocess")(reprocess.blob_reprocess)

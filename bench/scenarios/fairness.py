@@ -1,4 +1,4 @@
-"""One user has thousands of nodes queued, another edits one blob: how much longer does the second wait than alone?
+"""One user has thousands of nodes queued, another edits one blob: how much longer the second waits than alone.
 
 Both are measured in the same round, alone first: raw is the same edit while nobody else has anything to do.
 """
@@ -84,14 +84,14 @@ async def _queue(stage: Stage, person: Person, nodes: int) -> None:
                 request("POST", f"{PREFIX}/blobs/batch", orjson.dumps({"items": items}), person.headers), 200
             )
     async with asyncio.timeout(DONE_SECONDS_MAX):
-        while not (await stage.database.rows(person.user_id, _LEFT, person.user_id))[0]["count"]:
+        while not (await stage.database.rows(person.user_id, _LEFT, person.user_id))[0]["count"]:  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
 
 
 async def _count(stage: Stage, person: Person, query: str, wanted: int) -> None:
     """Wait until a count is what it should be."""
     async with asyncio.timeout(DONE_SECONDS_MAX):
-        while (await stage.database.rows(person.user_id, query, person.user_id))[0]["count"] != wanted:
+        while (await stage.database.rows(person.user_id, query, person.user_id))[0]["count"] != wanted:  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
 
 

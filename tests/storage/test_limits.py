@@ -197,3 +197,29 @@ async def test_an_admin_gives_a_user_more_places_and_who_waits_is_rung(engine: E
     await engine.admin.execute("select studio_offer($1)", engine.user.user_id)
     assert second in await engine.ring()
     assert len((await held_to(engine, 1).claim(second)).runs) == 1
+
+
+async def test_the_queue_tells_what_runs_what_waits_and_for_what(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "mid-v1", execution="workflow", max_concurrency=1)
+    await engine.provider("two", "mid-v1", "out-v1", execution="workflow", origin="any", priority=5)
+    await engine.plan_all()
+    first, second = await cascades_of(engine, 2)
+    [run] = (await held_to(engine, 5).claim(first)).runs
+    await held_to(engine, 5).claim(second)
+    queue = await engine.ask("GET", "/queue?limit=2")
+    assert (queue["running"], queue["ready"], queue["waiting"], queue["has_more"]) == (1, 1, 2, True)
+    ahead, behind = queue["data"]
+    assert (ahead["cascade_id"], ahead["provider_id"], ahead["running"], ahead["held_by"]) == (str(first), "one", 1, [])
+    [held] = behind["held_by"]
+    assert (behind["ready"], behind["position"], held["limit"], held["name"], held["most"]) == (
+        1,
+        1,
+        "provider",
+        "one",
+        1,
+    )
+    assert held["since"] is not None
+    rest = await engine.ask("GET", f"/queue?cursor={queue['next_cursor']}")
+    assert [(row["provider_id"], row["waiting"], row["position"]) for row in rest["data"]] == [("two", 1, None)] * 2
+    await end(engine, run)
+    assert (await engine.ask("GET", "/queue"))["running"] == 0

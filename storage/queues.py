@@ -1,0 +1,98 @@
+"""The queue: what of a user's schedule runs, could run and waits, by cascade and provider, and what holds it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from domain.ids import UserId
+from storage.database import Database
+
+# Groups of unsettled derivations, in the order of claim: what people wait for, then by priority, then the oldest cause.
+# The place of the first ready one is counted over all groups, running ones aside.
+_GROUPS = """
+with open as materialized (
+  select d.owner_cascade_id as cascade_id, d.provider_id, d.priority,
+    count(*) filter (where d.run_id is not null and d.hold is null)::int as running,
+    count(*) filter (where d.run_id is null and d.hold is null and d.pending_inputs = 0
+      and (d.run_after is null or d.run_after <= now()))::int as ready,
+    count(*) filter (where d.run_id is null and d.hold is null and d.pending_inputs = 0 and d.run_after > now())::int
+      as due_later,
+    count(*) filter (where d.run_id is null and d.hold is null and d.pending_inputs > 0)::int as waiting,
+    count(*) filter (where d.hold is not null)::int as held,
+    min(d.run_after) filter (where d.run_id is null and d.hold is null and d.run_after > now()) as due_at,
+    min(d.dirty_since) as since
+  from derivations d where d.user_id = $1 and d.unsettled group by 1, 2, 3
+), placed as (
+  select o.*, c.label, c.cause, studio_interactive(c.cause) as interactive, p.slug, p.max_concurrency, p.services,
+    c.created_at, row_number() over w as number,
+    1 + coalesce(sum(o.ready) over (w rows between unbounded preceding and 1 preceding), 0)::int as position
+  from open o join cascades c on c.user_id = $1 and c.id = o.cascade_id join providers p on p.id = o.provider_id
+  window w as (order by not studio_interactive(c.cause), o.priority, c.created_at, o.cascade_id, o.provider_id)
+)
+select g.*, (select coalesce(jsonb_agg(jsonb_build_object('limit', w.kind, 'name', nullif(w.name, ''), 'most', w.cap,
+      'since', w.since) order by w.kind, w.name), '[]') from room_waits w
+    where w.user_id = $1 and w.cascade_id = g.cascade_id and (w.kind = 'user'
+      or w.kind = 'provider' and w.name = g.slug or w.kind = 'service' and w.name = any(g.services))) as held_by,
+  h.seconds
+from placed g
+left join lateral (select avg(extract(epoch from r.ended_at - r.started_at))::float as seconds from (
+    select started_at, ended_at from runs where user_id = $1 and provider_id = g.slug and status = 'settled'
+    order by id desc limit $4) r offset 0) h on true
+where g.number > $2 order by g.number limit $3
+"""
+_TOTALS = """
+select
+  (select count(*)::int from runs where user_id = $1 and status = 'running') as running,
+  (select count(*)::int from derivations where user_id = $1 and unsettled and hold is null and run_id is null
+    and pending_inputs = 0 and (run_after is null or run_after <= now())) as ready,
+  (select count(*)::int from derivations where user_id = $1 and unsettled and hold is null and run_id is null
+    and (pending_inputs > 0 or run_after > now())) as waiting,
+  (select runs_limit from user_state where user_id = $1) as runs_limit
+"""
+_EVERYBODY = """
+select d.user_id, count(*) filter (where d.run_id is not null)::int as running,
+  count(*) filter (where d.run_id is null and d.hold is null and d.pending_inputs = 0
+    and (d.run_after is null or d.run_after <= now()))::int as ready,
+  count(*) filter (where d.run_id is null and d.hold is null
+    and (d.pending_inputs > 0 or d.run_after > now()))::int as waiting
+from derivations d where d.unsettled group by d.user_id order by 2 desc, 3 desc, d.user_id limit $1
+"""
+HISTORY_RUNS = 20
+"""Runs of a provider that an estimate goes by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """How much runs, could run and waits; ``runs_limit`` is the user's own, None: as the settings say."""
+
+    running: int
+    ready: int
+    waiting: int
+    runs_limit: int | None
+
+
+class Queues:
+    """Reads the queue of one user; ``runs_per_user`` is what the settings allow."""
+
+    def __init__(self, database: Database, *, runs_per_user: int | None) -> None:
+        self._database = database
+        self.runs_per_user = runs_per_user
+
+    async def page(self, user_id: UserId, *, after: int, limit: int) -> list[asyncpg.Record]:
+        """Return up to ``limit`` groups, each what one cascade wants of one provider, beyond the number ``after``."""
+        return await self._database.rows(user_id, _GROUPS, user_id, after, limit, HISTORY_RUNS)
+
+    async def totals(self, user_id: UserId) -> Totals:
+        """Count everything of a user."""
+        row: Any = await self._database.row(user_id, _TOTALS, user_id)
+        return Totals(**dict(row))
+
+
+async def everybody(relay: Database, *, limit: int) -> list[tuple[UUID, int, int, int]]:
+    """Return users with the most under way: running, ready and waiting. Ids and counts, over the role studio_relay."""
+    async with relay.connection() as connection:
+        return [tuple(row) for row in await connection.fetch(_EVERYBODY, limit)]
