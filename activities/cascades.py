@@ -121,16 +121,16 @@ class CascadeActivities:
 
     async def carry_out(self, user_id: UUID, cascade_id: UUID, runs: Sequence[ClaimedRun]) -> int:
         """Evaluate a batch in its turn and settle it in one transaction; what fails is failed by itself."""
-        await self.turns.mine(user_id, len(runs))
-        pending = [run.run_id for run in runs]
-        for _ in range(MERGE_ATTEMPTS_MAX):
-            settlements = await self._decide(user_id, await self._load(user_id, pending))
-            if not settlements:
-                break
-            verdicts = await self._settle(user_id, cascade_id, settlements)
-            pending = [run_id for run_id, verdict in verdicts.items() if verdict == "moved"]
-            if not pending:
-                break
+        async with self.turns.turn(user_id, len(runs)):
+            pending = [run.run_id for run in runs]
+            for _ in range(MERGE_ATTEMPTS_MAX):
+                settlements = await self._decide(user_id, await self._load(user_id, pending))
+                if not settlements:
+                    break
+                verdicts = await self._settle(user_id, cascade_id, settlements)
+                pending = [run_id for run_id, verdict in verdicts.items() if verdict == "moved"]
+                if not pending:
+                    break
         return len(runs)
 
     async def _load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.exits import FAILURE
-from cli.output import AsJson, details, page, print_json, say, show, table, wants_json
+from cli.output import AsJson, details, moment, page, print_json, say, show, table, wants_json
 from cli.session import LIMIT_DEFAULT, Cursor, Every, Limit, fetch_page, talk
 
 if TYPE_CHECKING:
@@ -72,11 +72,20 @@ def _drawn(body: Any) -> RenderableType:
 
     flat = {**body, "temporal_ui": (body.get("temporal") or {}).get("ui_url")}
     head = details(
-        "id status label cause actor roots provider_id counts superseded_by error created_at planned_at ended_at"
+        "id status label cause actor edits roots provider_id counts superseded_by error created_at planned_at ended_at"
         " temporal_ui"
     )(flat)
     rows = [
         (run["id"], run["status"], run["provider_id"], f"{seconds_of([run])[run['derivation_id']]:.1f} s", run["label"])
         for run in body["runs"]
     ]
-    return Group(head, "", table(["run id", "status", "provider", "took", "label"], rows)) if rows else head
+    parts: list[Any] = [head]
+    if rows:
+        parts += ["", table(["run id", "status", "provider", "took", "label"], rows)]
+    folded = [
+        *((d["created_at"], "folded in", f"{d['operation']} v{d['to_version']}", d["id"]) for d in body["deltas"]),
+        *((c["created_at"], "took over", f"{c['edits']} edits", c["id"]) for c in body.get("supersedes", [])),
+    ]
+    if len(folded) > 1:
+        parts += ["", table(["at", "edit", "what", "id"], [(moment(at), *rest) for at, *rest in sorted(folded)])]
+    return Group(*parts) if len(parts) > 1 else head

@@ -51,24 +51,34 @@ FIGURES = (
 @asynccontextmanager
 async def setting(stage: Stage, sizes: Sizes) -> AsyncIterator[Configurations]:
     """A user with one inline provider who edits, and one with a chain of them who imports."""
-    busy = await stage.person()
-    await register_schemas(stage, busy, [_schema(level) for level in range(LEVELS + 1)])
-    for level in range(LEVELS):
-        await register(stage, busy, f"queue-{level}", _schema(level), _schema(level + 1), origin="any")
-    await _count(stage, busy, _OPEN, 0)
     async with edits(stage, execution="inline") as once:
 
         async def idle() -> dict[str, float]:
             return _summary("idle", await _taken(once, sizes))
 
         async def loaded() -> dict[str, float]:
-            await _queue(stage, busy, sizes.queued)
-            taken = await _taken(once, sizes)
-            left = (await stage.database.rows(busy.user_id, _LEFT, busy.user_id))[0]["count"]
-            await _count(stage, busy, _OPEN, 0)
-            return {**_summary("loaded", taken), "left": float(left)}
+            async with _queued(stage, sizes.queued):
+                return _summary("loaded", await _taken(once, sizes))
 
         yield {"idle": idle, "loaded": loaded}
+
+
+@asynccontextmanager
+async def _queued(stage: Stage, nodes: int) -> AsyncIterator[None]:
+    """Another user, busy with so many nodes; afterwards what is left of them is given up."""
+    busy = await stage.person()
+    await register_schemas(stage, busy, [_schema(level) for level in range(LEVELS + 1)])
+    for level in range(LEVELS):
+        await register(stage, busy, f"queue-{level}", _schema(level), _schema(level + 1), origin="any")
+    await _count(stage, busy, _OPEN, 0)
+    await _queue(stage, busy, nodes)
+    yield
+    async with Connection(stage.api) as http:
+        for level in reversed(range(LEVELS)):
+            headers = {**busy.headers, "if-match": "*"}
+            path = f"{PREFIX}/providers/queue-{level}/instance"
+            await http.ask(request("PUT", path, orjson.dumps({"active": False}), headers), 200)
+    await _count(stage, busy, _OPEN, 0)
 
 
 async def _queue(stage: Stage, person: Person, nodes: int) -> None:
