@@ -39,8 +39,8 @@ from storage.object_stores import object_store
 from storage.plans import Bounds, Plans
 from storage.proposals import Proposals
 from storage.providers import Providers
-from storage.reprocess import Reprocess
 from storage.queues import Queues
+from storage.reprocess import Reprocess
 from storage.runs import Runs
 from storage.schema_lookup import SchemaLookup
 from storage.schemas import Schemas
