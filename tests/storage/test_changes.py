@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.conftest import BASE
@@ -53,7 +55,7 @@ async def test_a_member_that_leaves_under_a_run_of_the_join_is_not_in_the_next(
 async def test_a_definition_of_ones_own_that_changes_under_a_run_is_used_by_the_next(
     engine: Engine, supersede: str
 ) -> None:
-    more = {"execution": "workflow", "supersede": supersede}
+    more: dict[str, Any] = {"execution": "workflow", "supersede": supersede}
     await engine.provider("one", "in-v1", "out-v1", **more)
     await engine.create("in-v1", "a")
     run = await engine.take(await engine.latest())
