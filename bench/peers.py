@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -24,7 +24,12 @@ from rich.table import Table
 from bench.scenarios.layered import layers
 from bench.stage import Stage, connected, staged
 
-PEERS = {"dbos": "dbos==3.4.0", "prefect": "prefect==3.7.2"}
+PEERS: Mapping[str, tuple[str, ...]] = {
+    "dbos": ("dbos==3.4.0",),
+    "prefect": ("prefect==3.7.2", "fastapi==0.119.1"),  # its server does not start with the newest fastapi
+}
+DRIVER = "psycopg[binary]"
+"""What both write their rows with."""
 LEVELS = 10
 NODES = (100, 1000)
 INSTALL_SECONDS_MAX = 600
@@ -39,15 +44,15 @@ def run(folder: Path, *, nodes: Sequence[int] | None) -> int:
     with staged(folder) as stack:
         ours = uvloop.run(_ours(stack, sizes))
         rows: dict[str, list[float] | str] = {"Memmie Studio": ours}
-        for peer, package in PEERS.items():
-            rows[peer] = _theirs(folder, peer, package, stack.endpoints["DATABASE_ADMIN_URL"], sizes)
+        for peer in PEERS:
+            rows[peer] = _theirs(folder, peer, stack.endpoints["DATABASE_ADMIN_URL"], sizes)
     table = Table(title=f"One cascade in {LEVELS} levels, every node written, seconds")
     table.add_column("")
     for size in sizes:
         table.add_column(f"{size} nodes", justify="right")
     for name, found in rows.items():
         cells = [found] if isinstance(found, str) else [f"{seconds:.2f}" for seconds in found]
-        table.add_row(PEERS.get(name, name), *cells)
+        table.add_row(*PEERS.get(name, (name,))[:1], *cells)
     console.print(table)
     return 0
 
@@ -68,9 +73,9 @@ async def _edited(stage: Stage, size: int) -> float:
         return took[-1]
 
 
-def _theirs(folder: Path, peer: str, package: str, database_url: str, sizes: Sequence[int]) -> list[float] | str:
+def _theirs(folder: Path, peer: str, database_url: str, sizes: Sequence[int]) -> list[float] | str:
     """A peer's seconds, or why there are none."""
-    python = _installed(folder / "peers" / peer, package)
+    python = _installed(folder / "peers" / peer, PEERS[peer])
     if python is None:
         return "skipped: its package cannot be had here"
     environment = {**os.environ, "PEER_DATABASE_URL": database_url, "PEER_HOME": str(folder / "peers" / f"{peer}-home")}
@@ -87,13 +92,15 @@ def _theirs(folder: Path, peer: str, package: str, database_url: str, sizes: Seq
     return seconds
 
 
-def _installed(home: Path, package: str) -> Path | None:
+def _installed(home: Path, packages: Sequence[str]) -> Path | None:
     """The interpreter of a peer's own environment, made unless it is there; None where it cannot be made."""
-    python, ready = home / "bin" / "python", home / package
+    python, ready = home / "bin" / "python", home / packages[0]
     if ready.exists():
         return python
-    steps = ([sys.executable, "-m", "venv", str(home)], [str(python), "-m", "pip", "install", "--quiet", package,
-             "psycopg[binary]"])  # fmt: skip
+    steps = (
+        [sys.executable, "-m", "venv", str(home)],
+        [str(python), "-m", "pip", "install", "--quiet", *packages, DRIVER],
+    )
     for step in steps:
         try:
             done = subprocess.run(step, capture_output=True, timeout=INSTALL_SECONDS_MAX, check=False)  # noqa: S603

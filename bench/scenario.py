@@ -27,16 +27,18 @@ class Scenario:
     figures: Sequence[Figure]
     setting: Setting
     worker: bool = False
+    warm_up: bool = True
+    """Whether a first round does not count; a setting may have seen to it already."""
 
 
 async def measure(scenario: Scenario, stage: Stage, sizes: Sizes, *, rounds: int) -> list[dict[str, float]]:
-    """Return the samples of each round. One more round before the first warms caches up and does not count."""
+    """Return the samples of each round. One more round before the first may warm caches up and does not count."""
     if scenario.worker:
         await stage.let_work()
     taken: list[dict[str, float]] = []
     async with scenario.setting(stage, sizes) as configurations:
-        for _ in range(rounds + 1):
+        for _ in range(rounds + scenario.warm_up):
             taken.append({})
             for once in configurations.values():
                 taken[-1].update(await once())
-    return taken[1:]
+    return taken[int(scenario.warm_up) :]

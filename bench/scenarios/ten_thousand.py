@@ -127,4 +127,4 @@ async def _shown(stage: Stage, cascade_id: str) -> dict[str, float]:
     }
 
 
-SCENARIO = Scenario(name="ten-thousand", figures=FIGURES, setting=setting, worker=True)
+SCENARIO = Scenario(name="ten-thousand", figures=FIGURES, setting=setting, worker=True, warm_up=False)
