@@ -259,9 +259,9 @@ class Database:
                 self.connection() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
-                await connection.execute("select studio_enter($1)", user_id)
+                limit = str(round(seconds_max * 1000))
                 await connection.execute(
-                    "select set_config('statement_timeout', $1, true)", str(round(seconds_max * 1000))
+                    "select studio_enter($1), set_config('statement_timeout', $2, true)", user_id, limit
                 )
                 found: list[asyncpg.Record] = await connection.fetch(query, user_id, timeout=seconds_max + 5)
                 return found
