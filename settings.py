@@ -311,6 +311,8 @@ class CascadesGroup(Group):
     """Nodes that a plan lists; it counts all of them."""
     plan_history_runs: Count = 100
     """Settled runs of a provider from which a plan estimates its next ones."""
+    losses_max: Count = 5
+    """How often in a row a run may get lost before that counts as a failure."""
 
 
 class HousekeepingGroup(Group):

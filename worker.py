@@ -301,6 +301,7 @@ def make_schedule(settings: Settings, database: Database, contents: Contents) ->
                 name: called.max_concurrent for name, called in settings.services.items() if called.max_concurrent
             },
         ),
+        losses_max=settings.cascades.losses_max,
     )
 
 

@@ -100,7 +100,7 @@ class HousekeepingActivities:
                 lost = 0
                 for user_id, run_id, workflow_id in await self._registry.expired_runs():
                     if not await self._workflows.is_open(workflow_id):
-                        lost += await self._schedule.lose(user_id, run_id)
+                        lost += await self._schedule.lose(user_id, run_id) in {"lost", "failed"}
                 # Rung even if its workflow lives: after a restore it may wait for what PostgreSQL never heard of.
                 idle = await self._registry.idle_cascades(older_than=self._idle)
                 for user_id, cascade_id in idle:

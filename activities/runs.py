@@ -172,8 +172,7 @@ class RunActivities:
     async def lose(self, failure: RunFailure) -> str:
         """Free the place of a run whose workflow is gone: its derivation is claimed again."""
         with as_failures():
-            lost = await self._schedule.lose(UUID(failure.user_id), UUID(failure.run_id))
-            return "lost" if lost else "ended"
+            return await self._schedule.lose(UUID(failure.user_id), UUID(failure.run_id))
 
     async def _step(self, asked: StepRequest) -> StepOutcome:
         user_id, run_id = UUID(asked.user_id), UUID(asked.run_id)

@@ -12,18 +12,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from domain.budgets import Budgeting
+from domain.controls import Controls
 from domain.derivations import OPEN, Cascade, CascadeStatus, Derivation, OnDelete, Run
 from domain.facts import move
 from domain.ids import CascadeId, DerivationId, RunId
-from domain.limits import Limits
-from domain.planning import Planning
-from domain.runs import UNFINISHED, Hold, RunStatus
-from domain.settling import Settling
+from domain.runs import Hold, RunStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a cascade has to do: every unfinished run of its own, old and new, and when to look again.
+    """What a cascade has to do: every run of its own that is to be carried out, old and new, and when to look again.
 
     ``closed`` are the derivations settled without a run, ``seq`` is the doorbell as seen (for ``close_cascade``),
     ``claimable`` counts what the window left over.
@@ -44,7 +42,7 @@ class Closing(StrEnum):
     WAITING = "waiting"
 
 
-class Schedule(Planning, Budgeting, Settling, Limits):
+class Schedule(Controls, Budgeting):
     """The schedule of one user. Times are seconds; the caller's clock only grows."""
 
     # --- claim --------------------------------------------------------------------------------------------
@@ -71,7 +69,7 @@ class Schedule(Planning, Budgeting, Settling, Limits):
         self.offer()
         later = [d.run_after for d in self.owned(cascade_id) if self._ready(d) and not self._due(d, now)]
         runs = self._unfinished(cascade, started)
-        if runs or later or ready:
+        if started or later or ready or (runs and cascade.status != CascadeStatus.CANCELLED):
             cascade.status = CascadeStatus.RUNNING
         self.bells.discard(cascade_id)
         return Claim(
@@ -127,10 +125,12 @@ class Schedule(Planning, Budgeting, Settling, Limits):
         return [run for run in rows if run.cascade_id == cascade_id and run.status == RunStatus.RUNNING]
 
     def _unfinished(self, cascade: Cascade, started: list[RunId]) -> tuple[RunId, ...]:
-        """Return every unfinished run of the cascade, not only those just started (rule 3)."""
+        """Return every run of the cascade under way, not only those just started (rule 3).
+
+        A parked one needs nobody; once it is approved it is under way again.
+        """
         del started
-        rows = self.runs.values()
-        return tuple(sorted(r.id for r in rows if r.cascade_id == cascade.id and r.status in UNFINISHED))
+        return tuple(sorted(run.id for run in self._running(cascade.id)))
 
     def _start(self, derivation: Derivation, run_id: RunId, cascade: Cascade) -> RunId:
         """Pin the inputs as the schedule sees them, and make the run the one that is waited for.
@@ -161,6 +161,8 @@ class Schedule(Planning, Budgeting, Settling, Limits):
             return Closing.RUNG
         if self._moving(cascade_id):
             return Closing.WAITING
+        if cascade.status == CascadeStatus.CANCELLED:
+            return Closing.CLOSED
         if self.owned(cascade_id):
             cascade.status = CascadeStatus.PARTIAL
         elif cascade.superseded_by is not None:

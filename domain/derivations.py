@@ -198,6 +198,8 @@ class Derivation:
     on_parent_failure: OnParentFailure = OnParentFailure.BLOCK
     failing: bool = False
     provisional: Provisional | None = None
+    losses: int = 0
+    """Runs lost in a row on the inputs as they are."""
 
     @property
     def asleep(self) -> bool:
@@ -253,7 +255,10 @@ class Pinned:
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One execution of a derivation; ``used_digest`` and ``inputs`` are copied from the plan by claim."""
+    """One execution of a derivation; ``used_digest`` and ``inputs`` are copied from the plan by claim.
+
+    ``resumed`` counts the approvals after which it went on.
+    """
 
     id: RunId
     derivation_id: DerivationId
@@ -265,6 +270,7 @@ class Run:
     error: str | None = None
     started_at: float = 0.0
     fresh_after: float | None = None
+    resumed: int = 0
 
 
 @dataclass(slots=True, kw_only=True)

@@ -211,11 +211,13 @@ class Facts:
     def input_moved(self, derivation: Derivation, now: float) -> None:
         """Note that an input has moved: what held it is out of date, and so is the run unless kept.
 
-        Who waits for money may need another amount now, or none; the place in the line stays.
+        Who waits for money may need another amount now, or none; the place in the line stays. A person is never left
+        to decide about what is out of date: a parked run is not kept.
         """
         if derivation.hold in (Hold.FAILED, Hold.CONFLICT, Hold.BUDGET):
             derivation.hold, derivation.hold_code = None, None
-        if not self.kept(derivation, now):
+        derivation.losses = 0
+        if derivation.hold == Hold.APPROVAL or not self.kept(derivation, now):
             self.drop_run(derivation)
 
     def blobs_moved(self, blob_ids: Iterable[BlobId], now: float) -> None:

@@ -65,6 +65,8 @@ class Planning(Discovery):
         derivation = self.derivations[asked]
         if derivation.hold == Hold.INACTIVE:
             return {asked}
+        if derivation.hold == Hold.APPROVAL:
+            self.drop_run(derivation)
         derivation.hold, derivation.hold_code = None, None
         forced = {asked, *(self.descendants([asked]) if cascade.subtree else ())}
         for found in map(self.derivations.__getitem__, forced):
@@ -138,8 +140,8 @@ class Planning(Discovery):
         touched = direct | set(self.descendants(sorted(direct)))
         former: set[CascadeId] = set()
         for derivation in map(self.derivations.__getitem__, touched):
-            if derivation.hold == Hold.RETIRED:
-                derivation.hold = None
+            if derivation.hold in (Hold.RETIRED, Hold.CANCELLED):  # cancelled is what a cause before this one did
+                derivation.hold = derivation.hold_code = None
             if derivation.unsettled and derivation.owner_cascade_id not in (None, cascade.id):
                 former.add(derivation.owner_cascade_id)
             derivation.unsettled, derivation.owner_cascade_id, derivation.provisional = True, cascade.id, None

@@ -36,8 +36,27 @@ class Schedule(Protocol):
         """End a run for good as failed; its descendants are blocked by it."""
         ...
 
-    async def lose(self, user_id: UUID, run_id: UUID) -> bool:
-        """Free the place of a run that nothing carries out any more; False if it has ended."""
+    async def lose(self, user_id: UUID, run_id: UUID) -> str:
+        """Free the place of a run that nothing carries out any more: ``lost``, ``failed`` if it was one too many.
+
+        Of a run that has ended, or waits for a person, it answers what it is.
+        """
+        ...
+
+    async def park(self, user_id: UUID, run_id: UUID, step_id: str, position: int, prompt: str) -> str:
+        """Let a run wait for a person: ``parked``; ``running`` if the step was approved, else what it has ended as."""
+        ...
+
+    async def cancel(self, user_id: UUID, run_id: UUID, *, actor: str) -> str:
+        """End a run that somebody does not want: ``done``, ``already``, or ``refused`` if it has ended otherwise."""
+        ...
+
+    async def cancel_cascade(self, user_id: UUID, cascade_id: UUID, *, actor: str) -> str:
+        """End a cascade and hold what it owns: ``done``, ``already``, or ``refused`` if there is nothing to end."""
+        ...
+
+    async def status(self, user_id: UUID, run_id: UUID) -> str:
+        """What a run is: ``running``, ``parked``, or what it has ended as; ``superseded`` if nobody knows it."""
         ...
 
     async def begin_step(self, user_id: UUID, run_id: UUID, step_id: str, position: int, kind: str) -> str:

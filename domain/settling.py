@@ -10,7 +10,12 @@ from domain.derivations import Derivation, Draft, Run
 from domain.facts import move
 from domain.failures import Failures
 from domain.ids import BlobId, RunId
-from domain.runs import UNFINISHED, Hold, RunStatus
+from domain.runs import Hold, RunStatus
+
+LOSSES_MAX = 5
+"""How often in a row a derivation may lose its run, on the same inputs, before that counts as a failure."""
+RUN_LOST = "run_lost"
+"""The code of a run that was the last one to get lost."""
 
 
 class Ending(StrEnum):
@@ -19,6 +24,7 @@ class Ending(StrEnum):
     SETTLED = "settled"
     FAILED = "failed"
     LOST = "lost"
+    PARKED = "parked"
     ALREADY = "already"
     SUPERSEDED = "superseded"
     MOVED = "moved"
@@ -76,22 +82,33 @@ class Settling(Failures):
         run.error = code
         self.end_run(derivation, run, RunStatus.FAILED)
         if self._current(derivation, run):
-            derivation.hold, derivation.hold_code = Hold.FAILED, code
+            derivation.hold, derivation.hold_code, derivation.losses = Hold.FAILED, code, 0
         self.recount([derivation.id])
         if derivation.hold is not None:
             self._ring_below(derivation)
         return Ending.FAILED
 
     @move
-    def lose(self, run_id: RunId) -> Ending:
-        """End a run that nobody executes any more (lease expired, workflow gone): it is claimed again."""
+    def lose(self, run_id: RunId, losses_max: int = LOSSES_MAX) -> Ending:
+        """End a run that nobody executes any more (lease expired, workflow gone): it is claimed again.
+
+        Not for ever: a run that is lost each time is what loses it, and after ``losses_max`` times it has failed.
+        """
         run = self.runs.get(run_id)
         ended = self._fence(run)
         if run is None or ended is not None:
             return ended or Ending.SUPERSEDED
-        self.end_run(self.derivations[run.derivation_id], run, RunStatus.LOST)
-        self.recount([run.derivation_id])
-        return Ending.LOST
+        derivation = self.derivations[run.derivation_id]
+        derivation.losses += 1
+        failed = derivation.losses >= losses_max and self._current(derivation, run)
+        self.end_run(derivation, run, RunStatus.FAILED if failed else RunStatus.LOST)
+        if failed:
+            run.error = RUN_LOST
+            derivation.hold, derivation.hold_code, derivation.losses = Hold.FAILED, RUN_LOST, 0
+        self.recount([derivation.id])
+        if failed:
+            self._ring_below(derivation)
+        return Ending.FAILED if failed else Ending.LOST
 
     def _ring_below(self, derivation: Derivation) -> None:
         """Ring the cascades that wait for a derivation which is held now: they may close as partial."""
@@ -106,7 +123,7 @@ class Settling(Failures):
         """
         if run is None:
             return Ending.SUPERSEDED
-        if run.status not in UNFINISHED:
+        if run.status != RunStatus.RUNNING:  # nobody carries out a parked run: who reports on it was given up
             return Ending.ALREADY if run.status == RunStatus.SETTLED else Ending.SUPERSEDED
         if self.derivations[run.derivation_id].run_id != run.id:
             run.status = RunStatus.SUPERSEDED
@@ -136,6 +153,7 @@ class Settling(Failures):
         derivation.used_digest = run.used_digest
         if derivation.fresh_after == run.fresh_after:  # else it was claimed before it was to be fresh
             derivation.force, derivation.fresh_after = False, None
+        derivation.losses = 0
         for row in self.inputs[derivation.id].values():
             found = pinned.get(row.blob_id)
             row.used_version, row.used_hash = (None, None) if found is None else (found.version, found.hash)

@@ -25,6 +25,8 @@ class ClaimedRun:
     execution: str
     label: str
     workflow_id: str | None
+    resumed: int = 0
+    """How often a person's approval has set it going again: its workflow is started once more each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

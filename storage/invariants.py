@@ -63,6 +63,12 @@ ALWAYS: dict[str, str] = {
           select coalesce(array_agg(r.id), '{}') as live from runs r
           where r.user_id = d.user_id and r.derivation_id = d.id and r.status in ('running', 'parked')) x
         where d.user_id = $1 and x.live <> array_remove(array[d.run_id], null)""",
+    "(4) what is held has no run, but for one that waits for a person": """
+        select d.id, d.hold, d.run_id, r.status from derivations d
+        left join runs r on r.user_id = d.user_id and r.id = d.run_id
+        where d.user_id = $1 and (coalesce(d.hold, '') = 'approval' and coalesce(r.status, '') <> 'parked'
+          or coalesce(d.hold, 'approval') <> 'approval' and d.run_id is not null
+          or r.status = 'parked' and d.hold is null)""",
     "(5) inputs are acyclic": """
         with recursive up (start, id) as (
           select d.id, p.derivation_id from derivations d
@@ -112,7 +118,7 @@ ALWAYS: dict[str, str] = {
     "(12) an ended run holds no reservation": """
         select x.run_id, x.step_id, x.amount, r.status from reservations x
         left join runs r on r.user_id = x.user_id and r.id = x.run_id
-        where x.user_id = $1 and coalesce(r.status, 'lost') not in ('running', 'parked')""",
+        where x.user_id = $1 and coalesce(r.status, 'lost') <> 'running'""",
     "(12) nobody waits for money that is there": """
         select x.id, x.budget_needed, x.upto, b.limit_amount - b.spent - b.reserved as free from (
           select id, hold, budget_needed, sum(budget_needed) over (order by budget_place) as upto from derivations
@@ -249,7 +255,7 @@ HISTORY: dict[str, str] = {
 AT_REST: dict[str, str] = {
     "nobody's doorbell is unanswered": "select id from cascades where user_id = $1 and seq > sent_seq",
     "(12) nothing is reserved": "select run_id, amount from reservations where user_id = $1",
-    "no run is live": "select id from runs where user_id = $1 and status in ('running', 'parked')",
+    "no run is under way": "select id from runs where user_id = $1 and status = 'running'",
     "(1) the schedule sees what people see": """
         select id, version, planned_version from blobs where user_id = $1 and version <> planned_version""",
     "(6) what is unsettled is held, or has an ancestor that is": """
@@ -266,7 +272,7 @@ AT_REST: dict[str, str] = {
         select c.id, c.status, x.n from cascades c cross join lateral (
           select count(*) as n from derivations d
           where d.user_id = c.user_id and d.owner_cascade_id = c.id and d.unsettled) x
-        where c.user_id = $1 and c.error is null and x.n > 0 and c.status <> 'partial'""",
+        where c.user_id = $1 and c.error is null and x.n > 0 and c.status not in ('partial', 'cancelled')""",
     "every blob that matches has its derivation": """
         select m.blob, m.provider_id from studio_matches($1, array(select b.id from blobs b
           where b.user_id = $1 and b.planned_version > 0), 100000) m

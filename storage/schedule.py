@@ -19,6 +19,7 @@ import orjson
 from domain.documents import content_hash, content_size, document_hash, meta_hash, preview
 from domain.memo import Begun, Lookup, Recall
 from domain.prices import Quote, StepCharge
+from domain.settling import LOSSES_MAX
 from domain.works import Claim, ClaimedRun, RunWork, SettledOutput, Settlement, StepRecord
 from storage.bell import Bell
 from storage.contents import Contents, Placed
@@ -62,6 +63,7 @@ class PostgresSchedule:
         nodes_max: int,
         repeats: Repeats | None = None,
         places: Places | None = None,
+        losses_max: int = LOSSES_MAX,
     ) -> None:
         self._database = database
         self._contents = contents
@@ -71,6 +73,7 @@ class PostgresSchedule:
         self._repeats = repeats or Repeats()
         places = places or Places()
         self._limits = {"runs_per_user": places.runs_per_user, "services": dict(places.services)}
+        self._losses_max = losses_max
         self._bell = Bell(database)
         self._gates: dict[UUID, asyncio.Lock] = {}
 
@@ -139,11 +142,43 @@ class PostgresSchedule:
             )
         return str(row["status"]) if row else "superseded"
 
-    async def lose(self, user_id: UUID, run_id: UUID) -> bool:
-        """Free the place of a run that nothing carries out any more; False if it has ended."""
+    async def lose(self, user_id: UUID, run_id: UUID) -> str:
+        """Free the place of a run that nothing carries out any more: ``lost``, ``failed`` if it was one too many.
+
+        Of a run that has ended, or waits for a person, it answers what it is.
+        """
         async with self._gate(user_id):
-            row = await self._database.call("select lose_run($1, $2) as lost", user_id, run_id)
-        return bool(row and row["lost"])
+            row = await self._database.call("select lose_run($1, $2, $3) as status", user_id, run_id, self._losses_max)
+        return str(row["status"]) if row else "superseded"
+
+    async def park(self, user_id: UUID, run_id: UUID, step_id: str, position: int, prompt: str) -> str:
+        """Let a run wait for a person: ``parked``; ``running`` if the step was approved, else what it has ended as."""
+        async with self._gate(user_id):
+            row = await self._database.call(
+                "select park_run($1, $2, $3, $4, $5) as status", user_id, run_id, step_id, position, _shown(prompt)
+            )
+        return str(row["status"]) if row else "superseded"
+
+    async def cancel(self, user_id: UUID, run_id: UUID, *, actor: str) -> str:
+        """End a run that somebody does not want: ``done``, ``already``, or ``refused`` if it has ended otherwise."""
+        async with self._gate(user_id):
+            row = await self._database.call("select cancel_run($1, $2, $3) as answer", user_id, run_id, actor)
+        return str(row["answer"]) if row else "unknown"
+
+    async def cancel_cascade(self, user_id: UUID, cascade_id: UUID, *, actor: str) -> str:
+        """End a cascade and hold what it owns: ``done``, ``already``, or ``refused`` if there is nothing to end."""
+        async with self._gate(user_id):
+            row = await self._database.call(
+                "select cancel_cascade($1, $2, $3, $4, $5) as answer", user_id, cascade_id, actor, *self._bounds
+            )
+        return str(row["answer"]) if row else "unknown"
+
+    async def status(self, user_id: UUID, run_id: UUID) -> str:
+        """What a run is: ``running``, ``parked``, or what it has ended as; ``superseded`` if nobody knows it."""
+        row = await self._database.row(
+            user_id, "select status from runs where user_id = $1 and id = $2", user_id, run_id
+        )
+        return str(row["status"]) if row else "superseded"
 
     async def begin_step(self, user_id: UUID, run_id: UUID, step_id: str, position: int, kind: str) -> str:
         """Record that a step is under way and extend the run's lease; answer the run's status."""
@@ -348,4 +383,5 @@ def _claimed(run: Mapping[str, Any]) -> ClaimedRun:
         execution=run["execution"],
         label=run["label"],
         workflow_id=run["workflow_id"],
+        resumed=run["resumed"],
     )

@@ -280,6 +280,7 @@ derivations = Table(
     Column("budget_needed", BigInteger), _maybe_id("resume_run_id"),
     _maybe_time("fresh_after"), _text("on_parent_failure", "block"),
     _flag("failing", default=False), _maybe_text("provisional"),
+    _int("losses", 0),
     PrimaryKeyConstraint("user_id", "id"),
     UniqueConstraint("user_id", "instance_id", "anchor_id"),
     CheckConstraint(
@@ -334,6 +335,7 @@ runs = Table(
     _text("used_digest"), _json("inputs", "[]"), _text("label", ""), _maybe_text("workflow_id"),
     _maybe_time("lease_until"), Column("error", JSONB), _json("usage"), _time("started_at"),
     _maybe_time("ended_at"), _json("effects", "[]"), _maybe_time("fresh_after"),
+    _int("resumed", 0), _flag("stopping", default=False),
     PrimaryKeyConstraint("user_id", "id"),
     ForeignKeyConstraint(["user_id", "derivation_id"], ["derivations.user_id", "derivations.id"]),
     CheckConstraint(
@@ -344,6 +346,8 @@ runs = Table(
         "runs_live_key", "user_id", "derivation_id", unique=True,
         postgresql_where=text("status in ('running','parked')"),
     ),
+    Index("runs_parked_idx", "user_id", "id", postgresql_where=text("status = 'parked'")),
+    Index("runs_stopping_idx", "ended_at", postgresql_where=text("stopping")),
     Index("runs_cascade_idx", "user_id", "cascade_id", "status"),
     Index("runs_derivation_idx", "user_id", "derivation_id", "attempt"),
     Index("runs_lease_idx", "lease_until", postgresql_where=text("status = 'running'")),

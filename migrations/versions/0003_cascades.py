@@ -65,6 +65,12 @@ def downgrade() -> None:
         alter table providers drop column on_parent_failure;
 
         -- Controls
+        drop policy runs_relay_mark on runs;
+        revoke update (lease_until) on runs from studio_relay;
+        revoke select (ended_at) on runs from studio_relay;
+        drop index runs_parked_idx, runs_stopping_idx;
+        alter table runs drop column resumed, drop column stopping;
+        alter table derivations drop column losses;
 
         -- Memo and cut-off
         alter table run_steps drop column memo_key, drop column reused_from;

@@ -60,6 +60,15 @@ alter table cascades add column options jsonb not null default '{}'::jsonb;
 
 -- Controls --------------------------------------------------------------------------------------------------
 
+-- resumed: how often a person's approval set the run going again. stopping: cancelled, and its workflow is to be told.
+alter table runs add column resumed integer not null default 0, add column stopping boolean not null default false;
+create index runs_parked_idx on runs (user_id, id) where status = 'parked';
+create index runs_stopping_idx on runs (ended_at) where stopping;
+-- Runs lost in a row on the inputs as they are.
+alter table derivations add column losses integer not null default 0;
+create policy runs_relay_mark on runs for update to studio_relay using (true) with check (true);
+grant select (stopping, ended_at), update (stopping, lease_until) on runs to studio_relay;
+
 -- Failures --------------------------------------------------------------------------------------------------
 
 -- What a derivation does when something that it reads cannot be made: its provider's word, or the user's own.

@@ -132,7 +132,9 @@ begin
       and r.user_id = d.user_id and r.id = d.run_id and r.status in ('running', 'parked')
     returning r.cascade_id
   ) select array_agg(distinct cascade_id) into v_cascades from dropped where cascade_id is distinct from p_quiet;
-  update derivations set run_id = null where user_id = p_user and id = any(p_derivations) and run_id is not null;
+  update derivations set run_id = null, hold = nullif(hold, 'approval'),
+      hold_detail = case when hold = 'approval' then null else hold_detail end
+    where user_id = p_user and id = any(p_derivations) and run_id is not null;
   if v_cascades is not null then perform studio_ring(p_user, v_cascades); end if;
 end $$;
 
@@ -143,8 +145,9 @@ returns void language plpgsql as $$
 declare v_cancel uuid[];
 begin
   select array_agg(id) into v_cancel from derivations
-    where user_id = p_user and id = any(p_derivations) and run_id is not null and supersede = 'cancel'
-      and coalesce(dirty_since, now()) > now() - studio_patience();
+    where user_id = p_user and id = any(p_derivations) and run_id is not null
+      -- A person is never left to decide about what is out of date.
+      and (hold = 'approval' or supersede = 'cancel' and coalesce(dirty_since, now()) > now() - studio_patience());
   if v_cancel is not null then perform studio_drop_runs(p_user, v_cancel, p_quiet); end if;
 end $$;
 

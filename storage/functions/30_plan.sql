@@ -458,13 +458,17 @@ begin
   -- What moved itself is tried again. Found before: whether a row is among ten thousand would be asked ten thousand times.
   select array_agg(d.id) into v_tried from unnest(p_direct) x(id)
     cross join lateral (select id from derivations
-      where user_id = p_user and id = x.id and hold in ('failed', 'conflict', 'budget') offset 0) d;
+      where user_id = p_user and id = x.id and (hold in ('failed', 'conflict', 'budget') or losses > 0) offset 0) d;
   if v_tried is not null then
-    update derivations set hold = null, hold_detail = null where user_id = p_user and id = any(v_tried);
+    update derivations set losses = 0, hold = case when hold not in ('failed', 'conflict', 'budget') then hold end,
+        hold_detail = case when hold not in ('failed', 'conflict', 'budget') then hold_detail end
+      where user_id = p_user and id = any(v_tried);
   end if;
   update derivations d set unsettled = true, owner_cascade_id = p_cascade, provisional = null,
       dirty_since = coalesce(d.dirty_since, c.created_at),
-      run_after = studio_due(x.quiet_ms, x.longest_ms, c.cause, c.caused_at, coalesce(d.dirty_since, c.created_at))
+      run_after = studio_due(x.quiet_ms, x.longest_ms, c.cause, c.caused_at, coalesce(d.dirty_since, c.created_at)),
+      -- Cancelled is what a cause before this one did.
+      hold = nullif(d.hold, 'cancelled'), hold_detail = case when d.hold = 'cancelled' then null else d.hold_detail end
     from studio_pace(p_user, v_all) x, cascades c
     where d.user_id = p_user and d.id = x.id and c.user_id = p_user and c.id = p_cascade;
   -- What is asleep is counted as well: it may wake at any time.
@@ -530,6 +534,8 @@ begin
       into v_direct, v_new
       from (select studio_derivation_id(v_cascade.instance_id, v_cascade.target_id) as derivation) x;
     -- Asked for is asked for: it runs although nothing changed, whatever held it.
+    perform studio_drop_runs(p_user, array(select d.id from derivations d
+      where d.user_id = p_user and d.id = any(v_direct) and d.hold = 'approval'));
     update derivations d set force = true, hold = null, hold_detail = null
       where d.user_id = p_user and d.id = any(v_direct)
         and d.hold is distinct from 'inactive' and d.hold is distinct from 'retired';

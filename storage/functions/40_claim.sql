@@ -177,7 +177,7 @@ language plpgsql as $$
 #variable_conflict use_column
 declare
   v_cascade cascades%rowtype; v_cut int; v_claimed uuid[]; v_running int; v_next timestamptz; v_status text;
-  v_runs jsonb; v_left int; v_more boolean;
+  v_runs jsonb; v_left int; v_more boolean; v_closed boolean;
 begin
   perform studio_lock(p_user);
   select * into v_cascade from cascades c where c.user_id = p_user and c.id = p_cascade;
@@ -199,7 +199,8 @@ begin
     where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running' and r.execution = 'workflow'
       and r.workflow_id is null;
   select coalesce(jsonb_agg(jsonb_build_object('run_id', r.id, 'derivation_id', r.derivation_id,
-      'provider_id', r.provider_id, 'execution', r.execution, 'label', r.label, 'workflow_id', r.workflow_id)
+      'provider_id', r.provider_id, 'execution', r.execution, 'label', r.label, 'workflow_id', r.workflow_id,
+      'resumed', r.resumed)
       order by r.id), '[]') into v_runs
     from runs r where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running';
   v_running := jsonb_array_length(v_runs);
@@ -231,6 +232,12 @@ begin
   if v_status <> 'running' and v_cut = 0 and v_cascade.status not in ('pending', 'running') then
     v_status := v_cascade.status;
   end if;
+  v_closed := v_status <> 'running';
+  -- A cancelled cascade may still have a run under way that a later cause wants. It is cancelled all the same.
+  if not v_closed and v_cascade.status = 'cancelled' and v_claimed is null and v_next is null
+      and not v_more then
+    v_status := 'cancelled';
+  end if;
   -- Whoever closes has looked: doorbells rung until now (the lock is held) need not start the workflow again.
   update cascades c set status = v_status, cut_off = c.cut_off + v_cut,
       sent_seq = case when v_status <> 'running' then c.seq else c.sent_seq end,
@@ -252,5 +259,5 @@ begin
       'subject', 'cascades/' || p_cascade, 'key', coalesce(v_cascade.target_id, v_cascade.id), 'data',
       jsonb_build_object('cascade_id', p_cascade, 'user_id', p_user, 'status', v_status))));
   end if;
-  return query select v_runs, v_running, v_next, v_status <> 'running', v_status, v_cut, v_more;
+  return query select v_runs, v_running, v_next, v_closed, v_status, v_cut, v_more;
 end $$;

@@ -173,7 +173,7 @@ begin
   v_without := studio_going_on(p_user, v_closable);
   -- A run that was claimed before it was asked for fresh answers is no answer to that.
   update derivations d set run_id = null, force = d.force and d.fresh_after is distinct from r.fresh_after,
-      fresh_after = case when d.fresh_after is distinct from r.fresh_after then d.fresh_after end,
+      losses = 0, fresh_after = case when d.fresh_after is distinct from r.fresh_after then d.fresh_after end,
       used_digest = case when d.id = any(v_held) then d.used_digest else r.used_digest end,
       hold = case when d.id = any(v_held) then 'conflict' end,
       hold_detail = case when d.id = any(v_held) then jsonb_build_object('run_id', r.id) end,
@@ -211,7 +211,8 @@ begin
     where r.user_id = p_user and r.id = any(v_ok);
 
   -- Dependants whose inputs moved look again: a failure may be cured, a run of theirs may be out of date.
-  select array_agg(distinct d.id), array_agg(distinct d.id) filter (where d.hold in ('failed', 'conflict', 'budget')),
+  select array_agg(distinct d.id),
+      array_agg(distinct d.id) filter (where d.hold in ('failed', 'conflict', 'budget') or d.losses > 0),
       array_agg(distinct d.id) filter (where d.run_id is not null),
       -- A dependant that a person's edit of its input settled too early is unsettled again.
       array_agg(distinct d.id) filter (where not d.unsettled and (v_closable is null or d.id <> all(v_closable)))
@@ -219,12 +220,14 @@ begin
     from (select * from unnest(v_outputs) where changed and (body_moved or meta_moved) offset 0) o
     cross join lateral (select derivation_id from derivation_inputs
       where user_id = p_user and blob_id = o.blob_id and (tracks or used_hash is null) offset 0) i
-    cross join lateral (select id, hold, run_id, unsettled, reads_meta from derivations
+    cross join lateral (select id, hold, run_id, unsettled, reads_meta, losses from derivations
       where user_id = p_user and id = i.derivation_id and hold is distinct from 'inactive'
         and hold is distinct from 'retired' offset 0) d
     where o.body_moved or d.reads_meta;
   if v_cured is not null then
-    update derivations set hold = null, hold_detail = null where user_id = p_user and id = any(v_cured);
+    update derivations set losses = 0, hold = case when hold not in ('failed', 'conflict', 'budget') then hold end,
+        hold_detail = case when hold not in ('failed', 'conflict', 'budget') then hold_detail end
+      where user_id = p_user and id = any(v_cured);
   end if;
   if v_running is not null then perform studio_supersede(p_user, v_running, p_caller); end if;
   if v_early is not null then
@@ -336,7 +339,7 @@ begin
       error = jsonb_build_object('code', p_code, 'detail', p_detail)
     where user_id = p_user and id = p_run;
   -- A run that finishes on purpose although its input moved fails for the old input only.
-  update derivations d set run_id = null,
+  update derivations d set run_id = null, losses = case when w.digest = v_run.used_digest then 0 else d.losses end,
       hold = case when w.digest = v_run.used_digest then 'failed' end,
       hold_detail = case when w.digest = v_run.used_digest then
         jsonb_build_object('code', p_code, 'detail', p_detail, 'run_id', p_run) end
@@ -361,21 +364,4 @@ begin
       'derivation_id', v_run.derivation_id, 'provider_id', v_run.provider_id, 'cascade_id', v_run.cascade_id,
       'code', p_code))));
   return 'failed';
-end $$;
-
--- A run whose lease has expired and of which Temporal says closed or unknown: free its place and look again.
-create or replace function lose_run(p_user uuid, p_run uuid) returns boolean language plpgsql as $$
-declare v_run runs%rowtype; v_owner uuid;
-begin
-  perform studio_lock(p_user);
-  update runs set status = 'lost', ended_at = now(), lease_until = null
-    where user_id = p_user and id = p_run and status in ('running', 'parked') returning * into v_run;
-  if not found then return false; end if;
-  update derivations set run_id = null, resume_run_id = p_run
-    where user_id = p_user and id = v_run.derivation_id and run_id = p_run;
-  perform studio_recount(p_user, array[v_run.derivation_id]);
-  select owner_cascade_id into v_owner from derivations where user_id = p_user and id = v_run.derivation_id;
-  perform studio_ring(p_user, array[v_run.cascade_id, v_owner]);
-  perform studio_call_up(p_user);
-  return true;
 end $$;

@@ -1,8 +1,8 @@
 -- Budgets: the worst case of a paid step is reserved before it is called, what it did cost is charged once. Amounts are
 -- whole micro-dollars. domain/budgets.py is the model of every move here.
 
--- An ended run holds no reservation, whoever ends it, whatever for (invariant 12). Runs end under the user lock; inline
--- ones call nobody and are not looked at.
+-- An ended run holds no reservation, whoever ends it, whatever for (invariant 12), nor does one that waits for a person.
+-- Runs end under the user lock; inline ones call nobody and are not looked at.
 create or replace function studio_run_ended() returns trigger language plpgsql as $$
 declare v_back bigint;
 begin
@@ -17,7 +17,7 @@ end $$;
 do $$ begin
   if not exists (select from pg_trigger where tgname = 'runs_ended' and tgrelid = 'runs'::regclass) then
     create trigger runs_ended after update of status on runs for each row
-      when (old.status in ('running', 'parked') and new.status not in ('running', 'parked')
+      when (old.status in ('running', 'parked') and new.status <> 'running'
         and new.execution = 'workflow') execute function studio_run_ended();
   end if;
 end $$;

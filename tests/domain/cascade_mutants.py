@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from domain.cascades import Schedule
-from domain.derivations import Blob, Cascade, Derivation, Input, OnParentFailure, Run
+from domain.controls import Control
+from domain.derivations import Blob, Cascade, CascadeStatus, Derivation, Input, OnParentFailure, Run
 from domain.ids import BlobId, CascadeId, DerivationId, RunId
 from domain.planning import Planned
 from domain.runs import Hold, RunStatus
 from domain.settling import Ending
+
+Answer = TypeVar("Answer")
 
 
 class SeesCurrentVersions(Schedule):
@@ -172,6 +176,100 @@ class UsesWhatWasNeverMade(Schedule):
         return maker is not None and maker.failing and row.live and not block
 
 
+class ParksWhatIsOutOfDate(Schedule):
+    """Park: a person is asked about a run whose inputs have moved."""
+
+    def park(self, run_id: RunId) -> Ending:
+        self._current = lambda *_: True  # type: ignore[method-assign]
+        try:
+            return super().park(run_id)
+        finally:
+            del self._current
+
+
+class KeepsParkedRuns(Schedule):
+    """Park: a parked run is kept like one that is left to finish when its input moves."""
+
+    def input_moved(self, derivation: Derivation, now: float) -> None:
+        hold = derivation.hold
+        if hold == Hold.APPROVAL and self.kept(derivation, now):
+            derivation.hold = None
+        super().input_moved(derivation, now)
+        if derivation.run_id is not None:
+            derivation.hold = hold
+
+
+class ParksInSilence(Schedule):
+    """Park: nobody hears of it, and whoever waits below waits in vain."""
+
+    def park(self, run_id: RunId) -> Ending:
+        return silently(self, super().park, run_id)
+
+
+class ReportsOnParkedRuns(Schedule):
+    """Park: whoever was given up may still settle or fail the run that waits for a person."""
+
+    def _fence(self, run: Run | None) -> Ending | None:
+        if run is not None and run.status == RunStatus.PARKED and self.derivations[run.derivation_id].run_id == run.id:
+            return None
+        return super()._fence(run)
+
+
+class ApprovesInSilence(Schedule):
+    """Resume: nobody hears of it, and the run is never carried on."""
+
+    def approve(self, run_id: RunId) -> Control:
+        return silently(self, super().approve, run_id)
+
+
+class CancelsInSilence(Schedule):
+    """Cancel: nobody hears of it."""
+
+    def cancel_run(self, run_id: RunId) -> Control:
+        return silently(self, super().cancel_run, run_id)
+
+    def cancel_cascade(self, cascade_id: CascadeId, now: float) -> Control:
+        return silently(self, super().cancel_cascade, cascade_id, now)
+
+
+class CancelsWithoutEndingRuns(Schedule):
+    """Cancel: what is queued is held, what runs goes on."""
+
+    def _stop(self, run: Run, code: str) -> Derivation:
+        del code
+        return self.derivations[run.derivation_id]
+
+
+class CancelsWithoutPlanning(Schedule):
+    """Cancel: a cascade that was not planned never is, and the schedule never sees its edit."""
+
+    def cancel_cascade(self, cascade_id: CascadeId, now: float) -> Control:
+        cascade = self.cascades.get(cascade_id)
+        if cascade is not None and cascade.planned_at is None:
+            cascade.planned_at, cascade.status = now, CascadeStatus.CANCELLED
+            return Control.DONE
+        return super().cancel_cascade(cascade_id, now)
+
+
+class RetriesInSilence(Schedule):
+    """Retry: nobody hears of it, and what is free again is never claimed."""
+
+    def retry_run(self, run_id: RunId) -> Control:
+        return silently(self, super().retry_run, run_id)
+
+    def retry_cascade(self, cascade_id: CascadeId) -> Control:
+        return silently(self, super().retry_cascade, cascade_id)
+
+
+def silently(schedule: Schedule, act: Callable[..., Answer], *args: Any) -> Answer:
+    """Make a move of which no doorbell tells."""
+    before = {found: cascade.seq for found, cascade in schedule.cascades.items()}
+    answer = act(*args)
+    for found, seq in before.items():
+        schedule.cascades[found].seq = seq
+    return answer
+
+
 MUTANTS: dict[str, type[Schedule]] = {
     kind.__name__: kind
     for kind in (
@@ -180,5 +278,7 @@ MUTANTS: dict[str, type[Schedule]] = {
         FailsOverNewerInputs, ForgetsRemovedInputs, ClosesWhileOthersWork, HoldsRingNobodyBelow,
         GoesOnWhileItMayBeCured, FailureStopsAtTheChild, NeverComesBack, MixesUnsaid, SaysOnlyWhatFailed,
         UsesWhatWasNeverMade,
+        ParksWhatIsOutOfDate, KeepsParkedRuns, ParksInSilence, ReportsOnParkedRuns, ApprovesInSilence,
+        CancelsInSilence, CancelsWithoutEndingRuns, CancelsWithoutPlanning, RetriesInSilence,
     )
 }  # fmt: skip

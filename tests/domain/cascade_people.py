@@ -10,9 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from domain.cascades import Schedule
-from domain.derivations import Anchor, Blob, Execution, Instance, OnDelete, OnParentFailure, Supersede
-from domain.ids import BlobId, BucketId, BudgetId, CascadeId, InstanceId
-from domain.runs import Hold
+from domain.derivations import Anchor, Blob, CascadeStatus, Execution, Instance, OnDelete, OnParentFailure, Supersede
+from domain.ids import BlobId, BucketId, BudgetId, CascadeId, InstanceId, RunId
+from domain.runs import Hold, RunStatus
 from tests.domain.cascade_checks import check_acyclic, check_step
 
 DERIVATIONS_MAX = 40
@@ -54,6 +54,7 @@ class People:
         self.now = 0.0
         self.trace: list[Step] = []
         self.units = 0
+        self.controls = True
         self.buckets = [BucketId(self.uuid()) for _ in range(2)]
         for instance in self._catalogue():
             self.do("register", instance=instance)
@@ -114,6 +115,8 @@ class People:
         acts = [self._create] * 3 + [self._edit] * 6 + [self._membership] * 3 + [self._remove_member]
         acts += [self._delete, self._restore, self._switch, self._redefine, self._reprocess, self._budget]
         acts += [self._set_policy, self._publish, self._upgrade, self._redrive]
+        if self.controls:
+            acts += [self._decide] * 4 + [self._cancel_run, self._cancel_cascade] + [self._retry] * 2
         self.random.choice(acts)()
 
     def _blobs(self, *, deleted: bool = False, derived: bool | None = None) -> list[Blob]:
@@ -226,3 +229,38 @@ class People:
         if found:
             some = found if self.chance(0.5) else found[:1]
             self.do("redrive", derivation_ids=some, cascade_id=self.cascade_id())
+
+    # --- controls -----------------------------------------------------------------------------------------
+
+    def _some_run(self, *statuses: RunStatus) -> RunId | None:
+        """Mostly a run that there is something to decide about, sometimes one that is long over."""
+        rows = self.schedule.runs.values()
+        found = sorted(run.id for run in rows if run.status in statuses or self.chance(0.02))
+        return self.random.choice(found) if found else None
+
+    def _decide(self) -> None:
+        if run_id := self._some_run(RunStatus.PARKED):
+            if self.chance(0.25):
+                self.do("reject", run_id=run_id, now=self.now)
+            else:
+                self.do("approve", run_id=run_id)
+
+    def _cancel_run(self) -> None:
+        if run_id := self._some_run(RunStatus.RUNNING, RunStatus.PARKED):
+            self.do("cancel_run", run_id=run_id)
+
+    def _some_cascade(self, *statuses: CascadeStatus) -> CascadeId | None:
+        rows = self.schedule.cascades.values()
+        found = sorted(c.id for c in rows if c.status in statuses or self.chance(0.02))
+        return self.random.choice(found) if found else None
+
+    def _cancel_cascade(self) -> None:
+        if cascade_id := self._some_cascade(CascadeStatus.PENDING, CascadeStatus.RUNNING):
+            self.do("cancel_cascade", cascade_id=cascade_id, now=self.now)
+
+    def _retry(self) -> None:
+        if self.chance(0.5):
+            if run_id := self._some_run(RunStatus.FAILED, RunStatus.CANCELLED):
+                self.do("retry_run", run_id=run_id)
+        elif cascade_id := self._some_cascade(CascadeStatus.PARTIAL, CascadeStatus.CANCELLED):
+            self.do("retry_cascade", cascade_id=cascade_id)

@@ -28,6 +28,7 @@ from tests.domain.cascade_checks import (
 from tests.domain.cascade_people import People, Step, plain
 
 WINDOW = 3
+LOSSES_MAX = 3
 DRAIN_STEPS_MAX = 3_000
 LOST_ACK = 0.15
 STEP = "call"
@@ -74,6 +75,11 @@ def machine_hash(slot: str, digest: str, inputs: tuple[Pinned, ...], *, coarse: 
 def fails(digest: str, inputs: tuple[Pinned, ...]) -> bool:
     """Some inputs a provider cannot take: the run fails, whenever it is tried."""
     return zlib.crc32(f"{digest}|{inputs}".encode()) % 25 == 0
+
+
+def asks(digest: str, inputs: tuple[Pinned, ...]) -> bool:
+    """Some inputs need a person's approval before a run goes on."""
+    return zlib.crc32(f"ask|{digest}|{inputs}".encode()) % 7 == 0
 
 
 def merged_hash(ours: str | None, theirs: str) -> str:
@@ -142,7 +148,7 @@ class World(People):
     def _flow_claim(self, flow: Workflow) -> None:
         flow.inbox = False
         while flow.lost:
-            self.do("lose", run_id=flow.lost.pop())
+            self.do("lose", run_id=flow.lost.pop(), losses_max=LOSSES_MAX)
         fresh = [RunId(self.uuid()) for _ in range(self.window)]
         known = set(self.schedule.runs)
         claim: Claim = self.do(
@@ -200,6 +206,11 @@ class World(People):
             self._charge(execution)
             return
         if execution.failure is None and execution.drafts is None:
+            if asks(execution.digest, execution.inputs) and not self._approved(execution):
+                self.do("park", run_id=execution.run_id)
+                if not self._lost_ack():
+                    self._finish(execution)
+                return
             if fails(execution.digest, execution.inputs) or (self.faults and self._breaks(execution)):
                 execution.failure = "provider_failed"
             else:
@@ -235,6 +246,10 @@ class World(People):
             self.do("charge", run_id=execution.run_id, step_id=STEP, amount=amount)
         if not self._lost_ack():
             execution.charged = True
+
+    def _approved(self, execution: Attempt) -> bool:
+        run = self.schedule.runs.get(execution.run_id)
+        return run is not None and run.resumed > 0
 
     def _merge(self, execution: Attempt) -> list[Draft]:
         drafts = []
@@ -295,7 +310,7 @@ class World(People):
         """A lease has expired although the run is still under way."""
         running = sorted(r.id for r in self.schedule.runs.values() if r.status == RunStatus.RUNNING)
         if running:
-            self.do("lose", run_id=self.random.choice(running))
+            self.do("lose", run_id=self.random.choice(running), losses_max=LOSSES_MAX)
 
     def _lose_temporal(self) -> None:
         """Temporal's database is lost; some workers go on with what they were doing."""
@@ -322,7 +337,7 @@ class World(People):
         alive = {e.run_id for e in self.executions if not e.zombie}
         for run in sorted(self.schedule.runs.values(), key=lambda r: r.id):
             if run.status == RunStatus.RUNNING and run.id not in alive:
-                self.do("lose", run_id=run.id)
+                self.do("lose", run_id=run.id, losses_max=LOSSES_MAX)
         self.do("reconcile")
         self.shaken = False
 
@@ -335,11 +350,11 @@ class World(People):
             self.now += MAX_WAIT_SECONDS
         dice = self.random.random()
         unsent, awake = self.unsent(), self.awake()
-        if dice < 0.12:
+        if dice < 0.16:
             self.person()
-        elif dice < 0.15:
+        elif dice < 0.19:
             self.mishap()
-        elif dice < 0.35 and unsent:
+        elif dice < 0.38 and unsent:
             self.relay(self.random.choice(unsent))
         elif dice < 0.7 and awake:
             self.advance(self.random.choice(awake))
@@ -357,11 +372,12 @@ class World(People):
     def alone(self) -> None:
         """From rest, one cause alone: acknowledgements get lost, nothing else goes wrong. Then check (9)."""
         before, causes = set(self.schedule.runs), len(self.schedule.cascades)
+        self.controls = False
         while len(self.schedule.cascades) == causes:
             self.person()
         self.faults = False
         self._settle_down()
-        self.faults = True
+        self.faults = self.controls = True
         check_alone(self.schedule, [run for run in self.schedule.runs.values() if run.id not in before])
 
     def _settle_down(self) -> None:

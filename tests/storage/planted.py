@@ -48,6 +48,9 @@ PLANTED: Mapping[str, tuple[str, ...]] = {
     "(4) run_id is set if and only if one run is live": (
         f"update runs set status = 'running' where id = {LAST.format(of=ONE)}",
     ),
+    "(4) what is held has no run, but for one that waits for a person": (
+        f"update derivations set hold = 'approval' where id = {ONE}",
+    ),
     "(5) inputs are acyclic": (
         f"insert into derivation_inputs (user_id, derivation_id, blob_id) select $1, {ONE}, {OUT}",
     ),

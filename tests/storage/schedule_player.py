@@ -54,7 +54,7 @@ select jsonb_build_object(
       'place', d.budget_place, 'needed', d.budget_needed,
       'failing', d.failing, 'provisional', d.provisional,
       'policy', d.on_parent_failure, 'definition', split_part(d.want_digest, ':', 1),
-      'level', d.level,
+      'level', d.level, 'losses', d.losses,
       'due', extract(epoch from d.run_after - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'dirty', extract(epoch from d.dirty_since - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'unchanged', w.digest is not distinct from d.used_digest,
@@ -66,7 +66,7 @@ select jsonb_build_object(
     join studio_want($1, (select array_agg(id) from derivations where user_id = $1)) w on w.id = d.id
     where d.user_id = $1),
   'runs', (select jsonb_object_agg(derivation_id || '/' || attempt, jsonb_build_object('status', status,
-      'cascade', cascade_id, 'inputs', (
+      'cascade', cascade_id, 'resumed', resumed, 'inputs', (
         select coalesce(jsonb_agg(jsonb_build_array(x->>'blob_id', x->'version', x->>'hash',
           coalesce((x->>'stale')::boolean, false))), '[]')
         from jsonb_array_elements(inputs) x))) from runs where user_id = $1),
@@ -317,8 +317,47 @@ class Player:
         )
         return str(answer)
 
-    async def _lose(self, run_id: UUID) -> bool:
-        return bool(await self.connection.fetchval("select lose_run($1, $2)", self.user, self.runs[run_id]))
+    async def _lose(self, run_id: UUID, losses_max: int) -> str:
+        answer = await self.connection.fetchval("select lose_run($1, $2, $3)", self.user, self.runs[run_id], losses_max)
+        return str(answer)
+
+    # --- controls -------------------------------------------------------------------------------------------------
+
+    async def _park(self, run_id: UUID) -> str:
+        return str(
+            await self.connection.fetchval("select park_run($1, $2, 'ask', 0, '?')", self.user, self.runs[run_id])
+        )
+
+    async def _approve(self, run_id: UUID) -> str:
+        answer = await self.connection.fetchval(
+            "select approve_run($1, $2, 'ask', 'user', interval '1 hour', 'yes', 2, 2, 'identity', $3, null)",
+            self.user, self.runs[run_id], b"{}",
+        )  # fmt: skip
+        return str(answer)
+
+    async def _reject(self, run_id: UUID, now: float) -> str:
+        del now
+        return str(
+            await self.connection.fetchval(
+                "select reject_run($1, $2, 'ask', 'no', 'user')", self.user, self.runs[run_id]
+            )
+        )
+
+    async def _cancel_run(self, run_id: UUID) -> str:
+        return str(await self.connection.fetchval("select cancel_run($1, $2, 'user')", self.user, self.runs[run_id]))
+
+    async def _retry_run(self, run_id: UUID) -> str:
+        return str(await self.connection.fetchval("select retry_run($1, $2, 'user')", self.user, self.runs[run_id]))
+
+    async def _cancel_cascade(self, cascade_id: UUID, now: float) -> str:
+        del now
+        answer = await self.connection.fetchval(
+            "select cancel_cascade($1, $2, 'user', $3, $4)", self.user, cascade_id, DEPTH_MAX, NODES_MAX
+        )
+        return str(answer)
+
+    async def _retry_cascade(self, cascade_id: UUID) -> str:
+        return str(await self.connection.fetchval("select retry_cascade($1, $2, 'user')", self.user, cascade_id))
 
     async def _begin(self, run_id: UUID, step_id: str, worst: int) -> str:
         answer = await self.connection.fetchval(
@@ -412,7 +451,7 @@ def run_name(run: Run) -> str:
 
 def _run(run: Run) -> dict[str, Any]:
     inputs = [[str(pinned.blob_id), pinned.version, pinned.hash, pinned.stale] for pinned in run.inputs]
-    return {"status": run.status.value, "cascade": str(run.cascade_id), "inputs": inputs}
+    return {"status": run.status.value, "cascade": str(run.cascade_id), "resumed": run.resumed, "inputs": inputs}
 
 
 def _derivation(model: Schedule, found: Any) -> dict[str, Any]:
@@ -423,7 +462,7 @@ def _derivation(model: Schedule, found: Any) -> dict[str, Any]:
         "attempt": row.attempt, "owner": str(row.owner_cascade_id) if row.unsettled else None,
         "pending": row.pending_inputs, "force": row.force, "fresh": row.fresh_after,
         "place": row.budget_place, "needed": row.budget_needed,
-        "level": row.level, "due": row.run_after, "dirty": row.dirty_since,
+        "level": row.level, "losses": row.losses, "due": row.run_after, "dirty": row.dirty_since,
         "unchanged": model.unchanged(row), "failing": row.failing, "provisional": row.provisional,
         "policy": row.on_parent_failure, "definition": row.definition_digest,
         "inputs": [[str(i.blob_id), i.tracks, i.used_hash] for i in model.ordered_inputs(found)] or None,

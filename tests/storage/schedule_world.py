@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.cascades import Claim, Closing, Schedule
+from domain.controls import Control
 from domain.derivations import (
     Anchor,
     Blob,
@@ -40,7 +41,7 @@ from domain.derivations import (
 )
 from domain.ids import BlobId, BucketId, BudgetId, CascadeId, DerivationId, InstanceId, RunId
 from domain.runs import Hold, RunStatus
-from domain.settling import Ending, Settled
+from domain.settling import LOSSES_MAX, Ending, Settled
 from tests.domain.cascade_checks import (
     Violation,
     check_alone,
@@ -85,7 +86,8 @@ select jsonb_build_object(
     join studio_want($1, (select array_agg(id) from derivations where user_id = $1)) w on w.id = d.id
     where d.user_id = $1),
   'runs', (select jsonb_agg(jsonb_build_object('id', id, 'derivation', derivation_id, 'attempt', attempt, 'cascade',
-      cascade_id, 'inputs', inputs, 'digest', definition_digest || ':' || settings_digest, 'status', status)
+      cascade_id, 'inputs', inputs, 'resumed', resumed, 'digest', definition_digest || ':' || settings_digest,
+      'status', status)
       order by id) from runs where user_id = $1),
   'budget', (select jsonb_agg(jsonb_build_object('id', id, 'limit', limit_amount, 'spent', spent)) from budgets
     where user_id = $1 and limit_amount is not null),
@@ -220,8 +222,32 @@ class SqlSchedule(Schedule):
         answer = self._do("fail", run_id=run_id, code=code)
         return Ending.FAILED if answer == "failed" else Ending.SUPERSEDED
 
-    def lose(self, run_id: RunId) -> Ending:
-        return Ending.LOST if self._do("lose", run_id=run_id) else Ending.SUPERSEDED
+    def lose(self, run_id: RunId, losses_max: int = LOSSES_MAX) -> Ending:
+        before = self.runs[run_id].status
+        answer = self._do("lose", run_id=run_id, losses_max=losses_max)
+        done = before == RunStatus.RUNNING and answer in ("lost", "failed")
+        return Ending(answer) if done else Ending.SUPERSEDED
+
+    def park(self, run_id: RunId) -> Ending:
+        return Ending.PARKED if self._do("park", run_id=run_id) == "parked" else Ending.SUPERSEDED
+
+    def approve(self, run_id: RunId) -> Control:
+        return Control(self._do("approve", run_id=run_id))
+
+    def reject(self, run_id: RunId, now: float) -> Control:
+        return Control(self._do("reject", run_id=run_id, now=now))
+
+    def cancel_run(self, run_id: RunId) -> Control:
+        return Control(self._do("cancel_run", run_id=run_id))
+
+    def cancel_cascade(self, cascade_id: CascadeId, now: float) -> Control:
+        return Control(self._do("cancel_cascade", cascade_id=cascade_id, now=now))
+
+    def retry_run(self, run_id: RunId) -> Control:
+        return Control(self._do("retry_run", run_id=run_id))
+
+    def retry_cascade(self, cascade_id: CascadeId) -> Control:
+        return Control(self._do("retry_cascade", cascade_id=cascade_id))
 
     def begin(self, run_id: RunId, step_id: str, worst: int) -> RunStatus:
         return RunStatus(self._do("begin", run_id=run_id, step_id=step_id, worst=worst))
@@ -330,7 +356,7 @@ def _run(row: dict[str, Any]) -> Run:
     return Run(
         id=RunId(UUID(row["id"])), derivation_id=DerivationId(UUID(row["derivation"])), attempt=row["attempt"],
         cascade_id=CascadeId(UUID(row["cascade"])), inputs=inputs, used_digest=row["digest"],
-        status=RunStatus(row["status"]),
+        status=RunStatus(row["status"]), resumed=row["resumed"],
     )  # fmt: skip
 
 
@@ -369,7 +395,7 @@ class SqlWorld(World):
         """As the model's, but SQL makes the runs' ids, and closes in claim."""
         flow.inbox = False
         while flow.lost:
-            self.do("lose", run_id=flow.lost.pop())
+            self.do("lose", run_id=flow.lost.pop(), losses_max=LOSSES_MAX)
         known = set(self.schedule.runs)
         claim = self.do("claim", cascade_id=flow.cascade_id, run_ids=[], now=self.now, window=self.window)
         for run_id in sorted(set(self.schedule.runs) - known):
@@ -395,11 +421,12 @@ class SqlWorld(World):
 
     def alone(self) -> None:
         before, causes = set(self.schedule.runs), len(self.schedule.cascades)
+        self.controls = False
         while len(self.schedule.cascades) == causes:
             self.person()
         self.faults = False
         self._settle_down()
-        self.faults = True
+        self.faults = self.controls = True
         check_alone_in_sql(self.schedule, [run for run in self.schedule.runs.values() if run.id not in before])
 
     def check_rest(self) -> None:

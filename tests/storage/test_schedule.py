@@ -201,8 +201,8 @@ async def test_a_lost_run_is_claimed_again_and_its_late_answer_is_fenced(engine:
     cascade = await engine.plan_all()
     [run] = (await engine.claim(cascade)).runs
     settlement = await engine.decide(run)
-    assert await engine.schedule.lose(engine.user.user_id, run.run_id)
-    assert not await engine.schedule.lose(engine.user.user_id, run.run_id)
+    assert await engine.schedule.lose(engine.user.user_id, run.run_id) == "lost"
+    assert await engine.schedule.lose(engine.user.user_id, run.run_id) == "lost"
     assert await engine.settle(settlement) == ["superseded"]
     assert await engine.ring(cascade) == [cascade]
     [again] = (await engine.claim(cascade)).runs

@@ -83,7 +83,7 @@ async def test_a_run_of_another_installation_is_superseded(engine: Engine) -> No
     assert await engine.schedule.fail(engine.user.user_id, new_id(), code="internal", detail="", usage={}) == (
         "superseded"
     )
-    assert not await engine.schedule.lose(engine.user.user_id, new_id())
+    assert await engine.schedule.lose(engine.user.user_id, new_id()) == "superseded"
 
 
 async def test_an_output_that_a_person_edits_meanwhile_has_moved_and_is_merged_on_retry(engine: Engine) -> None:
