@@ -116,7 +116,7 @@ class People:
         acts += [self._delete, self._restore, self._switch, self._redefine, self._reprocess, self._budget]
         acts += [self._set_policy, self._publish, self._upgrade, self._redrive]
         if self.controls:
-            acts += [self._decide] * 4 + [self._cancel_run, self._cancel_cascade] + [self._retry] * 2
+            acts += [self._decide] * 2 + [self._cancel_run, self._cancel_cascade, self._retry]
         self.random.choice(acts)()
 
     def _blobs(self, *, deleted: bool = False, derived: bool | None = None) -> list[Blob]:

@@ -77,9 +77,9 @@ def fails(digest: str, inputs: tuple[Pinned, ...]) -> bool:
     return zlib.crc32(f"{digest}|{inputs}".encode()) % 25 == 0
 
 
-def asks(digest: str, inputs: tuple[Pinned, ...]) -> bool:
-    """Some inputs need a person's approval before a run goes on."""
-    return zlib.crc32(f"ask|{digest}|{inputs}".encode()) % 7 == 0
+def asks(digest: str, inputs: tuple[Pinned, ...], every: int) -> bool:
+    """One in ``every`` inputs needs a person's approval before a run goes on."""
+    return zlib.crc32(f"ask|{digest}|{inputs}".encode()) % every == 0
 
 
 def merged_hash(ours: str | None, theirs: str) -> str:
@@ -104,6 +104,8 @@ class World(People):
     """One user's people, relay, workflows and workers around one schedule."""
 
     window = WINDOW
+    asking = 7
+    """One in so many inputs needs an approval."""
 
     def __init__(self, random: Random, schedule: Schedule | None = None, *, disasters: bool = False) -> None:
         super().__init__(random, schedule)
@@ -206,7 +208,7 @@ class World(People):
             self._charge(execution)
             return
         if execution.failure is None and execution.drafts is None:
-            if asks(execution.digest, execution.inputs) and not self._approved(execution):
+            if asks(execution.digest, execution.inputs, self.asking) and not self._approved(execution):
                 self.do("park", run_id=execution.run_id)
                 if not self._lost_ack():
                     self._finish(execution)
@@ -399,6 +401,16 @@ class World(People):
         timers = [flow.timer for flow in self.workflows.values() if flow.timer is not None and flow.timer > self.now]
         self.now = min(timers, default=self.now)
         return bool(timers)
+
+
+class DecidingWorld(World):
+    """A world in which people approve, reject, cancel and retry as much as they write."""
+
+    asking = 3
+
+    def person(self) -> None:
+        controls = [self._decide] * 3 + [self._cancel_run, self._cancel_cascade] + [self._retry] * 2
+        self.random.choice([super().person] * 5 + [self._edit] * 2 + (controls if self.controls else []))()
 
 
 class FrailWorld(World):

@@ -15,7 +15,7 @@ from domain.cascades import Schedule
 from domain.derivations import Derivation
 from tests.domain.cascade_checks import Violation
 from tests.domain.cascade_mutants import MUTANTS
-from tests.domain.cascade_world import FrailWorld, World, play, replay, scenario
+from tests.domain.cascade_world import DecidingWorld, FrailWorld, World, play, replay, scenario
 
 SOAK_EXAMPLES = int(os.environ.get("STUDIO_SOAK_EXAMPLES", "0"))
 SOAK_SEED = int(os.environ.get("STUDIO_SOAK_SEED", "0"))
@@ -30,14 +30,6 @@ RULES = {
     "RingsNoFormerOwner": 10,
     "CutsOffOneLevel": 20,
     "ClosesWhileOthersWork": 20,
-    "KeepsParkedRuns": 20,
-    "ParksWhatIsOutOfDate": 40,
-    "ParksInSilence": 90,
-    "ApprovesInSilence": 30,
-    "CancelsInSilence": 100,
-    "CancelsWithoutEndingRuns": 10,
-    "CancelsWithoutPlanning": 30,
-    "RetriesInSilence": 20,
 }
 """Which rule is taken out, and within how many seeds the checks must notice."""
 FRAIL_RULES = {
@@ -48,6 +40,17 @@ FRAIL_RULES = {
 }
 """The same for what failures mean further down, in a world where they are frequent."""
 
+DECIDING_RULES = {
+    "KeepsParkedRuns": 20,
+    "ParksWhatIsOutOfDate": 40,
+    "ParksInSilence": 40,
+    "ApprovesInSilence": 30,
+    "CancelsInSilence": 40,
+    "CancelsWithoutEndingRuns": 10,
+    "CancelsWithoutPlanning": 30,
+    "RetriesInSilence": 20,
+}
+"""The same for what people decide, in a world where they often do."""
 REACHED = {
     "cut off", "settle settled", "settle superseded", "settle moved", "settle already", "fail failed",
     "fail superseded", "lose lost", "close_cascade rung", "close_cascade waiting", "close_cascade closed",
@@ -85,6 +88,11 @@ def test_where_much_fails_no_invariant_breaks() -> None:
         played(seed, world=FrailWorld, disasters=seed % 4 == 0)
 
 
+def test_where_people_decide_much_no_invariant_breaks() -> None:
+    for seed in range(60):
+        played(seed, world=DecidingWorld, disasters=seed % 4 == 0)
+
+
 @settings(max_examples=20, deadline=None, database=None)
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 200))
 def test_no_schedule_of_any_length_breaks_an_invariant(seed: int, steps: int) -> None:
@@ -109,6 +117,16 @@ def test_each_rule_of_failures_is_missed_when_it_is_taken_out(name: str) -> None
         except Violation:
             return
     pytest.fail(f"{MUTANTS[name].__doc__} Nothing was noticed in {FRAIL_RULES[name]} scenarios.")
+
+
+@pytest.mark.parametrize("name", DECIDING_RULES)
+def test_each_rule_of_decisions_is_missed_when_it_is_taken_out(name: str) -> None:
+    for seed in range(DECIDING_RULES[name]):
+        try:
+            play(DecidingWorld(Random(seed), MUTANTS[name]()), steps=150, rests=2)
+        except Violation:
+            return
+    pytest.fail(f"{MUTANTS[name].__doc__} Nothing was noticed in {DECIDING_RULES[name]} scenarios.")
 
 
 def test_a_recorded_scenario_replays_to_the_same_state() -> None:
@@ -137,7 +155,7 @@ def test_the_scenarios_reach_what_they_are_about() -> None:
         if seen >= REACHED:
             return
         schedule = Watched()
-        world = play((FrailWorld if seed % 2 else World)(Random(seed), schedule), steps=150, rests=2)
+        world = play((World, FrailWorld, DecidingWorld)[seed % 3](Random(seed), schedule), steps=150, rests=2)
         seen |= schedule.seen
         for step in world.trace:
             seen.add(step.move)
@@ -158,3 +176,4 @@ def test_soak(disasters: bool) -> None:  # noqa: FBT001 - pytest passes it by na
     for seed in range(SOAK_SEED, SOAK_SEED + SOAK_EXAMPLES):
         played(seed, disasters=disasters)
         played(seed, disasters=disasters, world=FrailWorld)
+        played(seed, disasters=disasters, world=DecidingWorld)

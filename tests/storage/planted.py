@@ -121,7 +121,7 @@ PLANTED: Mapping[str, tuple[str, ...]] = {
     "(12) nothing is reserved": (
         f"insert into reservations (user_id, run_id, step_id, amount) select $1, {LAST.format(of=ONE)}, 'draft', 5",
     ),
-    "no run is live": (f"update runs set status = 'parked' where id = {LAST.format(of=ONE)}",),
+    "no run is under way": (f"update runs set status = 'running' where id = {LAST.format(of=ONE)}",),
     "(1) the schedule sees what people see": (f"update blobs set planned_version = version - 1 where id = {MID}",),
     "(6) what is unsettled is held, or has an ancestor that is": (
         f"update derivations set unsettled = true where id = {TWO}",

@@ -54,7 +54,7 @@ from tests.domain.cascade_checks import (
     reads_current,
 )
 from tests.domain.cascade_people import Step
-from tests.domain.cascade_world import DRAIN_STEPS_MAX, FrailWorld, Workflow, World
+from tests.domain.cascade_world import DRAIN_STEPS_MAX, DecidingWorld, FrailWorld, Workflow, World
 from tests.storage import invariants
 from tests.storage.schedule_player import Player
 
@@ -459,6 +459,10 @@ class SqlWorld(World):
         if derivation.hold is None:
             check_heads(self.schedule, derivation, self.expected, "(6)")
             check_documents(self.schedule, derivation)
+
+
+class SqlDecidingWorld(DecidingWorld, SqlWorld):
+    """The same in which people decide as much as they write."""
 
 
 class SqlFrailWorld(SqlWorld, FrailWorld):
