@@ -124,8 +124,12 @@ def _takes(estimate: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
         if found is None:
             yield name, "unknown", "unknown", ""
         else:
-            left = f"{found['unknown_nodes']} never ran" if found["unknown_nodes"] else ""
-            yield name, f"{found['low']:g}", f"{found['high']:g}", left
+            left = f"{found['unknown_nodes']} without a record" if found["unknown_nodes"] else ""
+            yield name, _amount(name, found["low"]), _amount(name, found["high"]), left
+
+
+def _amount(name: str, value: float) -> str:
+    return f"${value / 1e6:.4f}" if name == "cost" else f"{value:g}"
 
 
 def _tree(body: Mapping[str, Any]) -> Tree:

@@ -47,7 +47,7 @@ class Basis(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A run that has settled; ``cost`` is None where nobody recorded money."""
+    """A run that has settled; ``cost``, in micro-dollars, is None where nothing was charged."""
 
     definition_digest: str
     tokens: float
@@ -131,9 +131,8 @@ def measure(samples: Iterable[Sample], definition_digest: str) -> Measure:
 
 
 def sample_of(row: Mapping[str, Any]) -> Sample:
-    """Return a settled run as a sample; ``usage`` is what its steps recorded."""
-    usage = row["usage"]
-    cost = usage.get("cost")
+    """Return a settled run as a sample: ``usage`` is what its steps recorded, ``cost`` what they were charged."""
+    usage, cost = row["usage"], row["cost"]
     return Sample(
         definition_digest=row["definition_digest"],
         tokens=float(usage.get("total_tokens") or 0),

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from domain.budgets import UNIT
 from domain.dag import level_of
 from domain.estimates import Estimate, Measure, Range, Total, estimate, measure
 from domain.plans import MAY_RUN, Forecast, Node, Outlook, Root, outlooks, reason_of, work_of
@@ -138,6 +139,7 @@ def estimate_json(found: Estimate, count: int) -> dict[str, Any]:
         "runs": count,
         "tokens": _total_json(found.tokens),
         "cost": _total_json(found.cost),
+        "unit": UNIT,
         "seconds": _total_json(found.seconds),
         "critical_path_seconds": None if found.critical is None else range_json(found.critical),
     }

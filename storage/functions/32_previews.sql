@@ -116,12 +116,17 @@ returns table (id uuid, print text) language sql stable as $$
   cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
 $$;
 
--- Settle without a run what claim would (early cut-off), as far down as that is known before anything runs.
+-- Do what claim does before it claims: settle without a run (early cut-off), as far down as that is known before anything
+-- runs, and give what runs anyway its newest definition.
 create or replace function studio_cut_staged(p_user uuid, p_cascades uuid[]) returns void language plpgsql as $$
-declare v_cascade uuid;
+declare v_cascade uuid; v_ready uuid[];
 begin
   foreach v_cascade in array p_cascades loop
     perform studio_cut_off(p_user, v_cascade, 1000000, 1000000);  -- all of it, at once
+    select array_agg(d.id) into v_ready from derivations d
+      where d.user_id = p_user and d.owner_cascade_id = v_cascade and d.unsettled and d.pending_inputs = 0
+        and d.run_id is null and d.hold is null;
+    if v_ready is not null then perform studio_renew(p_user, v_ready); end if;
   end loop;
 end $$;
 
@@ -178,10 +183,13 @@ returns table (
     limit 1) s on true
 $$;
 
--- What runs of these providers took lately, newest first: the measure of what their next ones take.
+-- What runs of these providers took lately, newest first: the measure of what their next ones take. Money is in micro-dollars.
+drop function if exists studio_run_history(uuid, text[], int);
 create or replace function studio_run_history(p_user uuid, p_slugs text[], p_runs int)
-returns table (provider_id text, definition_digest text, usage jsonb, seconds float8) language sql stable as $$
-  select s.slug, r.definition_digest, r.usage, extract(epoch from r.ended_at - r.started_at)::float8
+returns table (provider_id text, definition_digest text, usage jsonb, seconds float8, cost float8)
+language sql stable as $$
+  select s.slug, r.definition_digest, r.usage, extract(epoch from r.ended_at - r.started_at)::float8,
+    (select sum(c.amount) from charges c where c.user_id = p_user and c.run_id = r.id)::float8
   from unnest(p_slugs) s(slug)
   cross join lateral (select * from runs where user_id = p_user and provider_id = s.slug and status = 'settled'
     order by id desc limit p_runs) r

@@ -144,13 +144,20 @@ async def test_human_words_at_risk_are_named_with_what_will_become_of_them(engin
 async def test_what_it_takes_is_a_range_over_the_runs_of_before(engine: Engine) -> None:
     root = await chain(engine)
     await engine.admin.execute(
-        "update runs set usage = jsonb_build_object('total_tokens', 100 * attempt, 'cost', 0.5 * attempt),"
-        " ended_at = started_at + interval '2 seconds' where user_id = $1", engine.user.user_id,
-    )  # fmt: skip
+        "update runs set usage = jsonb_build_object('total_tokens', 100 * attempt),"
+        " ended_at = started_at + interval '2 seconds' where user_id = $1",
+        engine.user.user_id,
+    )
+    await engine.admin.execute(
+        "insert into charges (user_id, id, run_id, step_id, cascade_id, derivation_id, provider_id, amount)"
+        " select user_id, gen_random_uuid(), id, 'call', cascade_id, derivation_id, provider_id, 500000"
+        " from runs where user_id = $1",
+        engine.user.user_id,
+    )
     plan = await planned(engine.http, blob_id=str(root), data={"text": "two"})
     estimate = plan["estimate"]
     assert estimate["tokens"] == {"low": 100.0, "high": 200.0, "unknown_nodes": 0}
-    assert estimate["cost"] == {"low": 0.5, "high": 1.0, "unknown_nodes": 0}
+    assert estimate["cost"] == {"low": 500_000, "high": 1_000_000, "unknown_nodes": 0}
     assert estimate["critical_path_seconds"] == {"low": 2.0, "high": 4.0}
     await engine.provider("third", "pl-a-v1", "pl-d-v1")
     more = await planned(engine.http, blob_id=str(root), data={"text": "two"})

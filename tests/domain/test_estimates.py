@@ -78,7 +78,7 @@ def test_what_is_possible_costs_nothing_at_least_and_what_is_spared_nothing_at_a
 
 
 def test_runs_without_usage_count_as_free_and_without_money_as_unpriced() -> None:
-    found = sample_of({"definition_digest": "x", "usage": {"skipped": "no match"}, "seconds": None})
+    found = sample_of({"definition_digest": "x", "usage": {"skipped": "no match"}, "seconds": None, "cost": None})
     assert (found.tokens, found.cost, found.seconds) == (0, None, 0)
 
 
