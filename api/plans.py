@@ -86,11 +86,13 @@ async def plan(request: Request, identity: Reader, ports: Stores) -> Response:
         write = write_of(await read_json(request))
         along = None if write.along is None else UUID(write.along)
         async with ports.plans.rehearsed(identity.user_id, along=along) as rehearsal:
-            effect = _refusal_raised(write, await _made(request, write))
+            made = await _made(request, write)
+            if not rehearsal.caused:  # else it was made, whatever its route could find of it afterwards
+                _raise_refusal(write, made)
         keep = attempt.keep(_created)
 
         def body(created: datetime, expires: datetime) -> Mapping[str, Any]:
-            return _body(ports, write, rehearsal, effect, created, expires)
+            return _body(ports, write, rehearsal, created, expires)
 
         await ports.plans.add(identity.user_id, rehearsal, path=write.path, body=body, keep=keep)
         return keep.response
@@ -119,15 +121,13 @@ async def with_actual(ports: Ports, user_id: UUID, found: Plan) -> dict[str, Any
             "actual": actual}  # fmt: skip
 
 
-def _body(
-    ports: Ports, write: Write, rehearsal: Any, effect: str, created: datetime, expires: datetime
-) -> dict[str, Any]:
+def _body(ports: Ports, write: Write, rehearsal: Any, created: datetime, expires: datetime) -> dict[str, Any]:
     bounds = ports.plans.bounds
     said = plan_json(rehearsal.forecast, now=created, window=bounds.window, nodes_max=bounds.nodes_shown)
     return {
         "id": str(rehearsal.plan_id),
         "kind": write.kind,
-        "effect": effect if rehearsal.forecast.roots else "nothing",
+        "effect": "changes" if rehearsal.caused else "nothing",
         "request": {"method": write.method, "path": write.path},
         "blob_id": str(rehearsal.blob_id) if write.kind == "create" else None,
         "created_at": timestamp(created),
@@ -166,10 +166,10 @@ async def _made(request: Request, write: Write) -> Response:
     return Response(b"".join(parts), status, sent)
 
 
-def _refusal_raised(write: Write, made: Response) -> str:
-    """Return what the write would do; raises what it would be refused with, its places moved into our request."""
+def _raise_refusal(write: Write, made: Response) -> None:
+    """Raise what the write would be refused with, its places moved into our request."""
     if made.status_code < 400:  # noqa: PLR2004 - what is refused begins there
-        return "changes"
+        return
     if made.headers.get("content-type") == PROBLEM_JSON and write.inside:
         problem = orjson.loads(made.body)
         problem["errors"] = [e | {"pointer": _moved(write.inside, e["pointer"])} for e in problem.get("errors", ())]

@@ -94,6 +94,8 @@ class Rehearsal:
         self.plan_id = new_id()
         self.blob_id = new_id()
         self.forecast = Forecast()
+        self.caused = False
+        """Whether the write set anything in motion: then whatever its route answers is beside the point."""
         self._bounds = bounds
         self._along = along
 
@@ -121,7 +123,7 @@ class Rehearsal:
         found.nodes = [node_of(row, approvals=digests, known=known.get(row["id"])) for row in rows]
         found.history = await _history(connection, self.user_id, rows, self._bounds.history_runs)
         found.unplanned = await connection.fetchval(_UNPLANNED, self.user_id)
-        self.forecast = found
+        self.forecast, self.caused = found, True
 
 
 class Binding:

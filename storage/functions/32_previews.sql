@@ -70,6 +70,15 @@ returns table (kind text, id uuid, title text, operation text, version int, prin
     cross join lateral (select target_id, cause from cascades where user_id = p_user and id = c.id offset 0) x
     cross join lateral (select * from buckets
       where user_id = p_user and id = x.target_id and x.cause = 'bucket' offset 0) k
+  union all
+  -- What is no delta, fact or member: redrives, upgrades, what is asked for by name.
+  select k.cause, coalesce(k.target_id, k.instance_id, '00000000-0000-0000-0000-000000000000'), k.label, k.cause, 0,
+      md5(concat_ws('|', k.target_id, k.instance_id, k.options, (
+        select string_agg(l.id::text, ',' order by l.id) from dead_letters l
+        where l.user_id = p_user and l.redriven_by = k.id)))
+    from unnest(p_cascades) c(id)
+    cross join lateral (select * from cascades where user_id = p_user and id = c.id
+      and cause not in ('create', 'edit', 'delete', 'restore', 'batch', 'bucket', 'provider') offset 0) k
 $$;
 
 -- What fell asleep in this very transaction (settled_at is its time): neighbours of the roots, derivations of the
@@ -176,10 +185,11 @@ returns table (
   left join lateral (
     select r.id as run_id from (select id, status, used_digest from runs
       where user_id = p_user and derivation_id = d.id order by attempt desc limit 20) r
-    where d.pending_inputs = 0 and not d.force and r.status = 'settled' and r.used_digest = w.digest
+    where d.pending_inputs = 0 and r.status = 'settled' and r.used_digest = w.digest
       and exists (select from run_steps t where t.user_id = p_user and t.run_id = r.id and t.memo_key is not null)
       and not exists (select from run_steps t where t.user_id = p_user and t.run_id = r.id and t.memo_key is not null
-        and not exists (select from memo m where m.user_id = p_user and m.key = t.memo_key and m.state = 'done'))
+        and not exists (select from memo m where m.user_id = p_user and m.key = t.memo_key and m.state = 'done'
+          and m.created_at >= coalesce(d.fresh_after, '-infinity')))
     limit 1) s on true
 $$;
 

@@ -206,6 +206,56 @@ async def test_membership_of_a_bucket_is_planned(engine: Engine, unwritten: Any)
     assert outlooks(removal) == {"joined": "unchanged"}
 
 
+async def test_a_reprocess_is_planned_and_says_whether_it_pays_again(engine: Engine, unwritten: Any) -> None:
+    await chain(engine)
+    [run] = await engine.rows("select id from runs where user_id = $1 and provider_id = 'first'")
+    await engine.admin.execute(
+        "insert into run_steps (user_id, run_id, step_id, position, type, status, memo_key)"
+        " values ($1, $2, 'ask', 9, 'ai-call', 'done', 'key')",
+        engine.user.user_id, run["id"],
+    )  # fmt: skip
+    await engine.admin.execute(
+        "insert into memo (user_id, key, state, run_id, step_id, provider_id)"
+        " values ($1, 'key', 'done', $2, 'ask', 'first')",
+        engine.user.user_id, run["id"],
+    )  # fmt: skip
+    output = await engine.output("first")
+    before = await unwritten()
+    again = await planned(engine.http, blob_id=str(output), reprocess={"scope": "node"})
+    assert outlooks(again) == {"first": "certain", "second": "possible"}
+    assert [node["reuses_run"] for node in again["nodes"]] == [str(run["id"]), None]
+    assert again["roots"][0]["kind"] == "reprocess"
+    anew = await planned(engine.http, blob_id=str(output), reprocess={"scope": "subtree", "force": True})
+    assert outlooks(anew) == {"first": "certain", "second": "certain"}
+    assert anew["counts"]["reused"] == 0
+    assert await unwritten() == before
+    path, body = f"{BASE}/blobs/{output}/reprocess", {"scope": "subtree", "force": True}
+    other = await engine.http.post(path, json={"scope": "node"}, headers={"studio-plan": anew["id"]})
+    problem(other, 409, "plan_moved")
+    answer = await engine.http.post(path, json=body, headers={"studio-plan": anew["id"]})
+    assert answer.status_code == 202, answer.text
+
+
+async def test_a_redrive_and_an_upgrade_are_planned(engine: Engine, unwritten: Any) -> None:
+    root = await chain(engine)
+    cascade = await engine.edit(root, "two")
+    run = await engine.take(cascade)
+    await engine.schedule.fail(engine.user.user_id, run.run_id, code="service_rejected", detail="No.", usage={})
+    await engine.rest()
+    before = await unwritten()
+    plan = await planned(engine.http, dead_letters={"provider_id": "first"})
+    assert outlooks(plan) == {"first": "certain", "second": "possible"}
+    assert {node["state"] for node in plan["nodes"]} == {"failed", "blocked"} or plan["nodes"][0]["state"] == "failed"
+    assert await unwritten() == before
+    path, body = f"{BASE}/dead-letters/redrive", {"provider_id": "first"}
+    answer = await engine.http.post(path, json=body, headers={"studio-plan": plan["id"]})
+    assert answer.status_code == 202, answer.text
+    await engine.rest()
+    assert (await engine.http.get(f"{BASE}/cascades/plans/{plan['id']}")).json()["actual"]["runs"] == 2
+    upgrade = await planned(engine.http, provider_id="first", upgrade=True)
+    assert (upgrade["effect"], upgrade["nodes"]) == ("nothing", [])  # its own provider's outputs are all new
+
+
 async def test_large_content_is_not_uploaded_for_a_plan(
     client: httpx2.AsyncClient, unwritten: Any, monkeypatch: pytest.MonkeyPatch, app: Any
 ) -> None:
