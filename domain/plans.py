@@ -21,8 +21,8 @@ from domain.runs import ASLEEP, Hold, derivation_state
 
 DIFFERENCES_SHOWN_MAX = 100
 """Nodes that a refused write names of each kind of difference."""
-_UNTIL_SOMEBODY = frozenset({Hold.APPROVAL, Hold.BUDGET, Hold.CANCELLED})
-_UNTIL_MOVED = frozenset({Hold.FAILED, Hold.CONFLICT})
+_UNTIL_SOMEBODY = frozenset({Hold.APPROVAL, Hold.CANCELLED})
+_UNTIL_MOVED = frozenset({Hold.FAILED, Hold.CONFLICT, Hold.BUDGET})
 
 
 class Outlook(StrEnum):
@@ -85,7 +85,7 @@ class Node:
 
     @property
     def held(self) -> bool:
-        """Whether it stays where it is until somebody does something; a failure also ends when an input moves."""
+        """Whether it stays where it is until somebody does something; what else holds ends when an input moves."""
         return self.hold in _UNTIL_SOMEBODY or (self.hold in _UNTIL_MOVED and self.pending == 0)
 
 
