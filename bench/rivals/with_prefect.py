@@ -8,6 +8,7 @@ import time
 os.environ.setdefault("PREFECT_HOME", os.environ["PEER_HOME"])
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 
 from prefect import flow, task
 from rows import prepare, write
