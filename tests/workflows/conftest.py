@@ -100,6 +100,7 @@ def settings(database_urls: Mapping[str, str], engine_stack: Stack, text_service
             **database_urls,
             **{name: value for name, value in engine_stack.endpoints.items() if name.startswith(("TEMPORAL", "NATS"))},
             "STUDIO__SERVICES__TEST__URL": text_service.url,
+            "STUDIO__SERVICES__TEST__PURE": "true",
             "STUDIO__SERVICES__PAID__URL": text_service.url,
             "STUDIO__SERVICES__PAID__PRICES__DEFAULT__PROMPT": "1000000",
             "STUDIO__SERVICES__PAID__PRICES__DEFAULT__COMPLETION": "2000000",
