@@ -2,8 +2,8 @@
 
 Only composition roots import this module (``worker.py``, ``api/app.py``, ``migrations/env.py``, the ``__main__``
 modules, ``cli``); everything else receives values. Three layers, later ones win: the defaults here, the file
-(``STUDIO_CONFIG`` names another), the environment (``VARIABLES``, then ``STUDIO__SECTION__KEY`` for any key).
-An empty variable counts as unset. Nothing reads ``os.environ`` but ``load_settings``.
+(``STUDIO_CONFIG`` names another), the environment (``VARIABLES``, then ``STUDIO__SECTION__KEY`` for any key; an empty
+variable counts as unset). Nothing reads ``os.environ`` but ``load_settings``.
 """
 
 from __future__ import annotations
@@ -321,8 +321,7 @@ class HousekeepingGroup(Group):
     interval: Duration = timedelta(hours=1)
     """Pause between two passes over all users."""
     grace: Duration = timedelta(hours=1)
-    """How long what nothing refers to is left alone: longer than any write takes, and than a client needs to use what
-    it has uploaded."""
+    """How long what nothing refers to is left alone: longer than any write, and than uploads take to be used."""
     steps_kept: Duration = timedelta(days=30)
     """How long after a run has ended the outputs of its steps are kept."""
     memo_kept: Duration = timedelta(days=30)
