@@ -1,8 +1,8 @@
 """One frozen settings tree: config/studio.yaml under environment variables, read once per process.
 
-Only composition roots import this module (``worker.py``, ``api/app.py``, ``migrations/env.py``, ``__main__``, ``cli``).
+Only composition roots import this module (``worker.py``, ``api/app.py``, ``migrations``, ``__main__``, ``cli``).
 Three layers, later ones win: the defaults here, the file (``STUDIO_CONFIG`` names another), the environment
-(``VARIABLES``, then ``STUDIO__SECTION__KEY`` for any key; an empty one counts as unset), read by ``load_settings`` alone.
+(``VARIABLES``, then ``STUDIO__SECTION__KEY`` for any key; empty counts as unset), read by ``load_settings`` alone.
 """
 
 from __future__ import annotations
