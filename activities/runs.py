@@ -218,7 +218,7 @@ class RunActivities:
             await self._schedule.begin_step(work.user_id, work.run_id, step.id, position, step.type)
             await self._fail_step(work, step, error)
             raise
-        lookup = Lookup(key=call.key, patience=patience + LEASE_MARGIN) if self._reuses(step) else None
+        lookup = Lookup(key=call.key, patience=patience + LEASE_MARGIN) if self._reuses(work, step) else None
         worst = self._prices.worst(step)
         quote = Quote(worst=worst, used=used) if worst else None
         begun = await self._schedule.begin_call(work.user_id, work.run_id, step.id, position, step.type, lookup, quote)
@@ -258,17 +258,17 @@ class RunActivities:
             if charge is not None:
                 record = replace(record, usage={**record.usage, "cost": charge.amount})
             ended = (work.user_id, work.run_id, record, charge)
-            if self._reuses(step):
+            if self._reuses(work, step):
                 kept = kept_answer(step, answer)
                 await patiently(lambda: self._schedule.end_call(*ended, key=call.key, answer=kept))
             else:
                 await patiently(lambda: self._schedule.end_step(*ended))
         return record
 
-    def _reuses(self, step: Step) -> bool:
+    def _reuses(self, work: RunWork, step: Step) -> bool:
         """Whether answers from before do: the step says so, and its service is paid for or answers equally."""
         service = step.config["service"]
-        return step.cache == Cache.INPUTS and (service == AI_SERVICE or self._terms_of(service).pure)
+        return step.cache(work.cache) == Cache.INPUTS and (service == AI_SERVICE or self._terms_of(service).pure)
 
     def _terms_of(self, service: str) -> ServiceTerms:
         return self._terms.get(service, ServiceTerms())

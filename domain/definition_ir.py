@@ -14,7 +14,7 @@ IR_VERSION: Final = 1
 CONTENT_TYPE: Final = "application/json"
 AI_SERVICE: Final = "ai-service"
 CACHE: Final = "cache"
-"""Member of a call step's ``config``: there only if it says otherwise than the default, which keeps old digests."""
+"""Member of a call step's ``config``: there only if the step says it, which keeps old digests."""
 
 #: step type -> effect: "pure" is evaluated on the spot, "call" leaves the process, "stage" makes an output document
 STEP_TYPES: Final[dict[str, str]] = {
@@ -58,10 +58,13 @@ class Step:
         config = {name: value for name, value in self.config.items() if name != CACHE}
         return hashlib.sha256(canonical([IR_VERSION, self.type, pinned, config])).hexdigest()
 
-    @property
-    def cache(self) -> str:
-        """``inputs`` if answers to equal requests may be reused, else ``none``; AI steps reuse unless they say so."""
-        return str(self.config.get(CACHE) or cache_default(self.config.get("service")))
+    def cache(self, provider: str | None = None) -> str:
+        """``inputs`` if answers to equal requests may be reused, else ``none``: as the step says, else its provider.
+
+        Where neither says anything, a step that asks the AI reuses answers, for they cost money; others do not.
+        """
+        default = Cache.INPUTS if self.config.get("service") == AI_SERVICE else Cache.NONE
+        return str(self.config.get(CACHE) or provider or default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,11 +151,6 @@ class Definition:
             steps=tuple(_step_of(step) for step in stored["steps"]),
             outputs=tuple(output_from_json(output) for output in stored["outputs"]),
         )
-
-
-def cache_default(service: str | None) -> str:
-    """What a step that calls this service does with earlier answers, unless it says so: asking an AI costs money."""
-    return Cache.INPUTS if service == AI_SERVICE else Cache.NONE
 
 
 def _ref_json(ref: SchemaRef) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from domain.canonical import escaped
-from domain.definition_ir import AI_SERVICE, CACHE, STEP_TYPES, Output, SchemaRef, Step, cache_default
+from domain.definition_ir import AI_SERVICE, CACHE, STEP_TYPES, Output, SchemaRef, Step
 from domain.errors import Fault, Invalid
 from domain.expression_tree import MEMBERS, Path
 from domain.expressions import compile_expression, interpolations, is_expression, sources
@@ -205,13 +205,12 @@ def _call(fields: Fields, service: str, endpoint: str, reading: Reading) -> dict
 
 
 def _cache(fields: Fields, service: str, reading: Reading) -> dict[str, str]:
-    """What a step says about reusing answers, if it is not the default for its service."""
-    default = cache_default(service)
-    cache = fields.choice(CACHE, tuple(Cache), default)
+    """What a step says about reusing answers, if it says anything."""
+    cache = fields.choice(CACHE, tuple(Cache), "")
     if cache == Cache.INPUTS and service != AI_SERVICE and service in reading.services and service not in reading.pure:
         detail = f"{service} may answer equal requests differently: the settings do not call it pure."
         fields.fault(CACHE, "invalid_value", detail)
-    return {} if cache == default else {CACHE: cache}
+    return {CACHE: cache} if cache else {}
 
 
 def _output_map(fields: Fields, reading: Reading) -> dict[str, str]:

@@ -101,6 +101,7 @@ class Provider:
     on_conflict: str = "keep_human"
     on_delete: str = "keep"
     on_parent_failure: str = "block"
+    cache: str | None = None
     debounce: Debounce | None = None
     storage: Placement = BY_SIZE
     settings_schema: Mapping[str, Any] | None = field(default=None, hash=False)

@@ -14,6 +14,7 @@ from domain.canonical import canonical
 from domain.definition_ir import Definition
 from domain.errors import Fault, Invalid, StudioError
 from domain.fields import Fields, near, refuse
+from domain.memo import Cache
 from domain.patterns import compile_pattern
 from domain.provider_ir import (
     EVENTS,
@@ -308,6 +309,7 @@ def _scheduling(fields: Fields) -> dict[str, Any]:
         "on_conflict": fields.choice("on_conflict", ("keep_human", "wait", "take_machine"), "keep_human"),
         "on_delete": fields.choice("on_delete", ("keep", "delete"), "keep"),
         "on_parent_failure": fields.choice("on_parent_failure", ("block", "use_last_good", "skip"), "block"),
+        "cache": fields.choice("cache", tuple(Cache), "") or None,
         "debounce": _debounce(fields),
         "storage": _storage(fields),
     }

@@ -74,7 +74,8 @@ class RunOutput:
 class RunWork:
     """Everything a run reads: nothing in it changes while the run is under way, except its outputs.
 
-    ``max_input_size`` (bytes), ``timeout_seconds`` and ``max_attempts`` are the provider's; None: it has none.
+    ``max_input_size`` (bytes), ``timeout_seconds``, ``max_attempts`` and ``cache`` are the provider's; None: it has
+    none.
     """
 
     user_id: UUID
@@ -88,6 +89,7 @@ class RunWork:
     max_input_size: int | None = None
     timeout_seconds: float | None = None
     max_attempts: int | None = None
+    cache: str | None = None
     reads: frozenset[str]
     settings: Mapping[str, Any]
     inputs: tuple[RunInput, ...]

@@ -164,6 +164,7 @@ def _work(
         max_input_size=pinned["max_input_size"],
         timeout_seconds=spec.get("timeout_seconds"),
         max_attempts=spec.get("max_attempts"),
+        cache=spec.get("cache"),
         reads=frozenset(spec.get("reads", ())),
         settings={**(pinned["defaults"] or {}), **(pinned["settings"] or {})},
         inputs=tuple(_input(source, documents) for source in run["inputs"]),

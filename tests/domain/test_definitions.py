@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.definitions import STEPS_MAX, Definition
+from domain.definitions import STEPS_MAX, Definition, Step, parse_definition
 from domain.errors import Fault, Invalid
 from tests.domain.stories import SCHEMAS, parsed, seed_definition, with_step
 
@@ -287,3 +287,26 @@ def faults_of(raw: Any) -> tuple[Fault, ...] | None:
     except Invalid as error:
         return error.faults
     return None
+
+
+def test_what_a_step_says_of_its_cache_counts_before_its_provider_and_asking_the_ai_is_reused_by_default() -> None:
+    def step(**more: Any) -> Step:
+        call = {"id": "a", "type": "api-call", "service": "pure", "endpoint": "/a", **more}
+        keep = {"id": "k", "type": "state-update", "operation": "create-blob", "schema_id": "text-v1",
+                "data_map": {"content": "$.a"}}  # fmt: skip
+        raw = {"id": "wf", "steps": [call, keep]}
+        services = ("pure", "other", "ai-service")
+        return parse_definition(raw, services=services, pure=("pure",), schemas=SCHEMAS.get).steps[0]
+
+    plain, ai = step(), step(service="ai-service")
+    assert (plain.cache(), ai.cache(), plain.cache("inputs"), ai.cache("none")) == ("none", "inputs", "inputs", "none")
+    cached = step(cache="inputs")
+    assert (cached.cache(), cached.cache("none"), step(service="ai-service", cache="none").cache()) == (
+        "inputs", "inputs", "none"
+    )  # fmt: skip
+    assert cached.digest == plain.digest
+    for wrong, more in (("other", {"service": "other", "cache": "inputs"}), ("one of", {"cache": "always"})):
+        with pytest.raises(Invalid) as caught:
+            step(**more)
+        assert [fault.pointer for fault in caught.value.faults] == ["/steps/0/cache"]
+        assert wrong in caught.value.faults[0].detail

@@ -19,7 +19,7 @@ async def settled(studio: Studio, count: int) -> list[Any]:
     """Wait for so many settled runs; all runs of the user, oldest first."""
 
     async def enough() -> bool:
-        return sum(run["status"] == "settled" for run in await runs(studio)) >= count
+        return bool(sum(run["status"] == "settled" for run in await runs(studio)) >= count)
 
     await until(enough)
     return await runs(studio)
