@@ -67,6 +67,10 @@ class Registry(Protocol):
         """Ring a cascade's doorbell: its workflow is started again if it is gone."""
         ...
 
+    async def ahead(self, *, by: timedelta) -> Sequence[UUID]:
+        """Users of whom something was rung later than it is now."""
+        ...
+
     async def users(self, *, after: UUID | None, limit: int) -> Sequence[UUID]:
         """Up to ``limit`` users in the order of their ids, those beyond ``after``."""
         ...
@@ -97,6 +101,8 @@ class HousekeepingActivities:
         """Ring cascades nobody works on, free runs nobody carries out (CASCADES, lost)."""
         with as_failures():
             async with heartbeating():
+                for user_id in await self._registry.ahead(by=self._idle):
+                    await self._schedule.correct_clock(user_id)
                 lost = 0
                 for user_id, run_id, workflow_id in await self._registry.expired_runs():
                     if not await self._workflows.is_open(workflow_id):

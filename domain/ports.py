@@ -59,6 +59,10 @@ class Schedule(Protocol):
         """What a run is: ``running``, ``parked``, or what it has ended as; ``superseded`` if nobody knows it."""
         ...
 
+    async def correct_clock(self, user_id: UUID) -> int:
+        """Bring back what is further ahead than it can have been set, after the clock was put back; how much it was."""
+        ...
+
     async def begin_step(self, user_id: UUID, run_id: UUID, step_id: str, position: int, kind: str) -> str:
         """Record that a step is under way and extend the run's lease; answer the run's status."""
         ...

@@ -24,6 +24,10 @@ _EXPIRED = """
 select user_id, id, coalesce(workflow_id, 'cascade:' || cascade_id) from runs
 where status = 'running' and lease_until < now() order by lease_until limit $1
 """
+_AHEAD = """
+select distinct user_id from cascades
+where status in ('pending', 'running') and rung_at > now() + $1::interval limit $2
+"""
 _USERS = "select user_id from user_state where $1::uuid is null or user_id > $1 order by user_id limit $2"
 
 
@@ -44,6 +48,12 @@ class Registry:
         async with self._database.connection() as connection:
             rows = await connection.fetch(_EXPIRED, PASS_MAX)
         return [(row[0], row[1], row[2]) for row in rows]
+
+    async def ahead(self, *, by: timedelta) -> list[UUID]:
+        """Users of whom something was rung that much later than it is now: the clock was put back since."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_AHEAD, by, PASS_MAX)
+        return [row[0] for row in rows]
 
     async def users(self, *, after: UUID | None, limit: int) -> list[UUID]:
         """Up to ``limit`` users in the order of their ids, those beyond ``after``."""

@@ -19,6 +19,7 @@ import orjson
 from domain.documents import content_hash, content_size, document_hash, meta_hash, preview
 from domain.memo import Begun, Lookup, Recall
 from domain.prices import Quote, StepCharge
+from domain.providers import WAIT_SECONDS_MAX
 from domain.settling import LOSSES_MAX
 from domain.works import Claim, ClaimedRun, RunWork, SettledOutput, Settlement, StepRecord
 from storage.bell import Bell
@@ -141,6 +142,15 @@ class PostgresSchedule:
                 "select fail_run($1, $2, $3, $4, $5) as status", user_id, run_id, code, _shown(detail), dict(usage)
             )
         return str(row["status"]) if row else "superseded"
+
+    async def correct_clock(self, user_id: UUID) -> int:
+        """Bring back what is further ahead than it can have been set, after the clock was put back; how much it was."""
+        longest = max(timedelta(seconds=WAIT_SECONDS_MAX), self._repeats.window)
+        async with self._gate(user_id):
+            row = await self._database.call(
+                "select correct_clock($1, $2, $3) as corrected", user_id, self._lease, longest
+            )
+        return int(row["corrected"]) if row else 0
 
     async def lose(self, user_id: UUID, run_id: UUID) -> str:
         """Free the place of a run that nothing carries out any more: ``lost``, ``failed`` if it was one too many.

@@ -99,7 +99,7 @@ async def test_a_closed_cascade_is_left_alone_unless_it_owns_what_could_run(
     await reconcile(environment, engine, registry, Open())
     assert not await rung(engine, cascade)
     # As after a restore of a backup: the hold is gone, the cascade is closed.
-    await engine.rows("update derivations set hold = null where user_id = $1")
+    await engine.rows("update derivations set hold = null, failing = false where user_id = $1")
     await reconcile(environment, engine, registry, Open())
     assert await rung(engine, cascade)
     await engine.rest()

@@ -12,7 +12,7 @@ CACHED = {**CALL, "cache": "inputs"}
 
 
 def calls(service: TextService, text: str) -> int:
-    return sum(body["text"] == text for body in service.bodies)
+    return sum(bool(body["text"] == text) for body in service.bodies)
 
 
 async def settled(studio: Studio, count: int) -> list[Any]:
