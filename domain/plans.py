@@ -95,6 +95,8 @@ class Forecast:
 
     roots: Sequence[Root] = ()
     prints: Mapping[str, str] = field(default_factory=dict)
+    due: Mapping[str, datetime | None] = field(default_factory=dict)
+    """Until when each node is put off (debounce)."""
     nodes: Sequence[Node] = ()
     problem: str | None = None
     """The bound at which discovery stopped: ``depth`` or ``nodes``."""

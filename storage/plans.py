@@ -36,7 +36,7 @@ _STAGE = "select studio_stage($1, $2, $3, $4)"
 _MADE_OF = "select studio_made_of($1, $2)"
 _PLAN = "select * from studio_plan_staged($1, $2, $3, $4)"
 _ROOTS = "select * from studio_roots($1, $2)"
-_PRINTS = "select id, print from studio_prints($1, $2)"
+_PRINTS = "select id, print, run_after from studio_prints($1, $2)"
 _OUTLOOK = "select * from studio_outlook($1, $2)"
 _STATES = """
 select d.id, d.unsettled, d.hold, d.hold_detail->>'code' as hold_code, d.run_id, d.attempt, d.pending_inputs
@@ -120,7 +120,9 @@ class Rehearsal:
         await connection.execute("rollback to savepoint rehearsed")
         known = {row["id"]: _known(row) for row in await connection.fetch(_STATES, self.user_id, ids)}
         digests = {row["digest"] for row in approvals}
-        found.nodes = [node_of(row, approvals=digests, known=known.get(row["id"])) for row in rows]
+        found.nodes = [
+            node_of(row, approvals=digests, known=known.get(row["id"]), due=found.due[str(row["id"])]) for row in rows
+        ]
         found.history = await _history(connection, self.user_id, rows, self._bounds.history_runs)
         found.unplanned = await connection.fetchval(_UNPLANNED, self.user_id)
         self.forecast, self.caused = found, True
@@ -255,8 +257,9 @@ async def _planned(connection: Any, user_id: UUID, plan_id: UUID, bounds: Bounds
         return [], Forecast()
     caused: list[UUID] = row["cascades"]
     roots = [Root(**dict(found)) for found in await connection.fetch(_ROOTS, user_id, caused)]
-    prints = {str(found["id"]): found["print"] for found in await connection.fetch(_PRINTS, user_id, caused)}
-    return caused, Forecast(roots=roots, prints=prints, problem=row["problem"])
+    rows = await connection.fetch(_PRINTS, user_id, caused)
+    prints, due = ({str(found["id"]): found[name] for found in rows} for name in ("print", "run_after"))
+    return caused, Forecast(roots=roots, prints=prints, due=due, problem=row["problem"])
 
 
 async def _history(connection: Any, user_id: UUID, rows: Sequence[Any], runs_max: int) -> dict[str, Sequence[Sample]]:
@@ -278,12 +281,14 @@ def _known(row: Any) -> dict[str, Any]:
     return {name: row[name] for name in ("unsettled", "hold", "hold_code", "run_id", "attempt", "pending_inputs")}
 
 
-def node_of(row: Any, *, approvals: Collection[str], known: Mapping[str, Any] | None) -> Node:
+def node_of(
+    row: Any, *, approvals: Collection[str], known: Mapping[str, Any] | None, due: datetime | None = None
+) -> Node:
     """Return a row of ``studio_outlook`` as a node; ``known`` is the derivation's row of before."""
     names = {column.name for column in fields(Node)} & set(row.keys())
     hold = None if row["hold"] is None else Hold(row["hold"])
     values = {name: row[name] for name in names} | {"hold": hold}
-    return Node(**values, approval=row["definition_digest"] in approvals, known=known)
+    return Node(**values, approval=row["definition_digest"] in approvals, known=known, run_after=due)
 
 
 def _closed(plan: Plan) -> Conflict | Gone:

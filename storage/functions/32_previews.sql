@@ -107,8 +107,9 @@ create or replace function studio_rested(p_user uuid, p_cascades uuid[]) returns
 $$;
 
 -- Each derivation that the cascades touch, and a print of what it wants, what it has used, and what it has made.
+drop function if exists studio_prints(uuid, uuid[]);
 create or replace function studio_prints(p_user uuid, p_cascades uuid[])
-returns table (id uuid, print text) language sql stable as $$
+returns table (id uuid, print text, run_after timestamptz) language sql stable as $$
   with mine as materialized (
     select d.id from derivations d
       where d.user_id = p_user and d.owner_cascade_id = any(p_cascades) and d.unsettled
@@ -120,7 +121,7 @@ returns table (id uuid, print text) language sql stable as $$
           order by o.slot) from (select * from derivation_outputs
             where user_id = p_user and derivation_id = w.id offset 0) o
         cross join lateral (select version, deleted_at from blobs
-          where user_id = p_user and id = o.blob_id offset 0) b)))
+          where user_id = p_user and id = o.blob_id offset 0) b))), d.run_after
   from (select array_agg(m.id) as ids from mine m) a cross join lateral studio_want(p_user, a.ids) w
   cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
 $$;
@@ -131,6 +132,9 @@ create or replace function studio_cut_staged(p_user uuid, p_cascades uuid[]) ret
 declare v_cascade uuid; v_ready uuid[];
 begin
   foreach v_cascade in array p_cascades loop
+    -- As it will be when all of it is due: what is put off by debounce is cut off then. studio_prints has told when.
+    update derivations set run_after = null
+      where user_id = p_user and owner_cascade_id = v_cascade and unsettled and run_after is not null;
     perform studio_cut_off(p_user, v_cascade, 1000000, 1000000);  -- all of it, at once
     select array_agg(d.id) into v_ready from derivations d
       where d.user_id = p_user and d.owner_cascade_id = v_cascade and d.unsettled and d.pending_inputs = 0
@@ -142,15 +146,16 @@ end $$;
 -- The outlook of derivations, once they are planned and cut off. waits: producers above that are unsettled; moved: an
 -- input that nothing above will change any more is not what was used; spared: an earlier run read the very same, and
 -- the results of its paid steps are kept.
+drop function if exists studio_outlook(uuid, uuid[]);
 create or replace function studio_outlook(p_user uuid, p_ids uuid[])
 returns table (
   id uuid, provider_key uuid, provider_id text, provider text, definition_digest text, anchor_kind text, anchor_id uuid,
   anchor text, execution text, made boolean, unsettled boolean, pending int, hold text, force boolean, level int,
-  run_after timestamptz, complete boolean, waits uuid[], moved boolean, spared uuid, inputs uuid[], outputs jsonb
+  complete boolean, waits uuid[], moved boolean, spared uuid, inputs uuid[], outputs jsonb
 ) language sql stable as $$
   select d.id, d.provider_id, p.slug, p.name, split_part(d.want_digest, ':', 1), d.anchor_kind, d.anchor_id,
     coalesce(case d.anchor_kind when 'bucket' then k.name else coalesce(nullif(a.title, ''), left(a.preview, 80)) end, ''),
-    d.execution, d.used_digest is not null, d.unsettled, d.pending_inputs, d.hold, d.force, d.level, d.run_after,
+    d.execution, d.used_digest is not null, d.unsettled, d.pending_inputs, d.hold, d.force, d.level,
     w.complete, i.waits, i.moved, case when d.pending_inputs = 0 then s.run_id end, i.inputs, o.outputs
   from studio_want(p_user, p_ids) w
   cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
