@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from ai.app import Options, create_app
 from domain.errors import StudioError
-from settings import AiGroup, load_settings, required
+from sections import AiGroup
+from settings import load_settings, required
 
 GRACE_SECONDS = 5
 

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 SETTINGS_HEAD = """\
 # Settings
 
-<!-- Written by docs/generate.py from settings.py; change it there, then `make docs`. -->
+<!-- Written by docs/generate.py from sections.py; change it there, then `make docs`. -->
 
 Settings are read once, when a process starts. Three layers, later ones win: the defaults below,
 `config/studio.yaml` (or the file that `STUDIO_CONFIG` names), the environment. Any key can be set by a

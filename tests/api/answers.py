@@ -140,6 +140,9 @@ async def _buckets(ask: Gathering, blob: str) -> None:
 async def _operation(ask: Gathering, blob: dict[str, Any], run: UUID) -> None:
     await ask("cascades_list", "GET /cascades?limit=1")
     await ask("queue_list", "GET /queue?limit=1")
+    edit = {"blob_id": blob["id"], "patch": [{"op": "replace", "path": "/title", "value": "The Storm Ahead"}]}
+    planned = await ask("cascades_plan", "POST /cascades/plan", edit)
+    await ask("cascades_get_plan", f"GET /cascades/plans/{planned['id']}")
     await ask("cascades_get", f"GET /cascades/{blob['cascade_id']}")
     await ask("runs_list", "GET /runs?limit=1")
     await ask("runs_get", f"GET /runs/{run}")

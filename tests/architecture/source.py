@@ -13,7 +13,7 @@ PACKAGES = (
     *("activities", "ai", "api", "bench", "cli", "devstack", "domain", "migrations", "providers"),
     *("sdk", "storage", "workflows"),
 )
-MODULES = ("settings.py", "worker.py")
+MODULES = ("sections.py", "settings.py", "worker.py")
 
 
 @functools.cache

@@ -65,4 +65,4 @@ def test_every_setting_is_read_by_a_composition_root() -> None:
         one_choice = get_origin(annotation) is Literal and len(get_args(annotation)) == 1
         if not one_choice and not {(parent, field), (parent, "*")} & read:
             unread.append(key)
-    assert unread == [], f"nothing reads {', '.join(unread)}: wire them, or drop them from settings.py"
+    assert unread == [], f"nothing reads {', '.join(unread)}: wire them, or drop them from sections.py"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from bench.figures import Bound, Figure, judge, percentile, read_budgets
-from bench.scenarios import SCENARIOS
+from bench.scenarios import LONG, SCENARIOS
 
 RATE = Figure(key="a-rate", title="a rate", unit="/s", ours="ours", raw="raw", goal=Bound(at_least=0.5), number="6")
 COUNT = Figure(key="a-count", title="a count", unit="", ours="ours", goal=Bound(at_most=0))
@@ -44,7 +44,7 @@ def test_a_percentile_is_a_value_that_was_measured() -> None:
 
 
 def test_every_floor_names_a_figure_and_is_easier_than_its_goal() -> None:
-    figures = {figure.key: figure for scenario in SCENARIOS for figure in scenario.figures}
+    figures = {figure.key: figure for scenario in (*SCENARIOS, *LONG) for figure in scenario.figures}
     for key, floor in read_budgets().items():
         goal = figures[key].goal
         if goal is not None and goal.at_least is not None:
@@ -56,7 +56,7 @@ def test_every_floor_names_a_figure_and_is_easier_than_its_goal() -> None:
 
 
 def test_keys_and_samples_are_unique_and_times_have_a_raw_side() -> None:
-    figures = [figure for scenario in SCENARIOS for figure in scenario.figures]
+    figures = [figure for scenario in (*SCENARIOS, *LONG) for figure in scenario.figures]
     assert len({figure.key for figure in figures}) == len(figures)
     alone = {figure.key for figure in figures if figure.raw is None}
     assert not {figure.key for figure in figures if figure.unit in ("ms", "s", "requests/s")} & alone

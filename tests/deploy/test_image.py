@@ -35,7 +35,8 @@ def test_only_what_runs_is_copied_into_the_image() -> None:
     assert lines[1] == "*"
     kept = {line.removeprefix("!") for line in lines if line.startswith("!")}
     assert {path for path in kept if not (ROOT / path).exists()} == set()
-    assert {"api", "ai", "migrations", "logs.py", "settings.py", "config", "worker.py"} <= kept
+    modules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["py-modules"]
+    assert {"api", "ai", "migrations", "config", *(f"{module}.py" for module in modules)} <= kept
     assert not kept & {"tests", "devstack", ".env", "cli"}
 
 
