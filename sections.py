@@ -1,4 +1,4 @@
-"""The sections of config/studio.yaml: every key, its type, default, bounds and meaning. Pure; settings.py loads them."""
+"""The sections of config/studio.yaml: every key with its type, default, bounds and meaning; settings.py loads them."""
 
 from __future__ import annotations
 
