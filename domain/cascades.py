@@ -107,8 +107,8 @@ class Schedule(Controls, Budgeting):
         return True
 
     def _withdraw(self, derivation: Derivation, cascade: Cascade, now: float) -> None:
-        """Delete the outputs of a derivation that lost its source, if its provider says so (rule 9)."""
-        if self.instances[derivation.provider_id].on_delete != OnDelete.DELETE:
+        """Delete the outputs of a derivation that has nothing left to read, if its provider says so (rule 9)."""
+        if self.instances[derivation.provider_id].on_delete != OnDelete.DELETE or not self.bereft(derivation):
             return
         for row in self.outputs[derivation.id].values():
             blob = self.blobs[row.blob_id]

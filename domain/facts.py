@@ -101,6 +101,11 @@ class Facts:
         required = {row.blob_id for row in self.inputs[derivation.id].values() if row.required}
         return bool(present) and required <= present
 
+    def bereft(self, derivation: Derivation) -> bool:
+        """Tell whether whatever it read is gone: deleted, or no longer in its collection. What is yet to come is not."""
+        rows = (self.blobs[row.blob_id] for row in self.inputs[derivation.id].values())
+        return all(blob.planned_version > 0 and self.sees(blob)[1] is None for blob in rows)
+
     def output_deleted(self, derivation: Derivation) -> bool:
         """Tell whether a person deleted an output: it is not made again until restored (rule 9)."""
         rows = self.outputs[derivation.id].values()

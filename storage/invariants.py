@@ -297,6 +297,11 @@ AT_REST: dict[str, str] = {
         join derivation_inputs i on i.user_id = d.user_id and i.derivation_id = d.id and i.required
         join blobs b on b.user_id = i.user_id and b.id = i.blob_id
         where d.user_id = $1 and b.deleted_at is not null and coalesce(d.hold, '') not in ('retired', 'inactive')""",
+    "what has nothing left to read keeps no output, if its provider says so": """
+        select d.id from derivations d join providers p on p.id = d.provider_id and p.on_delete = 'delete'
+        where d.user_id = $1 and d.hold is null and not d.unsettled and d.provisional is null
+          and d.used_digest is not null and not exists (
+            select from derivation_inputs i where i.user_id = d.user_id and i.derivation_id = d.id)""",
     "an instance that is off has no active derivation": """
         select d.id, d.hold from derivations d
         where d.user_id = $1 and coalesce(d.hold, '') not in ('retired', 'inactive')

@@ -174,7 +174,8 @@ end $$;
 -- Hold joins against their buckets: which blobs do they collect now, in which order? Returns what changed.
 create or replace function studio_sync_joins(p_user uuid, p_cascade uuid, p_buckets uuid[])
 returns table (derivation uuid, outputs uuid[]) language plpgsql as $$
-declare v record; v_provider providers; v_id uuid; v_outputs uuid[]; v_changed int;
+declare
+  v record; v_provider providers; v_id uuid; v_outputs uuid[]; v_changed int; v_direct uuid[]; v_along uuid[];
 begin
   for v in
     select k.id as bucket, a.* from buckets k
@@ -216,7 +217,9 @@ begin
           join derivations x on x.user_id = o.user_id and x.id = o.derivation_id
           where i.user_id = p_user and i.derivation_id = v_id), 0)
         where d.user_id = p_user and d.id = v_id;
-      derivation := v_id; outputs := coalesce(v_outputs, '{}'); return next;
+      select c.direct, c.along into v_direct, v_along from studio_come_back(p_user, p_cascade, v_id) c;
+      derivation := v_id; outputs := coalesce(v_outputs, '{}') || v_along; return next;
+      return query select x, '{}'::uuid[] from unnest(v_direct) x;
     end if;
   end loop;
 end $$;
@@ -590,20 +593,7 @@ begin
         case v_problem when 'depth' then p_depth_max else p_nodes_max end,
         'stopped', jsonb_path_query_array(v_stopped, '$[0 to 4]')) end
     where c.user_id = p_user and c.id = p_cascade;
-  select coalesce(jsonb_agg(e.item order by e.id, e.ord), '[]'),
-      coalesce(sum(case when e.ord = 2 then 0 when e.operation = 'delete' then -1 else 1 end), 0) into v_along, v_count
-    from (
-      select d.id, d.operation, o.ord, case o.ord when 1 then jsonb_build_object('type',
-          case d.operation when 'delete' then 'blob.deleted' else 'blob.updated' end, 'subject', 'blobs/' || b.id,
-          'key', b.schema_id, 'data', jsonb_build_object('blob_id', b.id, 'user_id', p_user, 'version', d.to_version,
-            'schema_id', b.schema_id, 'size', b.size, 'delta_id', d.id, 'cascade_id', p_cascade,
-            'provider_id', b.provider_id))
-        else jsonb_build_object('type', 'delta.applied', 'subject', 'deltas/' || d.id, 'key', b.id, 'data',
-          jsonb_build_object('blob_id', b.id, 'user_id', p_user, 'delta_id', d.id, 'operation', d.operation,
-            'from_version', d.from_version, 'to_version', d.to_version, 'cascade_id', p_cascade)) end as item
-      from deltas d join blobs b on b.user_id = d.user_id and b.id = d.blob_id cross join (values (1), (2)) o(ord)
-      where d.user_id = p_user and d.cascade_id = p_cascade and d.run_id is null and d.provider_id is not null
-        and d.status = 'applied') e;
+  select events, blobs into v_along, v_count from studio_along(p_user, p_cascade);
   perform studio_emit(p_user, v_along || jsonb_build_array(jsonb_build_object('type', 'cascade.started',
     'subject', 'cascades/' || p_cascade, 'key', coalesce(v_cascade.target_id, v_cascade.id), 'data',
     jsonb_build_object('cascade_id', p_cascade, 'user_id', p_user, 'cause', v_cascade.cause, 'touched', v_touched))),

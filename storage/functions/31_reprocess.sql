@@ -14,9 +14,9 @@ language sql stable as $$
     where d.instance_id = p_instance or p_instance is null and not exists (select from maker)) x
 $$;
 
--- Plan's part: force what was asked for and, if the whole subtree was, everything below; returns it. What was asked for
--- runs whatever held it; below, what waits for a person or was cancelled stays so. With force only answers count that are
--- begun from now on. A run that is under way is an answer as well, unless it has to be fresh.
+-- Plan's part: force what was asked for and, if the whole subtree was, everything below; returns it. All of it runs
+-- whatever held it. With force only answers count that are begun from now on. A run that is under way is an answer as well,
+-- unless it has to be fresh, or waits for a person.
 create or replace function studio_reprocess(p_user uuid, p_cascade cascades) returns uuid[] language plpgsql as $$
 declare v_asked uuid[]; v_all uuid[];
 begin
@@ -25,6 +25,9 @@ begin
   select coalesce(array_agg(d.id), '{}') into v_asked from unnest(v_asked) x(id)
     cross join lateral (select id from derivations where user_id = p_user and id = x.id
       and hold is distinct from 'inactive' and hold is distinct from 'retired' offset 0) d;
+  perform studio_drop_runs(p_user, array(select d.id from unnest(v_asked) x(id)
+    cross join lateral (select id from derivations
+      where user_id = p_user and id = x.id and hold = 'approval' offset 0) d));
   v_all := v_asked;
   if p_cascade.options->>'scope' = 'subtree' then v_all := coalesce(studio_below(p_user, v_asked), '{}'); end if;
   update derivations d set force = true,

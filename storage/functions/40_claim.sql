@@ -16,6 +16,10 @@ begin
   if v_done is null then return null; end if;
   perform studio_close(p_user, v_done, p_cascade);
   perform studio_note_cut_offs(p_user, p_cascade, v_done, v_reasons);
+  if 'no_input' = any(v_reasons) then
+    perform studio_withdraw(p_user, p_cascade, array(
+      select x.id from unnest(v_done, v_reasons) x(id, reason) where x.reason = 'no_input'));
+  end if;
   -- What waited for a person (so that the head has not taken it in) is about inputs that are back as they were.
   update deltas d set status = 'rejected', resolved_at = now(), resolved_by = d.actor
     from unnest(v_done) x(id) join derivation_outputs o on o.user_id = p_user and o.derivation_id = x.id

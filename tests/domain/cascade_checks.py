@@ -15,6 +15,7 @@ from domain.derivations import (
     Cause,
     Derivation,
     Instance,
+    OnDelete,
     Pinned,
     Provisional,
     Run,
@@ -252,6 +253,16 @@ def check_derivation_at_rest(schedule: Schedule, derivation: Derivation, expecte
     if derivation.hold is None:
         check_heads(schedule, derivation, expected, "(6)")
         check_documents(schedule, derivation)
+    elif not schedule.supplied(derivation) and schedule.bereft(derivation):
+        check_withdrawn(schedule, derivation)
+
+
+def check_withdrawn(schedule: Schedule, derivation: Derivation) -> None:
+    """(rule 9): ``on_delete: delete`` leaves nothing that was made from what is gone."""
+    if schedule.instances[derivation.provider_id].on_delete == OnDelete.DELETE:
+        made = [row for row in schedule.outputs[derivation.id].values() if row.machine_hash is not None]
+        left = [row.blob_id for row in made if not schedule.blobs[row.blob_id].deleted]
+        expect(not left, f"(rule 9) {derivation.id}: made from nothing, {left}")
 
 
 def check_documents(schedule: Schedule, derivation: Derivation) -> None:

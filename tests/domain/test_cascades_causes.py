@@ -52,6 +52,20 @@ def test_outputs_deleted_with_their_source_come_back_with_it(story: Story) -> No
     assert not outlined.deleted
 
 
+def test_what_a_join_made_goes_once_its_collection_is_empty(story: Story) -> None:
+    book = story.instance("book", "chapter", "book", anchor=Anchor.BUCKET, on_delete="delete")
+    kept = story.instance("kept", "chapter", "index", anchor=Anchor.BUCKET)
+    chapter = story.create("c", "chapter", shelf=0)
+    story.rest()
+    made, index = (story.output(i, bucket("shelf"), s) for i, s in ((book, "book"), (kept, "index")))
+    story.do("remove_member", bucket_id=bucket("shelf"), blob_id=chapter)
+    assert story.rest() == []
+    assert (made.deleted, index.deleted) == (True, False)
+    story.do("add_member", bucket_id=bucket("shelf"), blob_id=chapter, position=0)
+    assert sorted(story.rest()) == ["book", "kept"]
+    assert not made.deleted
+
+
 def test_an_output_that_a_person_deleted_is_not_made_again_until_restored(story: Story) -> None:
     outline = story.instance("outline", "topic", "outlined")
     topic = story.create("t", "topic")

@@ -173,3 +173,32 @@ async def test_a_blob_that_is_deleted_and_not_yet_planned_is_still_read(engine: 
     assert await joined(engine, "one") == "a!"
     await engine.rest()
     assert await holds(engine) == {"one": "retired"}
+
+
+async def test_what_is_made_of_a_collection_goes_when_that_is_empty_and_comes_back(engine: Engine) -> None:
+    """The only input of a join is its collection: ``on_delete: delete`` counts there as well (rule 9)."""
+    await engine.join("book", "in-v1", "mid-v1", on_delete="delete")
+    await engine.join("shelf", "mid-v1", "book-v1")
+    await engine.provider("blurb", "mid-v1", "out-v1", origin="any", on_delete="delete")
+    bucket = await engine.bucket()
+    blob = await engine.create("in-v1", "a", bucket_ids=[bucket])
+    await engine.rest()
+    book, blurb = await engine.output("book"), await engine.output("blurb")
+    await engine.edit(book, "mine")
+    await engine.rest()
+    await engine.ask("DELETE", f"/buckets/{bucket}/blobs/{blob}")
+    await engine.rest()
+    assert await holds(engine) == {"book": "retired", "blurb": "retired", "shelf": None}
+    assert {(await engine.http.get(f"{BASE}/blobs/{found}")).status_code for found in (book, blurb)} == {410}
+    deleted = await engine.ask("GET", "/events?type=blob.deleted")
+    assert {UUID(event["data"]["blob_id"]) for event in deleted["data"]} == {book, blurb}
+    await engine.ask("PUT", f"/buckets/{bucket}/blobs/{blob}", {})
+    await engine.rest()
+    assert await holds(engine) == {"book": None, "blurb": None, "shelf": None}
+    assert [await engine.text(found) for found in (book, blurb)] == ["mine", "mine!"]
+    await engine.delete(blob)
+    await engine.rest()
+    assert (await holds(engine))["book"] == "retired"
+    assert await engine.restore(book)
+    await engine.rest()
+    assert await engine.text(book) == "mine"

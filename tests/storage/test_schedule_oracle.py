@@ -21,7 +21,7 @@ import pytest_asyncio
 
 import migrations
 from domain.cascades import Schedule
-from domain.derivations import Anchor, Instance
+from domain.derivations import Anchor, Instance, OnDelete
 from domain.ids import new_id
 from storage.database import prepare
 from tests.domain.cascade_people import plain
@@ -95,12 +95,13 @@ class Lockstep(FrailWorld):
         return answer
 
     def _catalogue(self) -> Iterator[Instance]:
-        """No loops (where two could feed each other, order decides), joins of one schema."""
+        """No loops (where two could feed each other, order decides), joins of one schema, whose output stays."""
         for instance in super()._catalogue():
             reads = sorted(instance.input_schemas)[-1:] if instance.anchor == Anchor.BUCKET else instance.input_schemas
             deepest = max(reads)
             outputs = tuple((slot, max(made, f"s{int(deepest[1:]) + 1}")) for slot, made in instance.outputs)
-            yield replace(instance, input_schemas=frozenset(reads), outputs=outputs)
+            kept = OnDelete.KEEP if instance.anchor == Anchor.BUCKET else instance.on_delete
+            yield replace(instance, input_schemas=frozenset(reads), outputs=outputs, on_delete=kept)
 
     def _delete(self) -> None:
         """Not in lockstep."""
