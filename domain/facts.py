@@ -102,7 +102,7 @@ class Facts:
         return bool(present) and required <= present
 
     def bereft(self, derivation: Derivation) -> bool:
-        """Tell whether whatever it read is gone: deleted, or no longer in its collection. What is yet to come is not."""
+        """Tell whether all that it read is deleted, or has left its collection. What is yet to come is not gone."""
         rows = (self.blobs[row.blob_id] for row in self.inputs[derivation.id].values())
         return all(blob.planned_version > 0 and self.sees(blob)[1] is None for blob in rows)
 

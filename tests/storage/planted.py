@@ -135,6 +135,10 @@ PLANTED: Mapping[str, tuple[str, ...]] = {
     ),
     "joins collect what is in their buckets": (f"delete from derivation_inputs where derivation_id = {BOOK}",),
     "what needs something deleted is retired, or asleep": (f"update blobs set deleted_at = now() where id = {IN}",),
+    "what has nothing left to read keeps no output, if its provider says so": (
+        f"update providers set on_delete = 'delete' where id = (select provider_id from derivations where id = {BOOK})",
+        f"delete from derivation_inputs where derivation_id = {BOOK}",
+    ),
     "an instance that is off has no active derivation": (
         "update instances set active = false where user_id = $1 and provider_id ="
         f" (select provider_id from derivations where id = {ONE})",

@@ -90,6 +90,16 @@ async def test_a_run_that_is_left_to_finish_is_an_answer_unless_it_has_to_be_fre
         assert len(await engine.runs()) == runs
 
 
+async def test_a_run_that_waits_for_a_person_is_no_answer_and_is_dropped(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "out-v1", execution="workflow", supersede="finish")
+    blob = await engine.create("in-v1")
+    run = await engine.take(await engine.plan_all())
+    assert await engine.schedule.park(engine.user.user_id, run.run_id, "ask", 0, "?") == "parked"
+    await engine.ask("POST", f"/blobs/{blob}/reprocess", {})
+    await engine.rest()
+    assert await engine.runs() == ["superseded", "settled"]
+
+
 async def test_asking_twice_before_it_is_planned_is_asking_once(engine: Engine) -> None:
     blob = await chain(engine)
     first = await engine.ask("POST", f"/blobs/{blob}/reprocess", {})
