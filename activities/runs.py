@@ -6,6 +6,7 @@ Outputs of steps live in ``run_steps``; a step that has finished is not carried 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -117,6 +118,7 @@ class RunActivities:
         self._step_timeout = step_timeout
         self._step_attempts = step_attempts
         self._terms = dict(terms or {})
+        self._paying: set[asyncio.Task[StepRecord]] = set()
         self._prices = prices or Prices()
         self._now = now
 
@@ -235,34 +237,43 @@ class RunActivities:
             )
             await patiently(lambda: self._schedule.end_step(work.user_id, work.run_id, record))
             return record
-        return await self._pay(work, step, call, context, patience)
+        paying = asyncio.create_task(self._pay(work, step, call, context, patience))
+        self._paying.add(paying)
+        paying.add_done_callback(self._paid)
+        async with heartbeating():
+            # Whoever cancels the step does not unmake the call: its answer and what it cost are recorded all the same.
+            return await asyncio.shield(paying)
+
+    def _paid(self, paying: asyncio.Task[StepRecord]) -> None:
+        self._paying.discard(paying)
+        if not paying.cancelled():
+            paying.exception()  # told by whoever still waits for it
 
     async def _pay(
         self, work: RunWork, step: Step, call: ServiceCall, context: dict[str, Any], patience: timedelta
     ) -> StepRecord:
         """Call, and record what came of it; whoever asks for the same later gets the same."""
         started = self._now()
-        async with heartbeating():
-            try:
-                answer = await self._services.call(call, key=f"{work.run_id}:{step.id}", patience=patience)
-                took_ms = int((self._now() - started).total_seconds() * 1000)
-                record = StepRecord(
-                    step_id=step.id,
-                    entries=absorb(step, answer, context),
-                    usage={"duration_ms": took_ms, **usage_of(answer)},
-                )
-            except StudioError as error:
-                await self._fail_step(work, step, error)
-                raise
-            charge = self._prices.charge(step, record.usage)
-            if charge is not None:
-                record = replace(record, usage={**record.usage, "cost": charge.amount})
-            ended = (work.user_id, work.run_id, record, charge)
-            if self._reuses(work, step):
-                kept = kept_answer(step, answer)
-                await patiently(lambda: self._schedule.end_call(*ended, key=call.key, answer=kept))
-            else:
-                await patiently(lambda: self._schedule.end_step(*ended))
+        try:
+            answer = await self._services.call(call, key=f"{work.run_id}:{step.id}", patience=patience)
+            took_ms = int((self._now() - started).total_seconds() * 1000)
+            record = StepRecord(
+                step_id=step.id,
+                entries=absorb(step, answer, context),
+                usage={"duration_ms": took_ms, **usage_of(answer)},
+            )
+        except StudioError as error:
+            await self._fail_step(work, step, error)
+            raise
+        charge = self._prices.charge(step, record.usage)
+        if charge is not None:
+            record = replace(record, usage={**record.usage, "cost": charge.amount})
+        ended = (work.user_id, work.run_id, record, charge)
+        if self._reuses(work, step):
+            kept = kept_answer(step, answer)
+            await patiently(lambda: self._schedule.end_call(*ended, key=call.key, answer=kept))
+        else:
+            await patiently(lambda: self._schedule.end_step(*ended))
         return record
 
     def _reuses(self, work: RunWork, step: Step) -> bool:

@@ -169,6 +169,31 @@ async def test_a_run_that_was_dropped_while_it_called_keeps_what_it_paid_for(
     await engine.rest()
 
 
+async def test_a_step_that_is_cancelled_while_it_calls_keeps_what_it_paid_for(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    first, second = await claimed(engine), await again(engine)
+    service, called, goes_on = Answers(PAID, {"text": "never"}), asyncio.Event(), asyncio.Event()
+
+    async def during() -> None:
+        called.set()
+        await goes_on.wait()
+
+    service.during = during
+    activities = activities_of(engine.schedule, service)
+    calling = asyncio.create_task(step(environment, activities, engine, first))
+    await called.wait()
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    [paying] = activities._paying
+    goes_on.set()
+    await paying
+    assert (await step(ActivityEnvironment(), activities, engine, second)).reused
+    assert (await step(ActivityEnvironment(), activities, engine, first)).tokens == 5
+    assert len(service.asked) == 1
+
+
 async def test_an_answer_that_breaks_a_schema_further_on_is_not_given_to_anybody_again(
     engine: Engine, environment: ActivityEnvironment
 ) -> None:
