@@ -15,6 +15,7 @@ from api.addresses import Addresses
 from api.pages import Cursors
 from api.streams import Places
 from domain.errors import Unavailable
+from sections import BlobsGroup, MetadataGroup
 from settings import Settings, required
 from storage.api_keys import ApiKeys
 from storage.batches import Batches
@@ -36,10 +37,11 @@ from storage.idempotency import IdempotencyKeys
 from storage.instances import Instances
 from storage.members import Members
 from storage.object_stores import object_store
+from storage.objects import Objects
 from storage.plans import Bounds, Plans
 from storage.proposals import Proposals
 from storage.providers import Providers
-from storage.queues import Queues
+from storage.queues import EverybodysQueue, Queues
 from storage.reprocess import Reprocess
 from storage.runs import Runs
 from storage.schema_lookup import SchemaLookup
@@ -90,6 +92,7 @@ class Ports:
     dead_letters: DeadLetters
     cascades: CascadeViews
     queues: Queues
+    everybodys_queue: EverybodysQueue
     plans: Plans
     events: Events
     schemas: Schemas
@@ -104,14 +107,7 @@ async def open_ports(settings: Settings) -> Ports:
     metadata = settings.storage.metadata
     url = required(metadata.url, "storage.metadata.url").get_secret_value()
     database = await Database.connect(url, size_max=metadata.pool_size)
-    blobs = settings.storage.blobs
-    objects = object_store(
-        folder=required(blobs.path, "storage.blobs.path") if blobs.backend == "filesystem" else None,
-        bucket=blobs.bucket,
-        endpoint=blobs.endpoint,
-        access_key=blobs.access_key.get_secret_value() if blobs.access_key else None,
-        secret_key=blobs.secret_key.get_secret_value() if blobs.secret_key else None,
-    )
+    objects = _objects(settings.storage.blobs)
     installation = await database.call("select id, secret from installation")
     if installation is None:
         await database.close()
@@ -162,6 +158,7 @@ async def open_ports(settings: Settings) -> Ports:
         dead_letters=DeadLetters(database, redrive_max=settings.cascades.redrive_max),
         cascades=CascadeViews(database),
         queues=Queues(database, runs_per_user=settings.cascades.runs_per_user),
+        everybodys_queue=EverybodysQueue(await _relay(metadata)),
         plans=Plans(database, _plan_bounds(settings)),
         events=Events(database),
         schemas=schemas,
@@ -170,6 +167,23 @@ async def open_ports(settings: Settings) -> Ports:
         instances=Instances(database),
         reprocess=Reprocess(database),
     )
+
+
+def _objects(blobs: BlobsGroup) -> Objects:
+    return object_store(
+        folder=required(blobs.path, "storage.blobs.path") if blobs.backend == "filesystem" else None,
+        bucket=blobs.bucket,
+        endpoint=blobs.endpoint,
+        access_key=blobs.access_key.get_secret_value() if blobs.access_key else None,
+        secret_key=blobs.secret_key.get_secret_value() if blobs.secret_key else None,
+    )
+
+
+async def _relay(metadata: MetadataGroup) -> Database | None:
+    """Return a pool that connects when it is first asked, and is small: only admins ask it."""
+    if metadata.relay_url is None:
+        return None
+    return await Database.connect(metadata.relay_url.get_secret_value(), size_min=0, size_max=2)
 
 
 def _plan_bounds(settings: Settings) -> Bounds:
@@ -189,6 +203,7 @@ async def close_ports(ports: Ports) -> None:
     """Let go of everything ``open_ports`` opened."""
     await ports.bell.close()
     await ports.contents.close()
+    await ports.everybodys_queue.close()
     await ports.database.close()
 
 

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.auth import Reader
-from api.deps import Stores
-from api.pages import page_request, page_response
+from api.auth import Reader, require
+from api.deps import Ports, Stores
+from api.pages import PageRequest, page_request, page_response
 from domain.ids import UserId
 
 router = APIRouter(tags=["cascades"])
 
 
 @router.get("/queue", operation_id="queue_list")
-async def list_(request: Request, identity: Reader, ports: Stores) -> Response:
+async def list_(request: Request, identity: Reader, ports: Stores, scope: Literal["mine", "all"] = "mine") -> Response:
     """List what runs, could run and waits of yours, by cascade and provider, in the order in which it is taken.
 
     ``position`` counts ready derivations before the first of a group; ``held_by`` names the limits that hold it back,
     and since when; ``estimated_start`` is told where it is known: when a debounce ends, or by how long the provider's
-    last runs took.
+    last runs took. With ``scope=all`` an admin sees how much of each user's runs, could run, waits and is held.
     """
+    if scope == "all":
+        require(identity, "admin")
     user_id = UserId(identity.user_id)
-    wanted = page_request(request, ports.cursors, identity.user_id)
+    wanted = page_request(request, ports.cursors, identity.user_id, {"scope": scope})
+    if scope == "all":
+        return await _everybodys(request, ports, wanted)
     rows = await ports.queues.page(
         user_id, after=0 if wanted.after is None else int(wanted.after[0]), limit=wanted.limit + 1
     )
@@ -35,6 +39,14 @@ async def list_(request: Request, identity: Reader, ports: Stores) -> Response:
     return page_response(
         request, ports.cursors, wanted, rows, lambda row: (str(row["number"]), ""), show=lambda row: _shown(row, most),
         beside={"running": totals.running, "ready": totals.ready, "waiting": totals.waiting, "runs_limit": most},
+    )  # fmt: skip
+
+
+async def _everybodys(request: Request, ports: Ports, wanted: PageRequest) -> Response:
+    rows = await ports.everybodys_queue.page(after=wanted.after, limit=wanted.limit + 1)
+    return page_response(
+        request, ports.cursors, wanted, rows, lambda row: (row["running"], row["ready"], str(row["user_id"])),
+        show=dict, beside=await ports.everybodys_queue.totals(),
     )  # fmt: skip
 
 

@@ -110,26 +110,6 @@ def get_provider(provider: Reference, as_json: AsJson = None) -> None:
 
 
 @providers.command()
-def activate(
-    provider: Reference,
-    settings: Annotated[str | None, typer.Option(help="A JSON object; @FILE or - reads it.")] = None,
-    plan: Plan = None,
-    as_json: AsJson = None,
-) -> None:
-    """Switch a provider on for yourself: it catches up with everything that it missed."""
-    fields: dict[str, Any] = {"active": True}
-    if settings is not None:
-        fields["settings"] = given_json(settings, "--settings")
-    _show_instance(provider, fields, as_json, plan)
-
-
-@providers.command()
-def pause(provider: Reference, plan: Plan = None, as_json: AsJson = None) -> None:
-    """Switch a provider off for yourself: it starts nothing, its last outputs stay."""
-    _show_instance(provider, {"active": False}, as_json, plan)
-
-
-@providers.command()
 def upgrade(
     provider: Reference,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be made again.")] = False,
@@ -201,11 +181,6 @@ def _register(noun: str, file: str, as_json: bool | None, names: str, *, plan: s
     show(as_json, answer.body, details(names))
     if not wants_json(as_json):
         say("Registered." if answer.status == 201 else "It was registered already; nothing changed.")  # noqa: PLR2004 - created
-
-
-def _show_instance(provider: str, fields: dict[str, Any], as_json: bool | None, plan: str | None = None) -> None:
-    body = talk(lambda studio: studio.under_plan(plan).set_instance(provider, **fields)).body
-    show(as_json, body, details("id provider_id active settings version cascade_id"))
 
 
 def _show_validation(body: dict[str, Any], as_json: bool | None) -> None:

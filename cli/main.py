@@ -20,6 +20,7 @@ from cli import (
     dead_letters,
     deltas,
     exits,
+    instances,
     plans,
     queues,
     reprocess,
@@ -58,6 +59,10 @@ app.command()(transfers.quota)
 blobs.app.command("why")(whys.blob_why)
 blobs.app.command("reprocess")(reprocess.blob_reprocess)
 whys.derivations.command("reprocess")(reprocess.derivation_reprocess)
+catalogue.providers.command()(instances.instance)
+catalogue.providers.command()(instances.configure)
+catalogue.providers.command()(instances.activate)
+catalogue.providers.command()(instances.pause)
 catalogue.providers.command("explain")(whys.provider_explain)
 admin.app.command("limits")(transfers.limits)
 cascades.app.command()(plans.plan)

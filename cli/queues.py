@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from cli.output import AsJson, moment, page, say, show, wants_json
 from cli.session import LIMIT_DEFAULT, Cursor, Every, Limit, fetch_page
@@ -11,10 +13,19 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def queue(limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None, every: Every = False, as_json: AsJson = None) -> None:
+def queue(
+    everybody: Annotated[
+        bool, typer.Option("--everybody", help="Of each user, how much: needs a key with the scope admin.")
+    ] = False,
+    limit: Limit = LIMIT_DEFAULT,
+    cursor: Cursor = None,
+    every: Every = False,
+    as_json: AsJson = None,
+) -> None:
     """List what runs, could run and waits of yours, first what comes first, and which limit holds it back."""
-    body = fetch_page("/queue", limit=limit, cursor=cursor, every=every)
-    show(as_json, body, _drawn)
+    scope = "all" if everybody else None
+    body = fetch_page("/queue", limit=limit, cursor=cursor, every=every, scope=scope)
+    show(as_json, body, page("user_id running ready waiting held") if everybody else _drawn)
     if not wants_json(as_json) and "running" in body:
         most = f" of {body['runs_limit']}" if body.get("runs_limit") else ""
         say(f"{body['running']}{most} running, {body['ready']} ready, {body['waiting']} waiting.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.budgets import dollars, micros
 from cli.exits import FAILURE
 from cli.output import AsJson, details, print_json, say, short, show, wants_json
 from cli.session import talk
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 SHOWN_MAX = 20
 """Failures that people are shown one by one; JSON has them all."""
 UNLIMITED = "unlimited"
+BY_SETTINGS = "settings"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -84,21 +86,58 @@ def quota(as_json: AsJson = None) -> None:
 
 def limits(
     user: Annotated[str, typer.Argument(metavar="USER", help="Id of the user.")],
-    quota: Annotated[str, typer.Option(help=f"Bytes that may be stored, such as 500M or 10G, or {UNLIMITED}.")],
+    quota: Annotated[
+        str | None, typer.Option(help=f"Bytes that may be stored, such as 500M or 10G, or {UNLIMITED}.")
+    ] = None,
+    runs: Annotated[
+        str | None, typer.Option(metavar="N|settings", help="Runs at a time; settings: what the settings say.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help=f"Dollars that paid steps may spend, such as 5 or 0.25, or {UNLIMITED}.")
+    ] = None,
     as_json: AsJson = None,
 ) -> None:
-    """Say how many bytes a user may store. What is there stays, even beyond; then nothing can grow."""
-    allowed = _bytes(quota)
-    answer = talk(lambda studio: studio.set_limits(user, bytes_quota=allowed))
-    show(as_json, answer.body, _usage)
+    """Say what a user may store, run at a time and spend; what is left out stays.
+
+    What is stored stays, even beyond a quota; then nothing can grow. Runs that are under way end as they would.
+    """
+    fields: dict[str, int | None] = {}
+    if quota is not None:
+        fields["bytes_quota"] = _bytes(quota)
+    if runs is not None:
+        fields["runs_limit"] = _runs(runs)
+    if budget is not None:
+        fields["budget_limit"] = None if budget == UNLIMITED else micros(budget)
+    if not fields:
+        raise typer.BadParameter("Say what is limited: --quota, --runs, --budget.")
+    show(as_json, talk(lambda studio: studio.set_limits(user, **fields)).body, _limits)
+
+
+def _runs(text: str) -> int | None:
+    if text == BY_SETTINGS:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise typer.BadParameter(f"--runs is a number of runs at a time, or {BY_SETTINGS}.")
+    return int(text)
+
+
+def _limits(body: dict[str, Any]) -> RenderableType:
+    rows = _sizes(body) | {"runs": BY_SETTINGS if body["runs_limit"] is None else body["runs_limit"]}
+    return details("user_id used reserved quota free runs budget")(
+        {**body, **rows, "budget": dollars(body["budget"]["limit"])}
+    )
 
 
 def _usage(body: dict[str, Any]) -> RenderableType:
-    """Draw what is used and allowed, in bytes and as people say it; no quota is a row as well."""
+    return details("user_id used reserved quota free")({**body, **_sizes(body)})
+
+
+def _sizes(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what is used and allowed, in bytes and as people say it; no quota is a row as well."""
     names = ("bytes_used", "bytes_reserved", "bytes_quota", "bytes_free")
     rows = {name.removeprefix("bytes_"): _size(body[name]) for name in names if body.get(name) is not None}
     rows.setdefault("quota", "none")
-    return details("user_id used reserved quota free")({**body, **rows})
+    return rows
 
 
 def _size(count: int) -> str:

@@ -231,10 +231,33 @@ class Studio(Transport):
         return await self.request("POST", f"/schemas/{part(schema_id)}/validate", json_body={"data": value})
 
     async def set_instance(self, provider_id: str, *, if_match: int | str = "*", **fields: Any) -> Answer:
-        """Change your activation of a provider: ``active``, ``settings``."""
+        """Change your activation of a provider: ``active``, ``settings`` (all of them), its policies."""
         return await self.request(
             "PUT", f"/providers/{part(provider_id)}/instance", json_body=fields, if_match=if_match
         )
+
+    async def instance(self, provider_id: str) -> Answer:
+        """Read your activation of a provider: whether it is active, its settings, its pace and policies."""
+        return await self.request("GET", f"/providers/{part(provider_id)}/instance")
+
+    async def configure(
+        self,
+        provider_id: str,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        if_match: int | str | None = None,
+        **fields: Any,
+    ) -> Answer:
+        """Change what you name of your activation and leave the rest: ``settings`` join those that there are.
+
+        Others: ``active, debounce, supersede, on_parent_failure, on_conflict``; None leaves it to the provider. Raises
+        ApiProblem ``precondition_failed`` if somebody else changed the settings meanwhile.
+        """
+        if settings is not None:
+            before = await self.instance(provider_id)
+            fields["settings"] = {**before["settings"], **settings}
+            if_match = before["version"] if if_match is None else if_match
+        return await self.set_instance(provider_id, if_match="*" if if_match is None else if_match, **fields)
 
     async def process(self, provider_id: str, blob_id: str, *, wait: float | None = None) -> Answer:
         """Run a provider on a blob, whatever it reacts to by itself."""
@@ -331,6 +354,11 @@ class Studio(Transport):
         """List cascades, newest first; filters: ``status, blob_id``."""
         return self.pages("/cascades", filters, limit=limit)
 
+    async def queue(self, *, cursor: str | None = None, limit: int | None = None, everybody: bool = False) -> Answer:
+        """Read what runs, could run and waits, in order; ``everybody``: how much by user, as an admin."""
+        params = {"cursor": cursor, "limit": limit, "scope": "all" if everybody else None}
+        return await self.request("GET", "/queue", params=params)
+
     async def events(
         self, *, cursor: str | None = None, limit: int | None = None, types: Sequence[str] = (), **filters: Any
     ) -> Answer:
@@ -343,7 +371,10 @@ class Studio(Transport):
         return await self.request("GET", "/me/quota")
 
     async def set_limits(self, user_id: str, **limits: int | None) -> Answer:
-        """Say, as an admin, what a user may have: ``bytes_quota``, ``budget_limit`` (micro-dollars); None: no limit."""
+        """Say, as an admin, what a user may have; None: no limit.
+
+        ``bytes_quota``, ``runs_limit`` (at a time; None: as the settings say), ``budget_limit`` (micro-dollars).
+        """
         return await self.request("PUT", f"/users/{part(user_id)}/limits", json_body=limits)
 
     async def budget(self) -> Answer:

@@ -1,5 +1,8 @@
 import json
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.cli.conftest import Studio
 
@@ -44,6 +47,37 @@ async def test_schema_workflow_and_provider_are_registered_from_files_and_switch
     assert (await studio("provider", "activate", "shouter")).json["active"] is True
     again = await studio("workflow", "register", "wf.yaml", "--no-json")
     assert "nothing changed" in again.err
+
+
+async def test_an_instance_is_configured_bit_by_bit_and_given_back_to_its_provider(studio: Studio) -> None:
+    async def configured(*options: str) -> Any:
+        return await studio("provider", "configure", "text-expansion", *options)
+
+    first = await configured("--set", "tone=warm", "--set", 'depth={"a": 1}', "--quiet", "2s", "--max-wait", "500ms")
+    assert (first.status, first.json["errors"][0]["pointer"]) == (1, "/debounce/max_wait")
+    done = await configured(
+        "--set", "tone=warm", "--set", "depth=2", "--quiet", "2s", "--max-wait", "1m", "--supersede", "cancel"
+    )
+    assert done.json["settings"].items() >= {"tone": "warm", "depth": 2}.items()
+    assert (done.json["debounce"], done.json["supersede"]) == ({"quiet": 2, "max_wait": 60}, "cancel")
+    more = await configured("--set", "depth=3", "--inactive", "--on-parent-failure", "skip", "--on-conflict", "wait")
+    assert more.json["settings"].items() >= {"tone": "warm", "depth": 3}.items()
+    assert (more.json["active"], more.json["on_parent_failure"], more.json["on_conflict"]) == (False, "skip", "wait")
+    assert more.json["debounce"] == {"quiet": 2, "max_wait": 60}
+    assert "2 s quiet, 60 s at most" in (await studio("provider", "instance", "text-expansion", "--no-json")).out
+    stale = await configured("--active", "--if-version", str(done.json["version"]))
+    assert (stale.status, stale.json["code"]) == (5, "precondition_failed")
+    back = await configured("--active", "--quiet", "provider", "--supersede", "provider", "--if-version",
+                            str(more.json["version"]))  # fmt: skip
+    assert (back.json["active"], back.json["debounce"], back.json["supersede"]) == (True, None, "finish")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--max-wait", "3s"), ("--quiet", "soon"), ("--quiet", "provider", "--max-wait", "3s"), ("--set", "tone")],
+)
+async def test_what_configures_nothing_or_nonsense_is_a_usage_error(studio: Studio, options: tuple[str, ...]) -> None:
+    assert (await studio("provider", "configure", "text-expansion", *options)).status == 2
 
 
 async def test_a_workflow_with_faults_is_exit_1_and_names_them_all(studio: Studio) -> None:

@@ -1,5 +1,9 @@
+from storage.contents import Contents
+from storage.database import Database
+from tests.api.schedule import claim, plan_all, schedule_of
 from tests.cli.conftest import Studio
 from tests.cli.test_blobs import created
+from tests.conftest import Person
 
 UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -44,6 +48,34 @@ async def test_cascades_are_listed_by_status_and_shown(studio: Studio) -> None:
     assert [row["id"] for row in rows] == [made["cascade_id"]]
     assert "Storm" in (await studio("cascade", "get", made["cascade_id"], "--no-json")).out
     assert made["cascade_id"] in (await studio("cascade", "list", "--no-json")).out
+
+
+async def test_a_cascade_shows_the_edits_that_it_folded_and_those_whose_work_it_took_over(
+    studio: Studio, user: Person, database: Database, contents: Contents
+) -> None:
+    schedule = schedule_of(database, contents)
+    blob = await created(studio, "--data", '{"content": "The ship sailed."}', "--schema", "text-input-v1")
+    await plan_all(database, schedule, user.user_id)
+    edited = [
+        (await studio("blob", "edit", blob["id"], "--set", f"/data/content=The ship {text}.")).json
+        for text in ("sank", "burned")
+    ]
+    assert edited[0]["cascade_id"] == edited[1]["cascade_id"] != blob["cascade_id"]
+    await plan_all(database, schedule, user.user_id)
+    newest = await studio("cascade", "get", edited[1]["cascade_id"])
+    assert [row["to_version"] for row in newest.json["deltas"]] == [2, 3]
+    assert [row["id"] for row in newest.json["supersedes"]] == [blob["cascade_id"]]
+    told = (await studio("cascade", "get", edited[1]["cascade_id"], "--no-json")).out
+    assert [told.count(what) for what in ("folded in", "took over")] == [2, 1]
+    assert "update v3" in told
+    await claim(schedule, user.user_id, blob["cascade_id"])
+    before = await studio("cascade", "get", blob["cascade_id"])
+    assert (before.json["status"], before.json["superseded_by"]) == ("superseded", edited[1]["cascade_id"])
+    assert edited[1]["cascade_id"] in (await studio("cascade", "get", blob["cascade_id"], "--no-json")).out
+    queue = await studio("queue", "--no-json")
+    assert "text-expansion" in queue.out
+    assert "ready" in queue.err
+    assert (await studio("queue", "--everybody")).json["required_scope"] == "admin"
 
 
 async def test_api_reaches_any_operation_and_prints_what_it_answers(studio: Studio) -> None:

@@ -302,3 +302,10 @@ async def test_quota_and_limits_are_shown_and_set(
     free = await studio("admin", "limits", str(user.user_id), "--quota", "unlimited")
     assert free.json["bytes_quota"] is None
     assert (await studio("admin", "limits", str(user.user_id), "--quota", "much")).status == 2
+    both = await studio("admin", "limits", str(user.user_id), "--runs", "7", "--budget", "0.25", "--no-json")
+    assert {name: shown(both.out)[name] for name in ("runs", "budget")} == {"runs": "7", "budget": "$0.250000"}
+    back = (await studio("admin", "limits", str(user.user_id), "--runs", "settings", "--budget", "unlimited")).json
+    assert (back["runs_limit"], back["budget"]["limit"], back["bytes_quota"]) == (None, None, None)
+    for wrong in ((), ("--runs", "some"), ("--budget", "much")):
+        assert (await studio("admin", "limits", str(user.user_id), *wrong)).status == 2
+    assert (await studio("admin", "limits", str(user.user_id), "--runs", "0")).json["code"] == "invalid_value"

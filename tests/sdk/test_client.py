@@ -106,6 +106,12 @@ async def test_buckets_catalogue_runs_cascades_events_are_reached(studio: Studio
     assert (await studio.get_registered("schemas", "concept-v1"))["schema_id"] == "concept-v1"
     assert (await studio.validate_value("concept-v1", {"title": "The Storm"}))["valid"] is True
     assert (await studio.set_instance("summarizer", active=False))["active"] is False
+    debounced = await studio.configure("summarizer", settings={"tone": "warm"}, debounce={"quiet": 2})
+    found = (await studio.instance("summarizer")).body
+    assert (debounced.body | found, found["settings"]["tone"]) == (debounced.body, "warm")
+    with pytest.raises(ApiProblem, match="precondition_failed"):
+        await studio.configure("summarizer", settings={"tone": "cold"}, if_match=1)
+    assert (await studio.queue(limit=1))["data"] == []
     assert (await studio.get_cascade(blob["cascade_id"]))["target_id"] == blob["id"]
     assert [row["id"] async for row in studio.cascades(blob_id=blob["id"])][-1] == blob["cascade_id"]
     assert [row async for row in studio.runs(blob_id=blob["id"])] == []

@@ -8,13 +8,17 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+import httpx2
 import pytest
 import pytest_asyncio
 
+from domain.errors import Unavailable
+from domain.keys import SCOPES
 from domain.works import Settlement
 from storage.database import Database
+from storage.queues import EverybodysQueue
 from storage.schedule import Places
-from tests.conftest import Person, client_of
+from tests.conftest import BASE, Person, client_of
 from tests.storage.engine import Engine, schedule_of
 
 SERVICE = "ai-service"
@@ -27,6 +31,13 @@ async def other(engine: Engine, app: Any, make_user: Callable[[], Awaitable[Pers
     person = await make_user()
     async with client_of(app, person.headers) as http:
         yield replace(engine, http=http, user=person, known=set())
+
+
+@pytest_asyncio.fixture
+async def chief(app: Any, make_user: Callable[..., Awaitable[Person]]) -> AsyncIterator[httpx2.AsyncClient]:
+    """An admin."""
+    async with client_of(app, (await make_user(SCOPES)).headers) as http:
+        yield http
 
 
 @pytest_asyncio.fixture
@@ -186,16 +197,21 @@ async def test_the_relay_may_offer_services_and_sees_no_more(engine: Engine, dat
     assert second in await engine.ring()
 
 
-async def test_an_admin_gives_a_user_more_places_and_who_waits_is_rung(engine: Engine) -> None:
+async def test_an_admin_gives_a_user_more_places_and_who_waits_is_rung(
+    engine: Engine, chief: httpx2.AsyncClient
+) -> None:
     await engine.provider("one", "in-v1", "out-v1", execution="workflow")
     await engine.plan_all()
     first, second = await cascades_of(engine, 2)
     await held_to(engine, 1).claim(first)
     await held_to(engine, 1).claim(second)
     await engine.ring()
-    await engine.admin.execute("update user_state set runs_limit = 2 where user_id = $1", engine.user.user_id)
-    await engine.admin.execute("select studio_offer($1)", engine.user.user_id)
+    url = f"{BASE}/users/{engine.user.user_id}/limits"
+    assert (await chief.put(url, json={"runs_limit": 0})).json()["errors"][0]["pointer"] == "/runs_limit"
+    assert (await chief.put(url, json={"runs_limit": 2})).json()["runs_limit"] == 2
     assert second in await engine.ring()
+    assert (await engine.ask("GET", "/queue"))["runs_limit"] == 2
+    assert (await chief.put(url, json={"bytes_quota": 10**9})).json()["runs_limit"] == 2
     assert len((await held_to(engine, 1).claim(second)).runs) == 1
 
 
@@ -223,3 +239,36 @@ async def test_the_queue_tells_what_runs_what_waits_and_for_what(engine: Engine)
     assert [(row["provider_id"], row["waiting"], row["position"]) for row in rest["data"]] == [("two", 1, None)] * 2
     await end(engine, run)
     assert (await engine.ask("GET", "/queue"))["running"] == 0
+
+
+async def test_an_admin_sees_how_much_of_each_users_is_under_way_and_nobody_else_does(
+    engine: Engine, other: Engine, chief: httpx2.AsyncClient
+) -> None:
+    for person in (engine, other):
+        await person.provider("one", "in-v1", "out-v1", execution="workflow")
+        await person.plan_all()
+    mine, _ = await cascades_of(engine, 2)
+    [theirs] = await cascades_of(other, 1)
+    await engine.claim(mine)
+    await other.claim(theirs)
+    url = f"{BASE}/queue?scope=all"
+    refused = await engine.http.get(url)
+    assert (refused.status_code, refused.json()["required_scope"]) == (403, "admin")
+    wrong = await chief.get(f"{BASE}/queue?scope=some")
+    assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "/query/scope")
+    rows: list[Any] = []
+    answer = (await chief.get(f"{url}&limit=1")).json()
+    while True:
+        rows += answer["data"]
+        if not answer["has_more"]:
+            break
+        answer = (await chief.get(f"{url}&limit=1&cursor={answer['next_cursor']}")).json()
+    found = {row.pop("user_id"): row for row in rows}
+    assert found[str(engine.user.user_id)] == {"running": 1, "ready": 1, "waiting": 0, "held": 0}
+    assert found[str(other.user.user_id)] == {"running": 1, "ready": 0, "waiting": 0, "held": 0}
+    assert (answer["users"], answer["running"]) == (len(found), sum(row["running"] for row in found.values()))
+
+
+async def test_an_api_without_the_relays_address_says_what_the_queue_of_all_users_needs() -> None:
+    with pytest.raises(Unavailable, match="DATABASE_RELAY_URL"):
+        await EverybodysQueue(None).totals()
