@@ -328,7 +328,7 @@ returns text language plpgsql as $$
 declare v_run runs%rowtype; v_owner uuid; v_fence uuid; v_below uuid[]; v_letter uuid;
 begin
   perform studio_lock(p_user);
-  select * into v_run from runs where user_id = p_user and id = p_run;
+  select * into v_run from runs where user_id = p_user and id = p_run for no key update;  -- before its memo (26_memo.sql)
   if not found then return 'superseded'; end if;
   perform studio_release_memo(p_user, p_run);
   if v_run.status <> 'running' then return v_run.status; end if;

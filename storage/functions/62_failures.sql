@@ -91,6 +91,10 @@ begin
       and not exists (select from jsonb_array_elements(p.outputs) o where not exists (
         select from derivation_outputs q where q.user_id = p_user and q.derivation_id = d.id and q.slot = o->>'slot'));
   if v_older is null then return false; end if;
+  -- Switched off since, or replaced, by a cause that is not planned yet: what wakes nothing must not be tried for ever.
+  select array_agg(d.id) into v_older from derivations d where d.user_id = p_user and d.id = any(v_older)
+    and d.instance_id in (select instance_id from studio_active_providers(p_user));
+  if v_older is null then return false; end if;
   perform studio_wake(p_user, v_older, true);
   perform studio_recount(p_user, v_older);
   return true;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -227,5 +228,22 @@ async def test_a_newer_definition_of_somebody_elses_redoes_nothing_until_it_is_a
     assert len(await engine.runs("one")) == 4, "only what an older definition had made is made again"
     assert (await engine.ask("POST", "/providers/one/upgrade", {}))["count"] == 0
     # The catalogue is everybody's.
+    for table in ("schemas", "definitions", "providers"):
+        await engine.admin.execute(f"update {table} set published = false where published and owner_id = $1", owner)  # noqa: S608
+
+
+async def test_what_was_switched_off_since_it_was_planned_does_not_keep_its_claim_looking_for_ever(engine: Engine) -> None:
+    owner, digest, spec = await published(engine)
+    source = await engine.create("in-v1", "a")
+    await engine.rest()
+    edited = await engine.edit(source, "b")
+    await engine.plan(edited)
+    newer = "update providers set definition_digest = $1, spec = $2 where slug = 'one' and published"
+    await engine.admin.execute(newer, digest, spec)
+    await engine.switch("one", active=False)  # a cascade that is not planned yet
+    async with asyncio.timeout(20):
+        await engine.claim(edited)
+    await engine.rest()
+    assert await engine.runs("one") == ["settled", "settled"]
     for table in ("schemas", "definitions", "providers"):
         await engine.admin.execute(f"update {table} set published = false where published and owner_id = $1", owner)  # noqa: S608
