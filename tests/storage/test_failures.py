@@ -232,7 +232,7 @@ async def test_a_newer_definition_of_somebody_elses_redoes_nothing_until_it_is_a
         await engine.admin.execute(f"update {table} set published = false where published and owner_id = $1", owner)  # noqa: S608
 
 
-async def test_what_was_switched_off_since_it_was_planned_does_not_keep_its_claim_looking_for_ever(engine: Engine) -> None:
+async def test_a_claim_does_not_look_for_ever_at_what_was_switched_off_since_it_was_planned(engine: Engine) -> None:
     owner, digest, spec = await published(engine)
     source = await engine.create("in-v1", "a")
     await engine.rest()
