@@ -104,11 +104,13 @@ def make_worker(
         workflows=[Cascade, ProviderRun, Reconcile, Housekeeping],
         activities=[
             cascades.advance,
+            cascades.cancel,
             runs.load,
             runs.step,
             runs.settle,
             runs.fail,
             runs.lose,
+            runs.cancel,
             housekeeping.reconcile,
             housekeeping.users,
             housekeeping.tidy,

@@ -18,6 +18,8 @@ from domain.execution import carry_out
 from domain.ports import Schedule
 from domain.works import Claim, ClaimedRun, RunWork, Settlement
 
+OPERATOR = "operator:temporal"
+"""Who cancels a workflow in Temporal: Temporal does not say."""
 MERGE_ATTEMPTS_MAX = 8
 """How often a settlement is decided again because a person edited its output meanwhile, before the run is retried."""
 
@@ -42,6 +44,8 @@ class RunToStart:
     provider_id: str
     workflow_id: str
     label: str
+    resumed: int = 0
+    """How often a person's approval has set it going again: each time its workflow is started once more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +137,12 @@ class CascadeActivities:
                     break
         return len(runs)
 
+    @activity.defn(name="Cascade.cancel")
+    async def cancel(self, ref: CascadeRef) -> str:
+        """Record that somebody cancelled the cascade's workflow in Temporal: so the cascade is cancelled."""
+        with as_failures():
+            return await self._schedule.cancel_cascade(UUID(ref.user_id), UUID(ref.cascade_id), actor=OPERATOR)
+
     async def _load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:
         """Load a batch; where it cannot be loaded, those of it that can, and the others fail."""
         try:
@@ -187,6 +197,7 @@ class CascadeActivities:
                     provider_id=run.provider_id,
                     workflow_id=run.workflow_id or "",
                     label=run.label,
+                    resumed=run.resumed,
                 )
                 for run in claim.runs
                 if run.execution == "workflow" and str(run.run_id) not in known

@@ -16,7 +16,7 @@ from uuid import UUID
 from temporalio import activity
 from temporalio.common import RawValue
 
-from activities.cascades import MERGE_ATTEMPTS_MAX
+from activities.cascades import MERGE_ATTEMPTS_MAX, OPERATOR
 from activities.errors import as_failures
 from activities.heartbeat import heartbeating
 from activities.patience import PATIENCE_SECONDS, patiently
@@ -27,10 +27,12 @@ from domain.memo import Cache, Lookup, Recall, ServiceTerms, reused_usage
 from domain.ports import Schedule, Services
 from domain.prices import Prices, Quote
 from domain.runs import RunStatus
-from domain.steps import ServiceCall, absorb, kept_answer, request
+from domain.steps import ServiceCall, absorb, kept_answer, question, request
 from domain.works import RunWork, Settlement, StepRecord
 
 WAITING = "waiting"
+PARKED = RunStatus.PARKED.value
+"""The status of a run that waits for a person: its workflow ends, and is started again when somebody has decided."""
 BLOCKED = RunStatus.BLOCKED_BUDGET.value
 """The status of a run that ended because its next step does not fit the budget."""
 LEASE_MARGIN = timedelta(seconds=PATIENCE_SECONDS + 10)
@@ -128,7 +130,7 @@ class RunActivities:
         with as_failures():
             work = await self._work(ref)
             if work is None:
-                return RunPlan(status="superseded")
+                return RunPlan(status=await self._unworkable(UUID(ref.user_id), UUID(ref.run_id)))
             steps = [self._plan(work, step, position) for position, step in enumerate(work.definition.steps)]
             blob_id = str(work.inputs[0].blob_id) if work.anchor_kind == "blob" and work.inputs else ""
             return RunPlan(status="running", blob_id=blob_id, steps=steps if declined(work) is None else [])
@@ -176,22 +178,45 @@ class RunActivities:
         with as_failures():
             return await self._schedule.lose(UUID(failure.user_id), UUID(failure.run_id))
 
+    @activity.defn(name="Run.cancel")
+    async def cancel(self, ref: RunRef) -> str:
+        """Record that somebody cancelled the run's workflow in Temporal, unless the run has ended before."""
+        with as_failures():
+            return await self._schedule.cancel(UUID(ref.user_id), UUID(ref.run_id), actor=OPERATOR)
+
     async def _step(self, asked: StepRequest) -> StepOutcome:
         user_id, run_id = UUID(asked.user_id), UUID(asked.run_id)
         work = await self._work(RunRef(user_id=asked.user_id, run_id=asked.run_id))
         if work is None:
-            return StepOutcome(status="superseded")
+            return StepOutcome(status=await self._unworkable(user_id, run_id))
         step = work.definition.steps[asked.position]
         records = await self._schedule.steps(user_id, run_id)
         done = next((record for record in records if record.step_id == step.id), None)
         if done is None:
             context = context_of(work, records, now=self._now())
-            carry_out_ = self._call if step.effect == "call" else self._evaluate
+            carry_out_ = {"call": self._call, "ask": self._ask}.get(step.effect, self._evaluate)
             found = await carry_out_(work, step, asked.position, context, total_usage(records))
             if isinstance(found, StepOutcome):
                 return found
             done = found
         return _outcome(done)
+
+    async def _unworkable(self, user_id: UUID, run_id: UUID) -> str:
+        """What a run is that is not under way: it waits for a person, or else it is over."""
+        return PARKED if await self._schedule.status(user_id, run_id) == PARKED else "superseded"
+
+    async def _ask(
+        self, work: RunWork, step: Step, position: int, context: dict[str, Any], _: Mapping[str, Any]
+    ) -> StepRecord | StepOutcome:
+        """Let the run wait for a person; nothing of it stays here meanwhile."""
+        try:
+            prompt = question(step, context)
+        except StudioError as error:
+            await self._schedule.begin_step(work.user_id, work.run_id, step.id, position, step.type)
+            await self._fail_step(work, step, error)
+            raise
+        status = await self._schedule.park(work.user_id, work.run_id, step.id, position, prompt)
+        return StepOutcome(status={"running": "done", PARKED: PARKED}.get(status, "superseded"))
 
     async def _evaluate(
         self, work: RunWork, step: Step, position: int, context: dict[str, Any], _: Mapping[str, Any]

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from api import (
+    approvals,
     batches,
     blobs,
     buckets,
@@ -17,6 +18,7 @@ from api import (
     cascades,
     comparisons,
     contents,
+    controls,
     dag,
     dead_letters,
     deltas,
@@ -63,6 +65,8 @@ ROUTERS = (
     runs,
     dead_letters,
     queues,
+    controls,
+    approvals,
     cascades,
     plans,
     budgets,

@@ -6,6 +6,7 @@ To add a port: a field of ``Ports``, a line in ``open_ports``. Handlers take ``p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from storage.budgets import Budgets
 from storage.caches import caches
 from storage.cascade_views import CascadeViews
 from storage.contents import Contents
+from storage.controls import Controls
 from storage.dag import Dags
 from storage.database import Database
 from storage.dead_letters import DeadLetters
@@ -91,6 +93,7 @@ class Ports:
     runs: Runs
     dead_letters: DeadLetters
     cascades: CascadeViews
+    controls: Controls
     queues: Queues
     everybodys_queue: EverybodysQueue
     plans: Plans
@@ -157,6 +160,13 @@ async def open_ports(settings: Settings) -> Ports:
         runs=Runs(database),
         dead_letters=DeadLetters(database, redrive_max=settings.cascades.redrive_max),
         cascades=CascadeViews(database),
+        controls=Controls(
+            database,
+            contents,
+            lease=timedelta(seconds=settings.cascades.lease_seconds),
+            depth_max=settings.cascades.depth_max,
+            nodes_max=settings.cascades.nodes_max,
+        ),
         queues=Queues(database, runs_per_user=settings.cascades.runs_per_user),
         everybodys_queue=EverybodysQueue(await _relay(metadata)),
         plans=Plans(database, _plan_bounds(settings)),

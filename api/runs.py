@@ -55,8 +55,13 @@ async def list_(
 @router.get("/runs/{run_id}", operation_id="runs_get", tags=["runs"])
 async def get(run_id: str, identity: Reader, ports: Stores) -> Response:
     """Read one run with its steps, and where to look at it in the Temporal UI."""
-    row, steps = await ports.runs.get(UserId(identity.user_id), RunId(path_id(run_id, "run_id")))
-    return answer(shown(ports, row) | {"steps": [dict(step) for step in steps]})
+    return answer(await detailed_run(ports, UserId(identity.user_id), RunId(path_id(run_id, "run_id"))))
+
+
+async def detailed_run(ports: Ports, user_id: UserId, run_id: RunId) -> dict[str, Any]:
+    """Return one run as JSON with its steps. Raises NotFound."""
+    row, steps = await ports.runs.get(user_id, run_id)
+    return shown(ports, row) | {"steps": [dict(step) for step in steps]}
 
 
 def shown(ports: Ports, row: Any) -> dict[str, Any]:

@@ -42,6 +42,18 @@ def get(cascade: CascadeId, as_json: AsJson = None) -> None:
 
 
 @app.command()
+def cancel(cascade: CascadeId, as_json: AsJson = None) -> None:
+    """End a cascade: its runs end, what is queued is held. Its edits stay, and retry carries them on."""
+    show(as_json, talk(lambda studio: studio.cancel_cascade(cascade)).body, _drawn)
+
+
+@app.command()
+def retry(cascade: CascadeId, as_json: AsJson = None) -> None:
+    """Let everything of a cascade that failed or was cancelled run again."""
+    show(as_json, talk(lambda studio: studio.retry_cascade(cascade)).body, _drawn)
+
+
+@app.command()
 def watch(
     cascade: CascadeId,
     timeout: Annotated[float | None, typer.Option(min=0, help="Give up after so many seconds.")] = None,

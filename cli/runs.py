@@ -16,6 +16,9 @@ app = typer.Typer(no_args_is_help=True, help="Runs: every execution of a provide
 events = typer.Typer(no_args_is_help=True, help="Events: everything that happened, in order.")
 
 
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id.")]
+
+
 @app.command("list")
 def list_(
     blob: Annotated[str | None, typer.Option(help="Of runs that read or made this blob.")] = None,
@@ -34,9 +37,51 @@ def list_(
 
 
 @app.command()
-def get(run: Annotated[str, typer.Argument(metavar="RUN", help="Its id.")], as_json: AsJson = None) -> None:
+def get(run: RunId, as_json: AsJson = None) -> None:
     """Show a run: its inputs and outputs, its steps, what it cost, and where to look at it in Temporal."""
     show(as_json, talk(lambda studio: studio.get_run(run)).body, _drawn)
+
+
+@app.command()
+def cancel(run: RunId, as_json: AsJson = None) -> None:
+    """End a run: its derivation is held until somebody retries it, or a later cause touches it."""
+    show(as_json, talk(lambda studio: studio.cancel_run(run)).body, _drawn)
+
+
+@app.command()
+def retry(run: RunId, as_json: AsJson = None) -> None:
+    """Let what a run failed at, or was cancelled at, run again; shows the cascade that goes on."""
+    show(as_json, talk(lambda studio: studio.retry_run(run)).body, details("id status label cause outcome counts"))
+
+
+@app.command()
+def approve(
+    run: RunId,
+    comment: Annotated[str | None, typer.Option(help="What to note with it.")] = None,
+    step: Annotated[str | None, typer.Option(help="The step that was shown; a run may ask more than once.")] = None,
+    as_json: AsJson = None,
+) -> None:
+    """Let a run go on that waits for a person."""
+    show(as_json, talk(lambda studio: studio.approve_run(run, comment=comment, step_id=step)).body, _drawn)
+
+
+@app.command()
+def reject(
+    run: RunId,
+    comment: Annotated[str, typer.Option(help="Why it is not wanted.")],
+    step: Annotated[str | None, typer.Option(help="The step that was shown; a run may ask more than once.")] = None,
+    as_json: AsJson = None,
+) -> None:
+    """End a run that waits for a person: what it would make is not wanted."""
+    show(as_json, talk(lambda studio: studio.reject_run(run, comment, step_id=step)).body, _drawn)
+
+
+def approvals(
+    limit: Limit = LIMIT_DEFAULT, cursor: Cursor = None, every: Every = False, as_json: AsJson = None
+) -> None:
+    """List runs that wait for a person, in the order in which they began."""
+    body = fetch_page("/approvals", limit=limit, cursor=cursor, every=every)
+    show(as_json, body, page("run_id step_id provider_id waiting_since label prompt"))
 
 
 @events.command("list")

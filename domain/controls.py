@@ -7,6 +7,7 @@ The rules, and why they are so, are in ``docs/decisions/0023-cancel-is-a-hold.md
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from domain.derivations import OPEN, CascadeStatus, Derivation, Run
@@ -29,6 +30,14 @@ class Control(StrEnum):
     DONE = "done"
     ALREADY = "already"
     REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What a decision came to (``done``, or ``already`` if it had been made before), and the cascade that goes on."""
+
+    outcome: str
+    cascade_id: CascadeId
 
 
 class Controls(Planning, Settling, Limits):

@@ -16,12 +16,16 @@ AI_SERVICE: Final = "ai-service"
 CACHE: Final = "cache"
 """Member of a call step's ``config``: there only if the step says it, which keeps old digests."""
 
-#: step type -> effect: "pure" is evaluated on the spot, "call" leaves the process, "stage" makes an output document
+APPROVAL: Final = "approval"
+
+#: step type -> effect: "pure" is evaluated on the spot, "call" leaves the process, "ask" waits for a person, "stage"
+#: makes an output document
 STEP_TYPES: Final[dict[str, str]] = {
     "schema-validation": "pure",
     "computation": "pure",
     "api-call": "call",
     "ai-call": "call",
+    APPROVAL: "ask",
     "state-update": "stage",
 }
 
@@ -48,7 +52,7 @@ class Step:
 
     @property
     def effect(self) -> str:
-        """``pure``, ``call`` or ``stage``."""
+        """``pure``, ``call``, ``ask`` or ``stage``."""
         return STEP_TYPES[self.type]
 
     @property
@@ -96,8 +100,8 @@ class Definition:
 
     @property
     def pure(self) -> bool:
-        """Whether no step leaves the process: such providers run inline, many to an activity."""
-        return all(step.effect != "call" for step in self.steps)
+        """Whether no step leaves the process, or waits: such providers run inline, many to an activity."""
+        return all(step.effect not in ("call", "ask") for step in self.steps)
 
     @property
     def services(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from domain.canonical import escaped
-from domain.definition_ir import AI_SERVICE, CACHE, STEP_TYPES, Output, SchemaRef, Step
+from domain.definition_ir import AI_SERVICE, APPROVAL, CACHE, STEP_TYPES, Output, SchemaRef, Step
 from domain.errors import Fault, Invalid
 from domain.expression_tree import MEMBERS, Path
 from domain.expressions import compile_expression, interpolations, is_expression, sources
@@ -21,6 +21,7 @@ ATTEMPTS_MAX: Final = 20
 OPERATIONS_MAX: Final = 100
 OUTPUTS_MAX: Final = 20
 PROMPT_CHARS_MAX: Final = 32_000
+APPROVAL_CHARS_MAX: Final = 4000
 TOKENS_MAX: Final = 100_000
 COMPLETE_SKILL: Final = "/complete"
 #: what a provider may declare that it reads besides the content (CASCADES, rule 5)
@@ -51,6 +52,8 @@ class Reading:
     pure: Collection[str] = ()
     #: names in the context that are different in each run
     volatile: set[str] = field(default_factory=lambda: {EXECUTION_TIME})
+    #: places that hold when a person approved a run
+    moments: set[tuple[str, ...]] = field(default_factory=set)
 
     def expression(self, pointer: str, source: Any) -> frozenset[Path]:
         """Check one expression; the paths it reads, none if it cannot be read."""
@@ -80,7 +83,10 @@ class Reading:
 
     def changes(self, paths: Collection[Path]) -> bool:
         """Whether something at these paths is different in each run."""
-        return any(not path or path[0] in self.volatile for path in paths)
+        return any(not path or path[0] in self.volatile or self._tells_when(path) for path in paths)
+
+    def _tells_when(self, path: Path) -> bool:
+        return any(tuple(path[: len(at)]) == at[: len(path)] for at in self.moments)
 
     def schema(self, fields: Fields, name: str) -> Schema | None:
         """The schema that a field names."""
@@ -273,6 +279,16 @@ def _prompt(fields: Fields, reading: Reading) -> dict[str, Any]:
     }
 
 
+def _approval(fields: Fields, step_id: str, reading: Reading) -> Read:
+    for name in ("timeout", "retry"):
+        if fields.has(name):
+            fields.fault(name, "unknown_field", "An approval waits for a person, however long that takes.")
+    prompt = fields.text("prompt", required=True, most=APPROVAL_CHARS_MAX)
+    reading.text_template(fields.at("prompt"), prompt or "")
+    reading.moments.add(("steps", step_id, "at"))
+    return None, {"prompt": prompt}
+
+
 def _state_update(fields: Fields, step_id: str, reading: Reading) -> Read:
     fields.choice("operation", ("create-blob",), "create-blob")
     if not fields.has("operation"):
@@ -320,5 +336,6 @@ _READERS: Final[dict[str, Callable[[Fields, str, Reading], Read]]] = {
     "computation": _computation,
     "api-call": _api_call,
     "ai-call": _ai_call,
+    APPROVAL: _approval,
     "state-update": _state_update,
 }

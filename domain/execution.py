@@ -56,7 +56,9 @@ def context_of(work: RunWork, records: Sequence[StepRecord], *, now: datetime) -
     context = initial_context(inputs, work.settings, collection=work.anchor_kind != "blob", reads=work.reads)
     context["execution_time"] = max(int((now - work.started_at).total_seconds() * 1000), 0)
     for record in records:
-        context.update(record.entries)
+        # Every step that keeps its whole answer has its own place in steps.
+        steps = {**context.get("steps", {}), **record.entries.get("steps", {})}
+        context.update({**record.entries, **({"steps": steps} if steps else {})})
     return context
 
 

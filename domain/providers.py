@@ -360,7 +360,7 @@ def _depending_on(fields: Fields, definition: Definition | None) -> dict[str, An
     pure = definition is None or definition.pure
     execution = fields.choice("execution", ("inline", "workflow"), "inline" if pure else "workflow")
     if execution == "inline" and not pure:
-        fields.fault("execution", "invalid_value", "A definition that calls services runs as workflow.")
+        fields.fault("execution", "invalid_value", "A definition that calls services or asks people runs as workflow.")
     supersede = fields.choice("supersede", ("cancel", "finish"), "cancel" if pure else "finish")
     services = definition.services if definition else ()
     decided = {"execution": execution, "supersede": supersede, "services": services}

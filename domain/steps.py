@@ -21,6 +21,7 @@ from domain.memo import Request
 from domain.schemas import Schema, require_valid
 
 INPUTS_MAX: Final = 1000
+QUESTION_CHARS_MAX: Final = 8000
 READABLE: Final = ("title", "tags", "metadata")
 
 
@@ -183,6 +184,19 @@ def kept_answer(step: Step, response: Any) -> Any:
     """As much of an answer as ``absorb`` reads, in whatever context: what the memo keeps of it."""
     output_map: Mapping[str, str] = step.config["output_map"]
     return {name: _field(response, name) for name in output_map} if output_map else response
+
+
+def question(step: Step, context: Mapping[str, Any]) -> str:
+    """What an approval step asks a person, shortened; raises ``Invalid`` where an expression cannot be evaluated."""
+    try:
+        return _text(render(step.config["prompt"], context))[:QUESTION_CHARS_MAX]
+    except Invalid as error:
+        raise _of_step(error, step, "prompt") from None
+
+
+def approval(step_id: str, *, by: str, comment: str | None, at: str) -> dict[str, Any]:
+    """What an approved step adds to the context: ``$.steps["<id>"]`` says who approved, when, and what they wrote."""
+    return {"steps": {step_id: {"approved": True, "by": by, "comment": comment, "at": at}}}
 
 
 def _field(response: Mapping[str, Any], name: str) -> Any:

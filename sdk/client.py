@@ -335,6 +335,37 @@ class Studio(Transport):
         """Say whether a provider reacts to a blob, predicate by predicate."""
         return await self.request("GET", f"/providers/{part(provider_id)}/explain", params={"blob_id": blob_id})
 
+    async def cancel_run(self, run_id: str) -> Answer:
+        """End a run; its derivation is held until somebody retries, or a later cause touches it."""
+        return await self.request("POST", f"/runs/{part(run_id)}/cancel")
+
+    async def retry_run(self, run_id: str, *, wait: float | None = None) -> Answer:
+        """Let what a run failed at, or was cancelled at, run again."""
+        return await self.request("POST", f"/runs/{part(run_id)}/retry", wait=wait)
+
+    async def approve_run(self, run_id: str, *, comment: str | None = None, step_id: str | None = None) -> Answer:
+        """Let a run go on that waits for a person; ``step_id`` is the step that was shown."""
+        given = {"comment": comment, "step_id": step_id}
+        body = {name: value for name, value in given.items() if value is not None}
+        return await self.request("POST", f"/runs/{part(run_id)}/approve", json_body=body)
+
+    async def reject_run(self, run_id: str, comment: str, *, step_id: str | None = None) -> Answer:
+        """End a run that waits for a person, and say why."""
+        body = {"comment": comment} | ({} if step_id is None else {"step_id": step_id})
+        return await self.request("POST", f"/runs/{part(run_id)}/reject", json_body=body)
+
+    def approvals(self, *, limit: int | None = None) -> AsyncIterator[Json]:
+        """List runs that wait for a person, in the order in which they began."""
+        return self.pages("/approvals", limit=limit)
+
+    async def cancel_cascade(self, cascade_id: str) -> Answer:
+        """End a cascade: its runs end, what is queued is held; its edits stay."""
+        return await self.request("POST", f"/cascades/{part(cascade_id)}/cancel")
+
+    async def retry_cascade(self, cascade_id: str, *, wait: float | None = None) -> Answer:
+        """Let everything of a cascade that failed or was cancelled run again."""
+        return await self.request("POST", f"/cascades/{part(cascade_id)}/retry", wait=wait)
+
     async def get_cascade(self, cascade_id: str, *, wait: float | None = None) -> Answer:
         """Read a cascade with its runs and deltas."""
         return await self.request("GET", f"/cascades/{part(cascade_id)}", wait=wait)

@@ -14,7 +14,13 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import SearchAttributePair, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, ChildWorkflowError, TerminatedError, WorkflowAlreadyStartedError
+from temporalio.exceptions import (
+    ApplicationError,
+    ChildWorkflowError,
+    TerminatedError,
+    WorkflowAlreadyStartedError,
+    is_cancelled_exception,
+)
 from temporalio.exceptions import CancelledError as TemporalCancelledError
 
 from activities.cascades import AdvanceResult, CascadeActivities, CascadeRef, RunToStart
@@ -28,7 +34,7 @@ from workflows.contracts import (
     CascadeOutcome,
     RunRequest,
 )
-from workflows.policies import STORE_RETRY, STORE_TIMEOUT
+from workflows.policies import RESUME_PAUSE, RESUME_TRIES_MAX, STORE_RETRY, STORE_TIMEOUT
 from workflows.runs import ProviderRun
 
 
@@ -44,6 +50,8 @@ class Cascade:
         """Those of the children that Temporal has started: they go on without us."""
         self._elsewhere: set[str] = set()
         """Runs of this cascade that were started before this run of its workflow; their settle rings our doorbell."""
+        self._tries: dict[str, int] = {}
+        """How often the workflow of an approved run was found not to have ended yet."""
         self._settled = 0
 
     @workflow.signal(name="ring")
@@ -54,7 +62,28 @@ class Cascade:
 
     @workflow.run
     async def run(self, cause: CascadeInput) -> CascadeOutcome:
-        """Advance until nothing of this cascade is running, claimable or due; return how it stands."""
+        """Advance until nothing of this cascade is running, claimable or due; return how it stands.
+
+        Whoever cancels this workflow cancels the cascade; whoever terminates it has killed it, and it comes back.
+        """
+        try:
+            return await self._go_on(cause)
+        except (asyncio.CancelledError, TemporalCancelledError) as error:
+            if is_cancelled_exception(error) and workflow.patched("cancelled-is-recorded"):
+                await self._cancelled(cause)
+            raise
+
+    async def _cancelled(self, cause: CascadeInput) -> None:
+        await workflow.execute_local_activity_method(
+            CascadeActivities.cancel,
+            CascadeRef(user_id=cause.user_id, cascade_id=cause.cascade_id),
+            start_to_close_timeout=STORE_TIMEOUT,
+            retry_policy=STORE_RETRY,
+            summary="cancelled",
+        )
+        workflow.upsert_search_attributes([OUTCOME.value_set("cancelled")])
+
+    async def _go_on(self, cause: CascadeInput) -> CascadeOutcome:
         self._elsewhere.update(cause.elsewhere)
         self._settled = cause.settled_runs
         while True:
@@ -110,13 +139,22 @@ class Cascade:
         except WorkflowAlreadyStartedError:
             # Started before this run of the cascade: its settle rings our doorbell. Not asked for again: a window of
             # such children, each tried again at each ring, would fill one history after the other.
-            self._elsewhere.add(start.run_id)
+            await self._found(start)
         except ChildWorkflowError as error:
             await self._account_for(cause, start, error)
         finally:
             self._bell += 1
             del self._children[start.run_id]
             self._started.discard(start.run_id)
+
+    async def _found(self, start: RunToStart) -> None:
+        """A run whose workflow is there: of one that was just approved it may be the one that is about to end."""
+        tries = self._tries.pop(start.run_id, 0)
+        if start.resumed and tries < RESUME_TRIES_MAX:
+            self._tries[start.run_id] = tries + 1
+            await workflow.sleep(RESUME_PAUSE)
+        else:
+            self._elsewhere.add(start.run_id)
 
     async def _child(self, cause: CascadeInput, start: RunToStart) -> None:
         request = RunRequest(
@@ -130,7 +168,10 @@ class Cascade:
             ProviderRun.run,
             request,
             id=start.workflow_id,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            # An approved run goes on under its id: what it had finished is recorded, and not done again.
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE
+            if start.resumed
+            else WorkflowIDReusePolicy.REJECT_DUPLICATE,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
             static_summary=start.label,
             search_attributes=workflow.info().typed_search_attributes.updated(
@@ -138,6 +179,7 @@ class Cascade:
             ),
         )
         self._started.add(start.run_id)
+        self._tries.pop(start.run_id, None)
         await child
         self._settled += 1
 

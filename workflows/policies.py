@@ -51,3 +51,8 @@ _WAIT_MAX = timedelta(seconds=15)
 def memo_pause(count: int) -> timedelta:
     """The pause before the ``count``-th look for another run's answer: a quarter of a second, doubled each time."""
     return min(timedelta(seconds=0.25) * (1 << min(count - 1, 10)), _WAIT_MAX)
+
+
+RESUME_TRIES_MAX = 5
+RESUME_PAUSE = timedelta(seconds=1)
+"""How often, and after which pause, an approved run is started again whose workflow has not ended yet."""

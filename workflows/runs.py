@@ -6,15 +6,24 @@ name: calls are activities with heartbeats and the definition's retries, pure st
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, TimeoutType
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    CancelledError,
+    FailureError,
+    TimeoutType,
+    is_cancelled_exception,
+)
 from temporalio.exceptions import TimeoutError as TemporalTimeoutError
 
 from activities.errors import INTERNAL_DETAIL
 from activities.runs import (
     BLOCKED,
+    PARKED,
     WAITING,
     RunActivities,
     RunFailure,
@@ -57,7 +66,12 @@ class ProviderRun:
         workflow.set_current_details(request.label)
         try:
             outcome = await self._carry_out(request)
-        except (ActivityError, ApplicationError, TemporalTimeoutError) as error:
+        except (ActivityError, ApplicationError, TemporalTimeoutError, CancelledError, asyncio.CancelledError) as error:
+            if is_cancelled_exception(error) and workflow.patched("cancelled-is-recorded"):
+                await self._cancelled(request)
+                raise
+            if not isinstance(error, FailureError):
+                raise
             # A local activity's failure comes as it is, not as the cause of an ActivityError.
             outcome = await self._fail(request, error)
         workflow.upsert_search_attributes([OUTCOME.value_set(outcome.status)])
@@ -71,8 +85,8 @@ class ProviderRun:
             workflow.upsert_search_attributes([BLOB.value_set(plan.blob_id)])
         for step in plan.steps:
             done = await self._step(request, step)
-            if done.status == BLOCKED:
-                return RunOutcome(status=BLOCKED)  # ended and held: nobody waits for money
+            if done.status in {BLOCKED, PARKED}:
+                return RunOutcome(status=done.status)  # held: nobody waits here for money, or for a person
             if done.status != "done":
                 break
         # Even superseded or skipped runs are settled: settle alone decides what they count for.
@@ -140,6 +154,17 @@ class ProviderRun:
                 if waits > WAITS_MAX:
                     raise ApplicationError("Others that make the same never end.", type="service_unavailable")
                 await workflow.sleep(memo_pause(waits))
+
+    async def _cancelled(self, request: RunRequest) -> None:
+        """Somebody cancelled the run, here or in the Temporal UI: it is recorded, whoever it was, and this ends."""
+        await workflow.execute_local_activity_method(
+            RunActivities.cancel,
+            RunRef(user_id=request.user_id, run_id=request.run_id),
+            start_to_close_timeout=STORE_TIMEOUT,
+            retry_policy=STORE_RETRY,
+            summary="cancelled",
+        )
+        workflow.upsert_search_attributes([OUTCOME.value_set("cancelled")])
 
     async def _fail(self, request: RunRequest, error: FailureError) -> RunOutcome:
         code, detail = reason(error)
