@@ -17,6 +17,7 @@ _ORDINARY = frozenset({"superseded"})
 
 INTERNAL_ATTEMPTS_MAX = 5
 """Attempts after which a fault of ours counts as one that repeating does not cure."""
+STOPPED = "The run's workflow was stopped in Temporal."
 INTERNAL_DETAIL = "Something went wrong on our side; the worker's log has it."
 
 

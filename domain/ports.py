@@ -43,6 +43,10 @@ class Schedule(Protocol):
         """
         ...
 
+    async def extend(self, user_id: UUID, run_id: UUID) -> None:
+        """Give a run that is carried out after all another lease: until that is over, nobody takes it for lost."""
+        ...
+
     async def park(self, user_id: UUID, run_id: UUID, step_id: str, position: int, prompt: str) -> str:
         """Let a run wait for a person: ``parked``; ``running`` if the step was approved, else what it has ended as."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -27,6 +28,12 @@ where status = 'running' and lease_until < now() order by lease_until limit $1
 _AHEAD = """
 select distinct user_id from cascades
 where status in ('pending', 'running') and rung_at > now() + $1::interval limit $2
+"""
+# Only what is under way is looked at: few rows, by their own indexes.
+_RUNNING = "select user_id, id from runs where status = 'running' and lease_until is not null and id = any($1)"
+_UNENDED = """
+select user_id, id from cascades
+where status in ('pending', 'running') and sent_seq >= seq and rung_at < now() - interval '2 seconds' and id = any($1)
 """
 _USERS = "select user_id from user_state where $1::uuid is null or user_id > $1 order by user_id limit $2"
 
@@ -54,6 +61,18 @@ class Registry:
         async with self._database.connection() as connection:
             rows = await connection.fetch(_AHEAD, by, PASS_MAX)
         return [row[0] for row in rows]
+
+    async def running(self, run_ids: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
+        """Those of these runs that nobody has ended, as (user, run)."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_RUNNING, list(run_ids))
+        return [(row[0], row[1]) for row in rows]
+
+    async def unended(self, cascade_ids: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
+        """Those of these cascades that are open and whose doorbell was delivered, as (user, cascade)."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_UNENDED, list(cascade_ids))
+        return [(row[0], row[1]) for row in rows]
 
     async def users(self, *, after: UUID | None, limit: int) -> list[UUID]:
         """Up to ``limit`` users in the order of their ids, those beyond ``after``."""

@@ -85,6 +85,10 @@ class Starter(Protocol):
         """Start the cascade's workflow, or wake it; raises Unavailable if neither is possible now."""
         ...
 
+    async def stop(self, workflow_id: str) -> None:
+        """Cancel the workflow of a run, if there is one; raises Unavailable if that is not known now."""
+        ...
+
 
 def _nothing(_point: str) -> None:
     """No failpoint."""
@@ -112,7 +116,7 @@ class Relay:
         self._batch = batch
         self._poll_seconds = poll.total_seconds()
         self._failpoint = failpoint
-        self._bells = (asyncio.Event(), asyncio.Event())
+        self._bells = (asyncio.Event(), asyncio.Event(), asyncio.Event())
         self._last_user = _NOBODY
 
     async def run(self) -> None:
@@ -137,6 +141,7 @@ class Relay:
             tasks += [
                 asyncio.create_task(self._repeat(self._bells[0], self.ring_doorbells)),
                 asyncio.create_task(self._repeat(self._bells[1], self.publish_events)),
+                asyncio.create_task(self._repeat(self._bells[2], self.stop_runs)),
                 asyncio.create_task(self._stay(connection)),
             ]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -216,6 +221,23 @@ class Relay:
             if isinstance(answer, BaseException):
                 raise answer
         return True
+
+    async def stop_runs(self) -> bool:
+        """Tell the workflows of cancelled runs to end; whether there may be more.
+
+        Only speed: such a run is fenced off already. Raises Unavailable, and tries again what has not been told.
+        """
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                "select user_id, run_id, workflow_id from stops order by created_at limit $1", self._batch
+            )
+        for row in rows:
+            await self._starter.stop(row["workflow_id"])
+            async with self._database.connection() as connection:
+                await connection.execute(
+                    "delete from stops where user_id = $1 and run_id = $2", row["user_id"], row["run_id"]
+                )
+        return bool(rows)
 
     async def _mark(self, rows: Sequence[Any]) -> None:
         """Mark doorbells as sent, up to what was read: one that was rung again in between stays unsent.

@@ -161,6 +161,16 @@ class PostgresSchedule:
             row = await self._database.call("select lose_run($1, $2, $3) as status", user_id, run_id, self._losses_max)
         return str(row["status"]) if row else "superseded"
 
+    async def extend(self, user_id: UUID, run_id: UUID) -> None:
+        """Give a run that is carried out after all another lease."""
+        async with self._database.transaction(user_id) as connection:
+            await connection.execute(
+                "update runs set lease_until = now() + $3 where user_id = $1 and id = $2 and status = 'running'",
+                user_id,
+                run_id,
+                self._lease,
+            )
+
     async def park(self, user_id: UUID, run_id: UUID, step_id: str, position: int, prompt: str) -> str:
         """Let a run wait for a person: ``parked``; ``running`` if the step was approved, else what it has ended as."""
         async with self._gate(user_id):

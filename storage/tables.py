@@ -335,7 +335,7 @@ runs = Table(
     _text("used_digest"), _json("inputs", "[]"), _text("label", ""), _maybe_text("workflow_id"),
     _maybe_time("lease_until"), Column("error", JSONB), _json("usage"), _time("started_at"),
     _maybe_time("ended_at"), _json("effects", "[]"), _maybe_time("fresh_after"),
-    _int("resumed", 0), _flag("stopping", default=False),
+    _int("resumed", 0),
     PrimaryKeyConstraint("user_id", "id"),
     ForeignKeyConstraint(["user_id", "derivation_id"], ["derivations.user_id", "derivations.id"]),
     CheckConstraint(
@@ -347,12 +347,19 @@ runs = Table(
         postgresql_where=text("status in ('running','parked')"),
     ),
     Index("runs_parked_idx", "user_id", "id", postgresql_where=text("status = 'parked'")),
-    Index("runs_stopping_idx", "ended_at", postgresql_where=text("stopping")),
     Index("runs_cascade_idx", "user_id", "cascade_id", "status"),
     Index("runs_derivation_idx", "user_id", "derivation_id", "attempt"),
     Index("runs_lease_idx", "lease_until", postgresql_where=text("status = 'running'")),
     Index("runs_history_idx", "user_id", "provider_id", "id", postgresql_where=text("status = 'settled'")),
     Index("runs_running_idx", "user_id", "provider_id", postgresql_where=text("status = 'running'")),
+)
+
+# Workflows of cancelled runs that the relay is to end.
+stops = Table(
+    "stops", metadata,
+    _id("user_id"), _id("run_id"), _text("workflow_id"), _time("created_at"),
+    PrimaryKeyConstraint("user_id", "run_id"),
+    Index("stops_created_idx", "created_at"),
 )
 
 run_steps = Table(
@@ -463,7 +470,7 @@ events = Table(
 USER_TABLES = (
     users, user_state, api_keys, idempotency_keys, contents, blobs, deltas, snapshots, uploads, upload_parts,
     manual_edges, buckets, bucket_blobs, instances, derivations, derivation_inputs, derivation_outputs, runs, run_steps,
-    cascades, dead_letters, cut_offs, memo, root_runs, budgets, reservations, charges, plans, room_waits,
+    cascades, stops, dead_letters, cut_offs, memo, root_runs, budgets, reservations, charges, plans, room_waits,
     service_slots, events,
 )
 """Tables of one user: the policy is ``user_id = app_user()``."""

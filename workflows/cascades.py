@@ -24,7 +24,7 @@ from temporalio.exceptions import (
 from temporalio.exceptions import CancelledError as TemporalCancelledError
 
 from activities.cascades import AdvanceResult, CascadeActivities, CascadeRef, RunToStart
-from activities.errors import INTERNAL_DETAIL
+from activities.errors import INTERNAL_DETAIL, STOPPED
 from activities.runs import RunActivities, RunFailure
 from workflows.contracts import (
     CASCADE,
@@ -194,7 +194,7 @@ class Cascade:
             user_id=cause.user_id,
             run_id=start.run_id,
             code="internal" if failed else "provider_failed",
-            detail=INTERNAL_DETAIL if failed else "The run's workflow was stopped in Temporal.",
+            detail=INTERNAL_DETAIL if failed else STOPPED,
         )
         await workflow.execute_local_activity_method(
             RunActivities.fail if failed or stopped else RunActivities.lose,

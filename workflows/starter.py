@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -28,6 +28,7 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.housekeeping import Halted
 from domain.errors import Unavailable
 from domain.housekeeping import Tidied
 from workflows.contracts import (
@@ -36,6 +37,7 @@ from workflows.contracts import (
     HOUSEKEEPING,
     HOUSEKEEPING_NOW_ID,
     HOUSEKEEPING_SCHEDULE_ID,
+    PROVIDER_RUN,
     RECONCILE,
     RECONCILE_SCHEDULE_ID,
     RING,
@@ -95,6 +97,30 @@ class TemporalStarter:
                 return False
             raise Unavailable("Temporal does not answer.") from error
         return found.status == WorkflowExecutionStatus.RUNNING
+
+    async def stop(self, workflow_id: str) -> None:
+        """Cancel a workflow; one that has ended, or that nobody knows, needs nothing. Raises Unavailable."""
+        try:
+            await self._client.get_workflow_handle(workflow_id).cancel(rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise Unavailable("Temporal does not answer.") from error
+
+    async def halted(self, *, within: timedelta, limit: int) -> list[Halted]:
+        """Workflows of cascades and runs that somebody has terminated or cancelled lately. Raises Unavailable."""
+        since = (datetime.now(UTC) - within).isoformat()
+        query = (
+            f"WorkflowType in ('{CASCADE}', '{PROVIDER_RUN}')"
+            f" and ExecutionStatus in ('Terminated', 'Canceled') and CloseTime > '{since}'"
+        )
+        try:
+            found = self._client.list_workflows(query, limit=limit, rpc_timeout=RPC_TIMEOUT)
+            return [
+                Halted(workflow_id=row.id, terminated=row.status == WorkflowExecutionStatus.TERMINATED)
+                async for row in found
+            ]
+        except RPCError as error:
+            raise Unavailable("Temporal does not answer.") from error
 
     async def schedule_reconcile(self, every: timedelta) -> None:
         """Make the reconcile schedule, once for all workers."""

@@ -65,11 +65,9 @@ def downgrade() -> None:
         alter table providers drop column on_parent_failure;
 
         -- Controls
-        drop policy runs_relay_mark on runs;
-        revoke update (lease_until) on runs from studio_relay;
-        revoke select (ended_at) on runs from studio_relay;
-        drop index runs_parked_idx, runs_stopping_idx;
-        alter table runs drop column resumed, drop column stopping;
+        drop table stops;
+        drop index runs_parked_idx;
+        alter table runs drop column resumed;
         alter table derivations drop column losses;
 
         -- Memo and cut-off

@@ -60,14 +60,25 @@ alter table cascades add column options jsonb not null default '{}'::jsonb;
 
 -- Controls --------------------------------------------------------------------------------------------------
 
--- resumed: how often a person's approval set the run going again. stopping: cancelled, and its workflow is to be told.
-alter table runs add column resumed integer not null default 0, add column stopping boolean not null default false;
+-- resumed: how often a person's approval set the run going again.
+alter table runs add column resumed integer not null default 0;
 create index runs_parked_idx on runs (user_id, id) where status = 'parked';
-create index runs_stopping_idx on runs (ended_at) where stopping;
 -- Runs lost in a row on the inputs as they are.
 alter table derivations add column losses integer not null default 0;
-create policy runs_relay_mark on runs for update to studio_relay using (true) with check (true);
-grant select (stopping, ended_at), update (stopping, lease_until) on runs to studio_relay;
+-- Workflows of cancelled runs that are to be told to end: the relay tells them.
+create table stops (
+  user_id uuid not null,
+  run_id uuid not null,
+  workflow_id text not null,
+  created_at timestamptz not null default now(),
+  constraint stops_pkey primary key (user_id, run_id)
+);
+create index stops_created_idx on stops (created_at);
+alter table stops enable row level security, force row level security;
+create policy stops_user on stops to studio_app using (user_id = app_user()) with check (user_id = app_user());
+create policy stops_relay on stops to studio_relay using (true);
+grant select, insert, update, delete on stops to studio_app;
+grant select, delete on stops to studio_relay;
 
 -- Failures --------------------------------------------------------------------------------------------------
 

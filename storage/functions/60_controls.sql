@@ -1,6 +1,6 @@
 -- What people decide about work that is under way (domain/controls.py is the same as a model): approve, reject, cancel,
 -- retry. Each answers 'done', 'already' where it had been done before, 'refused' where there is nothing left to decide,
--- and 'unknown'. Temporal hears of it by doorbells, and by runs.stopping.
+-- and 'unknown'. Temporal hears of it by doorbells, and by stops.
 
 -- Owners of what waits below these: their cascades may close, or go on.
 create or replace function studio_owners_below(p_user uuid, p_derivations uuid[]) returns uuid[]
@@ -110,7 +110,12 @@ begin
     cross join lateral (select derivation_id, cascade_id from runs where user_id = p_user and id = x.id offset 0) r
     cross join lateral (select owner_cascade_id from derivations
       where user_id = p_user and id = r.derivation_id offset 0) d;
-  update runs set stopping = status = 'running' and workflow_id is not null, status = 'cancelled', ended_at = now(),
+  insert into stops (user_id, run_id, workflow_id)
+    select p_user, r.id, r.workflow_id from unnest(p_runs) x(id)
+    cross join lateral (select id, workflow_id from runs
+      where user_id = p_user and id = x.id and status = 'running' and workflow_id is not null offset 0) r
+    on conflict do nothing;
+  update runs set status = 'cancelled', ended_at = now(),
       lease_until = null, usage = studio_used(p_user, id),
       error = jsonb_build_object('code', p_code, 'detail', p_detail)
     where user_id = p_user and id = any(p_runs);

@@ -70,7 +70,7 @@ class Desk:
         answer = await self.post(path, body, 409)
         assert answer.json()["code"] == code, answer.text
 
-    async def states(self) -> dict[str, tuple[str, str | None]]:
+    async def states(self) -> dict[str, tuple[str | None, str | None]]:
         rows = await self.engine.rows(
             "select p.slug, d.hold, d.hold_detail->>'code' as code from derivations d"
             " join providers p on p.id = d.provider_id where d.user_id = $1"
@@ -158,8 +158,8 @@ async def test_a_cancelled_run_holds_what_is_below_until_it_is_retried(
     cascade = await engine.latest()
     assert (await desk.post(f"/runs/{run.run_id}/cancel")).json()["outcome"] == "done"
     assert (await desk.post(f"/runs/{run.run_id}/cancel")).json()["outcome"] == "already"
-    [row] = await engine.rows("select status, stopping from runs where user_id = $1")
-    assert tuple(row) == ("cancelled", True)
+    [row] = await engine.rows("select workflow_id from stops where user_id = $1")
+    assert row["workflow_id"] == run.workflow_id
     assert await desk.work(run.run_id) == "superseded"
     claim = await engine.claim(cascade)
     assert (claim.closed, claim.status) == (True, "partial")

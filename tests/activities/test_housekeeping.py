@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from uuid import UUID
 
+import pytest
 import pytest_asyncio
 from temporalio.testing import ActivityEnvironment
 
-from activities.housekeeping import HousekeepingActivities
+from activities.housekeeping import Halted, HousekeepingActivities
 from domain.housekeeping import Chore, Tidied
 from storage.database import Database
 from storage.registry import Registry
@@ -23,7 +24,12 @@ class Open:
 
     def __init__(self, *workflow_ids: str | None) -> None:
         self.workflow_ids = set(workflow_ids)
+        self.ended: list[Halted] = []
         self.asked: list[str] = []
+
+    async def halted(self, *, within: timedelta, limit: int) -> list[Halted]:
+        del within, limit
+        return self.ended
 
     async def is_open(self, workflow_id: str) -> bool:
         self.asked.append(workflow_id)
@@ -116,6 +122,7 @@ async def test_only_a_run_whose_lease_is_over_and_whose_workflow_is_gone_is_lost
     await engine.rows("update runs set lease_until = now() - interval '1 second' where user_id = $1")
     await reconcile(environment, engine, registry, Open(workflow_id))
     assert await engine.runs() == ["running"]
+    await engine.rows("update runs set lease_until = now() - interval '1 second' where user_id = $1")
     await reconcile(environment, engine, registry, Open())
     assert await engine.runs() == ["lost"]
     await engine.rest()
@@ -133,6 +140,40 @@ async def test_an_inline_run_lives_as_long_as_its_cascade(
     await engine.rows("update runs set lease_until = now() - interval '1 second' where user_id = $1")
     await reconcile(environment, engine, registry, Open(f"cascade:{cascade}"))
     assert await engine.runs() == ["running"]
+    await engine.rows("update runs set lease_until = now() - interval '1 second' where user_id = $1")
     await reconcile(environment, engine, registry, Open())
     assert await engine.runs() == ["lost"]
     await engine.rest()
+
+
+async def test_leases_of_what_is_alive_hide_nothing(
+    engine: Engine, environment: ActivityEnvironment, registry: Registry
+) -> None:
+    _, _, workflow_id = await claimed(engine)
+    await engine.rows("update runs set lease_until = now() - interval '1 hour' where user_id = $1")
+    await reconcile(environment, engine, registry, Open(workflow_id))
+    [row] = await engine.rows("select status, lease_until > now() as leased from runs where user_id = $1")
+    assert tuple(row) == ("running", True)
+
+
+@pytest.mark.parametrize(("terminated", "status"), [(True, "failed"), (False, "cancelled")])
+async def test_a_run_whose_workflow_an_operator_ended_ends_at_once(
+    engine: Engine, environment: ActivityEnvironment, registry: Registry, *, terminated: bool, status: str
+) -> None:
+    _, _, workflow_id = await claimed(engine)
+    world = Open()
+    world.ended = [Halted(workflow_id=workflow_id, terminated=terminated)]
+    await reconcile(environment, engine, registry, world)
+    assert (await engine.runs(), (await engine.derivation("one"))["hold"]) == ([status], status)
+
+
+@pytest.mark.parametrize(("terminated", "status"), [(True, "running"), (False, "cancelled")])
+async def test_a_cascade_whose_workflow_an_operator_cancelled_is_cancelled_and_a_terminated_one_comes_back(
+    engine: Engine, environment: ActivityEnvironment, registry: Registry, *, terminated: bool, status: str
+) -> None:
+    cascade, _, workflow_id = await claimed(engine)
+    world = Open(workflow_id)
+    world.ended = [Halted(workflow_id=f"cascade:{cascade}", terminated=terminated)]
+    await reconcile(environment, engine, registry, world)
+    assert (await engine.cascade(cascade))["status"] == status
+    assert await rung(engine, cascade)

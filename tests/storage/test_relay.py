@@ -34,6 +34,7 @@ class Outside:
 
     published: list[tuple[UUID, int]] = field(default_factory=list)
     rung: list[tuple[UUID, int]] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
     away: bool = False
     refuses: set[UUID] = field(default_factory=set)
     meanwhile: Callable[[Doorbell], Awaitable[None]] | None = None
@@ -42,6 +43,11 @@ class Outside:
         if self.away:
             raise Unavailable("NATS does not answer.")
         self.published += [(row["user_id"], row["seq"]) for row in rows]
+
+    async def stop(self, workflow_id: str) -> None:
+        if self.away:
+            raise Unavailable("Temporal does not answer.")
+        self.stopped.append(workflow_id)
 
     async def ring(self, doorbell: Doorbell) -> None:
         if self.away or doorbell.cascade_id in self.refuses:

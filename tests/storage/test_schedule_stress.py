@@ -57,6 +57,9 @@ class Doorbells:
             self.open += 1
             self.queue.put_nowait(doorbell.cascade_id)
 
+    async def stop(self, workflow_id: str) -> None:
+        del workflow_id
+
     async def publish(self, rows: Sequence[Mapping[str, Any]]) -> None:
         del rows
 
