@@ -100,7 +100,8 @@ begin
 end $$;
 
 -- What the relay does before it delivers doorbells: the places of services that are free are offered to those who wait,
--- whoever they are. Holds no lock but those of the cascades that it rings, one after the other.
+-- whoever they are. It rings many in one transaction, and moves lock the same rows in orders of their own: so it waits
+-- for none of them. Who is locked is being looked at, and is offered what is left the next time.
 create or replace function studio_offer_services() returns int language plpgsql as $$
 declare v_limit record; v record; v_free int; v_count int := 0;
 begin
@@ -109,6 +110,11 @@ begin
     v_free := v_limit.cap - (select count(*) from service_slots where service = v_limit.name) - v_limit.promised;
     continue when v_free <= 0;
     for v in select * from studio_waiters(null, 'service', v_limit.name) where not rung limit v_free loop
+      perform from cascades where user_id = v.user_id and id = v.cascade_id for update skip locked;
+      continue when not found;
+      perform from room_waits where user_id = v.user_id and cascade_id = v.cascade_id and kind = 'service'
+        and name = v_limit.name and not rung for update skip locked;
+      continue when not found;
       update room_waits w set rung = true
         where w.user_id = v.user_id and w.cascade_id = v.cascade_id and w.kind = 'service' and w.name = v_limit.name;
       update cascades c set seq = c.seq + 1, rung_at = now() where c.user_id = v.user_id and c.id = v.cascade_id;

@@ -197,6 +197,32 @@ async def test_the_relay_may_offer_services_and_sees_no_more(engine: Engine, dat
     assert second in await engine.ring()
 
 
+@pytest.mark.usefixtures("nobody")
+async def test_the_relay_waits_for_no_move_while_it_offers_services(engine: Engine, database_urls: Any) -> None:
+    await calls(engine, "caller", "in-v1", "out-v1")
+    await engine.plan_all()
+    first, *others = await cascades_of(engine, 3)
+    limited = held_to(engine, calls=2)
+    [run] = (await limited.claim(first)).runs
+    for cascade in others:
+        await held_to(engine, calls=1).claim(cascade)
+    await end(engine, run)
+    await engine.ring()
+    relay = await Database.connect(database_urls["DATABASE_RELAY_URL"], size_max=1)
+    lock = "select from {} where user_id = $1 and {} = $2 for update"
+    try:
+        async with asyncio.timeout(10):
+            async with engine.locked(lock.format("cascades", "id"), engine.user.user_id, others[0]):
+                await relay.call(RELAY_OFFERS)
+            async with engine.locked(lock.format("room_waits", "cascade_id"), engine.user.user_id, others[0]):
+                await relay.call(RELAY_OFFERS)
+            assert await engine.ring() == []
+            await relay.call(RELAY_OFFERS)
+    finally:
+        await relay.close()
+    assert await engine.ring() == [others[0]]
+
+
 async def test_an_admin_gives_a_user_more_places_and_who_waits_is_rung(
     engine: Engine, chief: httpx2.AsyncClient
 ) -> None:
