@@ -9,15 +9,17 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 import worker
 from api.app import create_app
@@ -26,7 +28,7 @@ from devstack.stack import Stack
 from settings import load_settings
 from storage.database import Database
 from tests.conftest import client_of, new_person
-from tests.workflows.conftest import CALL, Studio, TextService, engine_stack, text_service
+from tests.workflows.conftest import CALL, INLINE, Studio, TextService, engine_stack, text_service
 from workflows.contracts import SEARCH_ATTRIBUTES
 
 __all__ = ["engine_stack", "text_service"]
@@ -115,6 +117,20 @@ async def person(environment: Mapping[str, str]) -> AsyncIterator[Studio]:
         await database.close()
 
 
+async def has_timer(client: Client, workflow_id: str) -> None:
+    """Wait until a workflow waits for a timer."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                history = await client.get_workflow_handle(workflow_id).fetch_history()
+                if any(event.event_type == EventType.EVENT_TYPE_TIMER_STARTED for event in history.events):
+                    return
+            except RPCError as error:
+                if error.status != RPCStatusCode.NOT_FOUND:
+                    raise
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("missing", ["DATABASE_URL", "DATABASE_RELAY_URL", "NATS_URL"])
 async def test_a_setting_that_is_missing_is_named_in_a_sentence(missing: str) -> None:
     given = {"DATABASE_URL": "postgresql://u@127.0.0.1:1/x", "DATABASE_RELAY_URL": "postgresql://r@127.0.0.1:1/x"}
@@ -180,6 +196,26 @@ async def test_a_worker_that_ends_in_the_middle_of_a_call_leaves_it_to_the_next_
             assert len(set(text_service.calls[before:])) == 1
     finally:
         text_service.gate.set()
+
+
+async def test_what_waits_for_a_pause_runs_once_and_when_due_though_the_worker_is_restarted(
+    environment: Environment,
+) -> None:
+    quiet, settings = timedelta(seconds=3), load_settings(environment)
+    async with person(environment) as studio:
+        client = await Client.connect(environment["TEMPORAL_HOST"], namespace=environment["TEMPORAL_NAMESPACE"])
+        debounce = {"quiet": quiet.total_seconds(), "max_wait": 60}
+        await studio.provider("patient", "in-v1", "out-v1", INLINE, debounce=debounce)
+        async with worker.running(settings):
+            blob = await studio.post("/blobs", {"schema_id": "in-v1", "data": {"text": "a"}})
+            await has_timer(client, f"cascade:{blob['cascade_id']}")
+        assert (await studio.get("/runs"))["data"] == []
+        async with worker.running(settings):
+            await studio.settled(blob["id"])
+        [run] = (await studio.get("/runs"))["data"]
+        caused = datetime.fromisoformat(blob["created_at"])
+        assert datetime.fromisoformat(run["started_at"]) >= caused + quiet
+        assert (await studio.get(f"/cascades/{blob['cascade_id']}"))["edits"] == 1
 
 
 async def test_a_worker_that_waits_for_temporal_can_be_ended(environment: Environment) -> None:
