@@ -128,13 +128,7 @@ async def open_ports(settings: Settings) -> Ports:
         temporal_ui_url=settings.workflow.ui_url,
         database=database,
         contents=contents,
-        uploads=Uploads(
-            database,
-            objects,
-            part_size=settings.storage.part_size,
-            inline_max=settings.storage.inline_max,
-            lifetime=settings.storage.upload_expires,
-        ),
+        uploads=_uploads(settings, database, objects),
         downloads=Downloads(database, contents, objects),
         places=Places(settings.storage.parts_at_once),
         part_size=settings.storage.part_size,
@@ -160,13 +154,7 @@ async def open_ports(settings: Settings) -> Ports:
         runs=Runs(database),
         dead_letters=DeadLetters(database, redrive_max=settings.cascades.redrive_max),
         cascades=CascadeViews(database),
-        controls=Controls(
-            database,
-            contents,
-            lease=timedelta(seconds=settings.cascades.lease_seconds),
-            depth_max=settings.cascades.depth_max,
-            nodes_max=settings.cascades.nodes_max,
-        ),
+        controls=_controls(settings, database, contents),
         queues=Queues(database, runs_per_user=settings.cascades.runs_per_user),
         everybodys_queue=EverybodysQueue(await _relay(metadata)),
         plans=Plans(database, _plan_bounds(settings)),
@@ -206,6 +194,26 @@ def _plan_bounds(settings: Settings) -> Bounds:
         expires=cascades.plan_expires,
         history_runs=cascades.plan_history_runs,
         nodes_shown=cascades.plan_nodes_shown,
+    )
+
+
+def _uploads(settings: Settings, database: Database, objects: Objects) -> Uploads:
+    return Uploads(
+        database,
+        objects,
+        part_size=settings.storage.part_size,
+        inline_max=settings.storage.inline_max,
+        lifetime=settings.storage.upload_expires,
+    )
+
+
+def _controls(settings: Settings, database: Database, contents: Contents) -> Controls:
+    return Controls(
+        database,
+        contents,
+        lease=timedelta(seconds=settings.cascades.lease_seconds),
+        depth_max=settings.cascades.depth_max,
+        nodes_max=settings.cascades.nodes_max,
     )
 
 

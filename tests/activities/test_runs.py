@@ -323,7 +323,8 @@ async def test_a_lost_run_is_lost_once(engine: Engine, environment: ActivityEnvi
     activities = activities_of(engine.schedule, Answers())
     gone = RunFailure(user_id=str(engine.user.user_id), run_id=str(run.run_id), code="", detail="")
     assert await environment.run(activities.lose, gone) == "lost"
-    assert await environment.run(activities.lose, gone) == "ended"
+    assert await environment.run(activities.lose, gone) == "lost"
+    assert await engine.runs() == ["lost"]
 
 
 async def test_a_fault_of_ours_is_tried_again_and_then_internal(

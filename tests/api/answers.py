@@ -67,6 +67,7 @@ async def gather(
     await claim(schedule, user.user_id, blob["cascade_id"])
     await _operation(ask, blob, runs[0])
     await _derived(ask, user, database, schedule)
+    await _decisions(ask, user, database, schedule)
     await _people(ask)
     return ask.answers
 
@@ -185,6 +186,27 @@ async def _failed(ask: Gathering, user: Person, database: Database, schedule: Po
     await ask("dead_letters_get", f"GET /dead-letters/{letter}")
     await ask("dead_letters_redrive", "POST /dead-letters/redrive", {"ids": [letter], "dry_run": True})
     await ask("dead_letters_redrive_one", f"POST /dead-letters/{letter}/redrive")
+
+
+async def _decisions(ask: Gathering, user: Person, database: Database, schedule: PostgresSchedule) -> None:
+    """What a person says to runs under way: they wait at a step as one that asks would."""
+
+    async def parked() -> UUID:
+        source = await ask("", "POST /blobs", DRAFT)
+        await plan_all(database, schedule, user.user_id)
+        run, *_ = await claim(schedule, user.user_id, source["cascade_id"])
+        await schedule.park(user.user_id, run, "review", 1, "May this be published?")
+        return run
+
+    run = await parked()
+    await ask("approvals_list", "GET /approvals?limit=1")
+    await ask("runs_approve", f"POST /runs/{run}/approve", {"comment": "Well said.", "step_id": "review"})
+    await ask("runs_cancel", f"POST /runs/{run}/cancel")
+    await ask("runs_retry", f"POST /runs/{run}/retry")
+    await ask("runs_reject", f"POST /runs/{await parked()}/reject", {"comment": "The tone is wrong."})
+    source = await ask("", "POST /blobs", DRAFT)
+    await ask("cascades_cancel", f"POST /cascades/{source['cascade_id']}/cancel")
+    await ask("cascades_retry", f"POST /cascades/{source['cascade_id']}/retry")
 
 
 async def _people(ask: Gathering) -> None:
