@@ -64,7 +64,7 @@ class Scenario:
     @property
     def forced(self) -> bool:
         """Whether somebody asked for a run that nothing had changed for."""
-        return any(action.startswith("process") for action in self.done)
+        return any(action.startswith(("process", "reprocess")) for action in self.done)
 
     async def play(self) -> None:
         """Register the graph, make a root, and do up to ten things to it; some calls fail for good meanwhile."""
@@ -90,13 +90,14 @@ class Scenario:
             await self.person.write("POST", f"/blobs/{root}/restore", {})
         for root in sorted(self.outside):
             await self._put(root)
+        await self._retry()
         for root in self.roots:
             await self.person.mark(root, "last")
 
     async def _act(self) -> None:
         actions: list[Callable[[], Awaitable[str]]] = [
             self._mark, self._mark, self._mark, self._note, self._root, self._pause, self._delete, self._move,
-            self._ask,
+            self._ask, self._cancel, self._retry, self._reprocess,
         ]  # fmt: skip
         self.done.append(await self.rng.choice(actions)())
 
@@ -158,6 +159,36 @@ class Scenario:
         name = self.rng.choice(names)
         await self.person.write("POST", f"/providers/{name}/process", {"blob_id": self.rng.choice(there)})
         return f"process {name}"
+
+    async def _cancel(self) -> str:
+        """Cancel everything that is under way, as somebody who has changed their mind."""
+        for cascade in (await self.person.get("/cascades", status="running"))["data"]:
+            await self._try(f"/cascades/{cascade['id']}/cancel")
+        return "cancel"
+
+    async def _retry(self) -> str:
+        """Go on with whatever was cancelled or has failed."""
+        for status in ("cancelled", "partial"):
+            for cascade in (await self.person.get("/cascades", status=status))["data"]:
+                await self._try(f"/cascades/{cascade['id']}/retry")
+        return "retry"
+
+    async def _reprocess(self) -> str:
+        """Run everything below a root again."""
+        there = [root for root in self.roots if root not in self.deleted]
+        if there:
+            await self._try(
+                f"/blobs/{self.rng.choice(there)}/reprocess", scope="subtree", force=self.rng.random() < 0.5
+            )
+        return "reprocess"
+
+    async def _try(self, path: str, **body: object) -> None:
+        """A control that may come too late, or find nothing to do: refused, it has done nothing."""
+        try:
+            await self.person.write("POST", path, body)
+        except AssertionError as error:
+            if ", 409" not in str(error):
+                raise
 
     async def _switch(self, name: str, *, active: bool) -> None:
         await self.person.write("PUT", f"/providers/{name}/instance", {"active": active}, If_Match="*")
