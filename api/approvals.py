@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from api.auth import Executor, Reader
+from api.auth import Controller, Reader
 from api.bodies import Wire, checked, path_id, read, read_body, request_body
 from api.controls import described, run_answer
 from api.deps import Stores
@@ -54,7 +54,7 @@ async def list_(request: Request, identity: Reader, ports: Stores) -> Response:
     "/runs/{run_id}/approve", operation_id="runs_approve", status_code=202,
     openapi_extra=request_body(Approval, example={"comment": "Well said.", "step_id": "review"}),
 )  # fmt: skip
-async def approve(request: Request, run_id: str, identity: Executor, ports: Stores) -> Response:
+async def approve(request: Request, run_id: str, identity: Controller, ports: Stores) -> Response:
     """Let a run go on that waits for a person; what it had finished is not done again. The body may be empty."""
     user_id, wanted = UserId(identity.user_id), RunId(path_id(run_id, "run_id"))
 
@@ -72,7 +72,7 @@ async def approve(request: Request, run_id: str, identity: Executor, ports: Stor
     "/runs/{run_id}/reject", operation_id="runs_reject", status_code=202,
     openapi_extra=request_body(Rejection, example={"comment": "The tone is wrong.", "step_id": "review"}),
 )  # fmt: skip
-async def reject(request: Request, run_id: str, identity: Executor, ports: Stores) -> Response:
+async def reject(request: Request, run_id: str, identity: Controller, ports: Stores) -> Response:
     """End a run that waits for a person: what it would make is not wanted, and what is below waits."""
     user_id, wanted = UserId(identity.user_id), RunId(path_id(run_id, "run_id"))
 

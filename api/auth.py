@@ -184,6 +184,6 @@ Registrar = Annotated[Identity, Depends(scoped("providers:write"))]
 Executor = Annotated[Identity, Depends(scoped("providers:execute"))]
 """Asks for runs."""
 Controller = Annotated[Identity, Depends(scoped("runs:control"))]
-"""Cancels and retries."""
+"""Cancels, retries, approves, rejects; sets a budget."""
 Admin = Annotated[Identity, Depends(scoped("admin"))]
 """Makes users, reads metrics."""

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.auth import Executor, Identity
+from api.auth import Controller, Identity
 from api.bodies import answer, path_id
 from api.cascades import detailed
 from api.deps import Ports, Stores
@@ -28,7 +28,7 @@ Decide = Callable[[Attempt], Awaitable[Decided]]
 
 
 @router.post("/runs/{run_id}/cancel", operation_id="runs_cancel", status_code=202, tags=["runs"])
-async def cancel_run(request: Request, run_id: str, identity: Executor, ports: Stores) -> Response:
+async def cancel_run(request: Request, run_id: str, identity: Controller, ports: Stores) -> Response:
     """End a run: its derivation is held, what is below waits. Until somebody retries, or a later cause touches it."""
     user_id, wanted = UserId(identity.user_id), RunId(path_id(run_id, "run_id"))
 
@@ -39,7 +39,7 @@ async def cancel_run(request: Request, run_id: str, identity: Executor, ports: S
 
 
 @router.post("/runs/{run_id}/retry", operation_id="runs_retry", status_code=202, tags=["runs"])
-async def retry_run(request: Request, run_id: str, identity: Executor, ports: Stores) -> Response:
+async def retry_run(request: Request, run_id: str, identity: Controller, ports: Stores) -> Response:
     """Let what a run failed at, or was cancelled at, run again: the cascade that owns it goes on."""
     user_id, wanted = UserId(identity.user_id), RunId(path_id(run_id, "run_id"))
 
@@ -50,7 +50,7 @@ async def retry_run(request: Request, run_id: str, identity: Executor, ports: St
 
 
 @router.post("/cascades/{cascade_id}/cancel", operation_id="cascades_cancel", status_code=202, tags=["cascades"])
-async def cancel_cascade(request: Request, cascade_id: str, identity: Executor, ports: Stores) -> Response:
+async def cancel_cascade(request: Request, cascade_id: str, identity: Controller, ports: Stores) -> Response:
     """End a cascade: its runs end, what is queued is held. Its edits stay, and retry carries them on."""
     user_id, wanted = UserId(identity.user_id), CascadeId(path_id(cascade_id, "cascade_id"))
 
@@ -62,7 +62,7 @@ async def cancel_cascade(request: Request, cascade_id: str, identity: Executor, 
 
 
 @router.post("/cascades/{cascade_id}/retry", operation_id="cascades_retry", status_code=202, tags=["cascades"])
-async def retry_cascade(request: Request, cascade_id: str, identity: Executor, ports: Stores) -> Response:
+async def retry_cascade(request: Request, cascade_id: str, identity: Controller, ports: Stores) -> Response:
     """Let everything of a cascade that failed or was cancelled run again; ``Prefer: wait`` until it closes."""
     user_id, wanted = UserId(identity.user_id), CascadeId(path_id(cascade_id, "cascade_id"))
 

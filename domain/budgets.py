@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from domain.derivations import Budget, Cascade, Cause, Charge, Derivation, Run
-from domain.errors import Conflict, Fault, Invalid
+from domain.errors import Conflict, Fault
 from domain.facts import move
 from domain.ids import BudgetId, CascadeId, RunId
 from domain.runs import Hold, RunStatus
@@ -25,8 +25,6 @@ MICROS = 1_000_000
 UNIT = "micro_usd"
 AMOUNT_MAX = 10**15
 """A billion dollars: what a limit or a top-up may be at most, so that sums stay in 64 bits."""
-WARNING_TENTHS = 8
-"""Tenths of the limit that are spent when ``budget.warning`` is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +52,6 @@ def limit_too_low(funds: Funds, limit: int) -> Conflict:
 def no_budget() -> Conflict:
     """Return the error of a top-up where nothing is limited."""
     return Conflict("There is no budget, so nothing is limited: PUT budget sets one.", code="no_budget")
-
-
-def checked_amount(amount: int, pointer: str, *, least: int) -> int:
-    """Return an amount of micro-dollars; raises Invalid ``number_out_of_range``."""
-    if not least <= amount <= AMOUNT_MAX:
-        detail = f"An amount is a whole number of micro-dollars from {least} to {AMOUNT_MAX}."
-        raise Invalid(detail, faults=[Fault(pointer, "number_out_of_range", detail)])
-    return amount
 
 
 class Budgeting(Settling):

@@ -34,9 +34,7 @@ def plan_json(forecast: Forecast, *, now: datetime, window: int, nodes_max: int)
     drawn |= {str(parent) for node in shown for parent in node.inputs}
     return {
         "etag": forecast.etag,
-        "roots": [
-            {name: value for name, value in root.to_json().items() if name != "print"} for root in forecast.roots
-        ],
+        "roots": [_without_print(root) for root in forecast.roots],
         "counts": counts_of(forecast.nodes, seen),
         "estimate": estimate_json(estimate(works, window=window), len(works)),
         "nodes": [node_json(node, seen[node.id], measures[node.id], level[node.id]) for node in shown],

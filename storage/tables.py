@@ -423,7 +423,7 @@ memo = Table(
     "memo", metadata,
     _id("user_id"), _text("key"), _text("state", "leased"), _id("run_id"), _text("step_id"), _text("provider_id"),
     _maybe_id("leased_by"), _maybe_time("lease_until"), _maybe_text("output_hash"), _json("usage"),
-    _time("created_at"), _time("used_at"), _int("hits", 0),
+    _time("created_at"), _time("used_at"),
     PrimaryKeyConstraint("user_id", "key"),
     CheckConstraint("state in ('leased','done')", name="state"),
     Index("memo_used_idx", "user_id", "used_at"),
@@ -450,7 +450,7 @@ room_waits = Table(
 # Operational: who has a run under way that calls a service. Everybody counts, so everybody sees; ids, no content.
 service_slots = Table(
     "service_slots", metadata,
-    _text("service"), _id("user_id"), _id("run_id"), _time("taken_at"),
+    _text("service"), _id("user_id"), _id("run_id"),
     PrimaryKeyConstraint("user_id", "run_id", "service"),
     Index("service_slots_service_idx", "service", "user_id"),
 )

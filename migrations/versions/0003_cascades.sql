@@ -29,7 +29,6 @@ create table memo (
   usage jsonb not null default '{}'::jsonb,
   created_at timestamptz not null default now(),
   used_at timestamptz not null default now(),
-  hits integer not null default 0,
   constraint memo_pkey primary key (user_id, key),
   constraint memo_state_check check (state in ('leased', 'done'))
 );
@@ -265,7 +264,6 @@ create table service_slots (
   service text not null,
   user_id uuid not null,
   run_id uuid not null,
-  taken_at timestamptz not null default now(),
   constraint service_slots_pkey primary key (user_id, run_id, service)
 );
 create index service_slots_service_idx on service_slots (service, user_id);

@@ -31,7 +31,7 @@ begin
       null::text;
     return;
   end if;
-  update memo m set used_at = now(), hits = m.hits + 1
+  update memo m set used_at = now()
     where m.user_id = p_user and m.key = p_key and m.output_hash is not null
       and m.created_at >= coalesce(v_run.fresh_after, '-infinity')
       and exists (select from contents c where c.user_id = p_user and c.hash = m.output_hash)

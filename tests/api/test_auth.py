@@ -168,3 +168,13 @@ def routes(app: Any) -> list[tuple[str, str]]:
     """Every path template and method that the application answers."""
     paths = app.openapi()["paths"]
     return [(path, method.upper()) for path, methods in paths.items() for method in methods]
+
+
+async def test_what_people_decide_about_work_needs_the_scope_for_it(app: Any, make_user: Any) -> None:
+    executor = await make_user(("blobs:read", "providers:execute"))
+    async with client_of(app, executor.headers) as client:
+        paths = [f"runs/{NOBODYS}/{verb}" for verb in ("cancel", "retry", "approve", "reject")]
+        paths += [f"cascades/{NOBODYS}/{verb}" for verb in ("cancel", "retry")] + ["budget/top-up"]
+        for path in paths:
+            answer = await client.post(f"{BASE}/{path}", json={})
+            assert problem(answer, 403, "missing_scope")["required_scope"] == "runs:control", path
