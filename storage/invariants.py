@@ -127,6 +127,10 @@ ALWAYS: dict[str, str] = {
         cross join budgets b
         where b.user_id = $1 and x.hold = 'budget'
           and (b.limit_amount is null or x.upto <= b.limit_amount - b.spent - b.reserved)""",
+    "only what runs has a place at a service": """
+        select s.service, s.run_id, r.status from service_slots s
+        left join runs r on r.user_id = s.user_id and r.id = s.run_id
+        where s.user_id = $1 and coalesce(r.status, 'lost') <> 'running'""",
     "(13) event sequences have no gaps": """
         select s.event_seq, x.* from user_state s cross join lateral (
           select count(*) as n, coalesce(max(seq), 0) as last from events e where e.user_id = s.user_id) x
@@ -255,6 +259,7 @@ HISTORY: dict[str, str] = {
 AT_REST: dict[str, str] = {
     "nobody's doorbell is unanswered": "select id from cascades where user_id = $1 and seq > sent_seq",
     "(12) nothing is reserved": "select run_id, amount from reservations where user_id = $1",
+    "nobody waits for a place": "select cascade_id, kind, name from room_waits where user_id = $1",
     "no run is under way": "select id from runs where user_id = $1 and status = 'running'",
     "(1) the schedule sees what people see": """
         select id, version, planned_version from blobs where user_id = $1 and version <> planned_version""",

@@ -78,6 +78,9 @@ PLANTED: Mapping[str, tuple[str, ...]] = {
         "update derivations set unsettled = true, hold = 'budget', budget_place = 1, budget_needed = 5"
         f" where id = {ONE}",
     ),
+    "only what runs has a place at a service": (
+        f"insert into service_slots (service, user_id, run_id) select 'ai-service', $1, {LAST.format(of=ONE)}",
+    ),
     "(13) event sequences have no gaps": (
         "delete from events where user_id = $1 and seq = (select min(seq) from events where user_id = $1)",
     ),
@@ -120,6 +123,9 @@ PLANTED: Mapping[str, tuple[str, ...]] = {
     "nobody's doorbell is unanswered": (f"update cascades set seq = sent_seq + 1 where id = {CASCADE}",),
     "(12) nothing is reserved": (
         f"insert into reservations (user_id, run_id, step_id, amount) select $1, {LAST.format(of=ONE)}, 'draft', 5",
+    ),
+    "nobody waits for a place": (
+        f"insert into room_waits (user_id, cascade_id, kind, name, cap) select $1, {CASCADE}, 'user', '', 1",
     ),
     "no run is under way": (f"update runs set status = 'running' where id = {LAST.format(of=ONE)}",),
     "(1) the schedule sees what people see": (f"update blobs set planned_version = version - 1 where id = {MID}",),
