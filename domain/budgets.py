@@ -143,6 +143,7 @@ class Budgeting(Settling):
     def _block(self, derivation: Derivation, run: Run, worst: int) -> None:
         """End a run that cannot be paid. One that was left to finish although its inputs moved sets no hold."""
         self.end_run(derivation, run, RunStatus.BLOCKED_BUDGET)
+        derivation.resume_run_id = run.id
         if self.budget is None or not self._current(derivation, run):
             self.recount([derivation.id])
             return

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from domain.budgets import Budgeting
 from domain.controls import Controls
-from domain.derivations import OPEN, Cascade, CascadeStatus, Derivation, OnDelete, Run
+from domain.derivations import OPEN, Cascade, CascadeStatus, Derivation, Execution, OnDelete, Run
 from domain.facts import move
 from domain.ids import CascadeId, DerivationId, RunId
 from domain.runs import Hold, RunStatus
@@ -147,7 +147,19 @@ class Schedule(Controls, Budgeting):
             inputs=self.marked_inputs(derivation.id), used_digest=derivation.want_digest, started_at=self.clock,
             fresh_after=derivation.fresh_after,
         )  # fmt: skip
+        self._take_over(derivation, self.runs[run_id])
         return run_id
+
+    def _take_over(self, derivation: Derivation, run: Run) -> None:
+        """Take over the finished steps of a run that was lost, cancelled or could not be paid, on the same inputs.
+
+        They are the same, and paid; of them the model knows the approval. Only a workflow has steps.
+        """
+        before = None if derivation.resume_run_id is None else self.runs[derivation.resume_run_id]
+        if before is None or derivation.force or derivation.execution != Execution.WORKFLOW:
+            return
+        read, reads = ([(found.blob_id, found.hash) for found in one.inputs] for one in (before, run))
+        run.approved = before.approved and before.used_digest == run.used_digest and read == reads
 
     # --- ending and beginning again -----------------------------------------------------------------------
 

@@ -49,12 +49,15 @@ class Controls(Planning, Settling, Limits):
     def park(self, run_id: RunId) -> Ending:
         """Let a run wait for a person: it keeps its place, nobody carries it out, and cascades may close.
 
-        A run that was left to finish on inputs that have moved is superseded here: nobody is asked about it.
+        A run that was left to finish on inputs that have moved is superseded here: nobody is asked about it. Nor is
+        anybody asked again: a run that was approved goes on.
         """
         run = self.runs.get(run_id)
         ended = self._fence(run)
         if run is None or ended is not None:
             return Ending.PARKED if run is not None and run.status == RunStatus.PARKED else Ending.SUPERSEDED
+        if run.approved:
+            return Ending.ALREADY
         derivation = self.derivations[run.derivation_id]
         if not self._current(derivation, run):
             self.end_run(derivation, run, RunStatus.SUPERSEDED)
@@ -73,10 +76,10 @@ class Controls(Planning, Settling, Limits):
         """Let a parked run go on where it stopped: whoever claimed it starts it again."""
         run = self.runs.get(run_id)
         if run is None or run.status != RunStatus.PARKED:
-            again = run is not None and run.status == RunStatus.RUNNING and run.resumed > 0
+            again = run is not None and run.status == RunStatus.RUNNING and run.approved
             return Control.ALREADY if again else Control.REFUSED
         derivation = self.derivations[run.derivation_id]
-        run.status, run.resumed = RunStatus.RUNNING, run.resumed + 1
+        run.status, run.resumed, run.approved = RunStatus.RUNNING, run.resumed + 1, True
         derivation.hold = None
         self.ring(derivation.owner_cascade_id, run.cascade_id)
         return Control.DONE
@@ -179,4 +182,5 @@ class Controls(Planning, Settling, Limits):
         derivation = self.derivations[run.derivation_id]
         run.error = code
         self.end_run(derivation, run, RunStatus.CANCELLED)
+        derivation.resume_run_id = run.id if code == Hold.CANCELLED else None
         return derivation

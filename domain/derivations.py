@@ -195,6 +195,7 @@ class Derivation:
     level: int = 0
     budget_place: int | None = None
     budget_needed: int | None = None
+    resume_run_id: RunId | None = None
     on_parent_failure: OnParentFailure = OnParentFailure.BLOCK
     failing: bool = False
     provisional: Provisional | None = None
@@ -257,7 +258,8 @@ class Pinned:
 class Run:
     """One execution of a derivation; ``used_digest`` and ``inputs`` are copied from the plan by claim.
 
-    ``resumed`` counts the approvals after which it went on.
+    ``resumed`` counts the approvals after which it went on. ``approved``: a person has approved it, or the run whose
+    finished steps it took over.
     """
 
     id: RunId
@@ -271,6 +273,7 @@ class Run:
     started_at: float = 0.0
     fresh_after: float | None = None
     resumed: int = 0
+    approved: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -179,7 +179,7 @@ class Facts:
         derivation.unsettled = False
         derivation.dirty_since = derivation.run_after = None
         derivation.force, derivation.fresh_after = False, None
-        derivation.budget_place = derivation.budget_needed = None
+        derivation.budget_place = derivation.budget_needed = derivation.resume_run_id = None
         below = self.dependants(derivation.id)
         waiting = [d for d in map(self.derivations.__getitem__, below) if d.pending_inputs > 0]
         self.recount(below)

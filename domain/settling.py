@@ -79,7 +79,7 @@ class Settling(Failures):
         if run is None or ended is not None:
             return ended or Ending.SUPERSEDED
         derivation = self.derivations[run.derivation_id]
-        run.error = code
+        run.error, derivation.resume_run_id = code, None  # its finished steps may be why it failed
         self.end_run(derivation, run, RunStatus.FAILED)
         if self._current(derivation, run):
             derivation.hold, derivation.hold_code, derivation.losses = Hold.FAILED, code, 0
@@ -100,6 +100,7 @@ class Settling(Failures):
             return ended or Ending.SUPERSEDED
         derivation = self.derivations[run.derivation_id]
         derivation.losses += 1
+        derivation.resume_run_id = run.id
         failed = derivation.losses >= losses_max and self._current(derivation, run)
         self.end_run(derivation, run, RunStatus.FAILED if failed else RunStatus.LOST)
         if failed:

@@ -171,56 +171,89 @@ begin
   end loop;
 end $$;
 
+-- Buckets of joins above these blobs, which another join reads no longer, that may collect more now: what is made from
+-- that join was refused to them, as long as it would have closed a cycle.
+create or replace function studio_opened(p_user uuid, p_blobs uuid[]) returns uuid[] language sql stable as $$
+  with recursive up (derivation_id) as (
+    select o.derivation_id from unnest(p_blobs) x(id)
+    cross join lateral (select derivation_id from derivation_outputs
+      where user_id = p_user and blob_id = x.id offset 0) o
+    union
+    select o.derivation_id from up u
+    cross join lateral (select blob_id from derivation_inputs
+      where user_id = p_user and derivation_id = u.derivation_id offset 0) i
+    cross join lateral (select derivation_id from derivation_outputs
+      where user_id = p_user and blob_id = i.blob_id offset 0) o
+  )
+  select array_agg(distinct d.anchor_id) from up
+  cross join lateral (select id, anchor_id, provider_id from derivations
+    where user_id = p_user and id = up.derivation_id and anchor_kind = 'bucket' offset 0) d
+  cross join lateral (select collect_schema from providers where id = d.provider_id offset 0) p
+  where exists (select from (select blob_id from bucket_blobs
+      where user_id = p_user and bucket_id = d.anchor_id offset 0) m
+    cross join lateral (select schema_id, deleted_at from blobs
+      where user_id = p_user and id = m.blob_id offset 0) b
+    where b.schema_id = p.collect_schema and b.deleted_at is null and not exists (
+      select from derivation_inputs where user_id = p_user and derivation_id = d.id and blob_id = m.blob_id offset 0))
+$$;
+
 -- Hold joins against their buckets: which blobs do they collect now, in which order? Returns what changed.
 create or replace function studio_sync_joins(p_user uuid, p_cascade uuid, p_buckets uuid[])
 returns table (derivation uuid, outputs uuid[]) language plpgsql as $$
 declare
-  v record; v_provider providers; v_id uuid; v_outputs uuid[]; v_changed int; v_direct uuid[]; v_along uuid[];
+  v record; v_provider providers; v_id uuid; v_outputs uuid[]; v_put int; v_direct uuid[]; v_along uuid[];
+  v_gone uuid[]; v_left uuid[];
 begin
-  for v in
-    select k.id as bucket, a.* from buckets k
-    join studio_active_providers(p_user) a on true
-    join providers p on p.id = a.provider_id
-    where k.user_id = p_user and k.id = any(p_buckets) and p.anchor = 'bucket' and k.type = p.collect_bucket_type
-    order by k.id, a.provider_id
-  loop
-    select * into v_provider from providers where id = v.provider_id;
-    v_id := studio_derivation_id(v.instance_id, v.bucket);
-    v_outputs := null;
-    if not exists (select from derivations d where d.user_id = p_user and d.id = v_id) then
-      continue when not exists (
-        select from bucket_blobs m join blobs b on b.user_id = m.user_id and b.id = m.blob_id
+  while p_buckets is not null loop  -- again where a cycle is no longer in the way: nothing is collected less by that
+    v_left := '{}';
+    for v in
+      select k.id as bucket, a.* from buckets k
+      join studio_active_providers(p_user) a on true
+      join providers p on p.id = a.provider_id
+      where k.user_id = p_user and k.id = any(p_buckets) and p.anchor = 'bucket' and k.type = p.collect_bucket_type
+      order by k.id, a.provider_id
+    loop
+      select * into v_provider from providers where id = v.provider_id;
+      v_id := studio_derivation_id(v.instance_id, v.bucket);
+      v_outputs := null;
+      if not exists (select from derivations d where d.user_id = p_user and d.id = v_id) then
+        continue when not exists (
+          select from bucket_blobs m join blobs b on b.user_id = m.user_id and b.id = m.blob_id
+          where m.user_id = p_user and m.bucket_id = v.bucket and b.schema_id = v_provider.collect_schema
+            and b.deleted_at is null);
+        v_outputs := studio_derive(p_user, v_provider, v.instance_id, studio_pin(p_user, v_provider), 'bucket',
+          v.bucket, p_cascade);
+      end if;
+      with wanted as (
+        select m.blob_id, m.position from bucket_blobs m
+        join blobs b on b.user_id = m.user_id and b.id = m.blob_id
         where m.user_id = p_user and m.bucket_id = v.bucket and b.schema_id = v_provider.collect_schema
-          and b.deleted_at is null);
-      v_outputs := studio_derive(p_user, v_provider, v.instance_id, studio_pin(p_user, v_provider), 'bucket', v.bucket,
-        p_cascade);
-    end if;
-    with wanted as (
-      select m.blob_id, m.position from bucket_blobs m
-      join blobs b on b.user_id = m.user_id and b.id = m.blob_id
-      where m.user_id = p_user and m.bucket_id = v.bucket and b.schema_id = v_provider.collect_schema
-        and b.deleted_at is null and not studio_reaches(p_user, v_id, m.blob_id)
-    ), gone as (
-      delete from derivation_inputs i where i.user_id = p_user and i.derivation_id = v_id
-        and not exists (select from wanted w where w.blob_id = i.blob_id) returning 1
-    ), put as (
-      insert into derivation_inputs as i (user_id, derivation_id, blob_id, role, position, required)
-        select p_user, v_id, w.blob_id, 'member', w.position, false from wanted w
-        on conflict (user_id, derivation_id, blob_id) do update set position = excluded.position
-          where i.position <> excluded.position
-        returning 1
-    ) select (select count(*) from gone) + (select count(*) from put) into v_changed;
-    if v_changed > 0 or v_outputs is not null then
-      update derivations d set level = 1 + coalesce((
-          select max(x.level) from derivation_inputs i
-          join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
-          join derivations x on x.user_id = o.user_id and x.id = o.derivation_id
-          where i.user_id = p_user and i.derivation_id = v_id), 0)
-        where d.user_id = p_user and d.id = v_id;
-      select c.direct, c.along into v_direct, v_along from studio_come_back(p_user, p_cascade, v_id) c;
-      derivation := v_id; outputs := coalesce(v_outputs, '{}') || v_along; return next;
-      return query select x, '{}'::uuid[] from unnest(v_direct) x;
-    end if;
+          and b.deleted_at is null and not studio_reaches(p_user, v_id, m.blob_id)
+      ), gone as (
+        delete from derivation_inputs i where i.user_id = p_user and i.derivation_id = v_id
+          and not exists (select from wanted w where w.blob_id = i.blob_id) returning i.blob_id
+      ), put as (
+        insert into derivation_inputs as i (user_id, derivation_id, blob_id, role, position, required)
+          select p_user, v_id, w.blob_id, 'member', w.position, false from wanted w
+          on conflict (user_id, derivation_id, blob_id) do update set position = excluded.position
+            where i.position <> excluded.position
+          returning 1
+      ) select (select array_agg(blob_id) from gone), (select count(*) from put) into v_gone, v_put;
+      if v_gone is not null or v_put > 0 or v_outputs is not null then
+        update derivations d set level = 1 + coalesce((
+            select max(x.level) from derivation_inputs i
+            join derivation_outputs o on o.user_id = i.user_id and o.blob_id = i.blob_id
+            join derivations x on x.user_id = o.user_id and x.id = o.derivation_id
+            where i.user_id = p_user and i.derivation_id = v_id), 0)
+          where d.user_id = p_user and d.id = v_id;
+        select c.direct, c.along into v_direct, v_along from studio_come_back(p_user, p_cascade, v_id) c;
+        derivation := v_id; outputs := coalesce(v_outputs, '{}') || v_along; return next;
+        return query select x, '{}'::uuid[] from unnest(v_direct) x;
+        v_left := v_left || coalesce(v_gone, '{}');
+      end if;
+    end loop;
+    exit when v_left = '{}';
+    p_buckets := studio_opened(p_user, v_left);
   end loop;
 end $$;
 

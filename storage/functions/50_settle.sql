@@ -338,8 +338,9 @@ begin
   update runs set status = 'failed', ended_at = now(), lease_until = null, usage = p_usage,
       error = jsonb_build_object('code', p_code, 'detail', p_detail)
     where user_id = p_user and id = p_run;
-  -- A run that finishes on purpose although its input moved fails for the old input only.
-  update derivations d set run_id = null, losses = case when w.digest = v_run.used_digest then 0 else d.losses end,
+  -- A run that finishes on purpose although its input moved fails for the old input only. Its finished steps may be why
+  -- it failed: they are not taken over, unless nothing is wrong but that it got lost.
+  update derivations d set run_id = null, resume_run_id = case p_code when 'run_lost' then d.resume_run_id end, losses = case when w.digest = v_run.used_digest then 0 else d.losses end,
       hold = case when w.digest = v_run.used_digest then 'failed' end,
       hold_detail = case when w.digest = v_run.used_digest then
         jsonb_build_object('code', p_code, 'detail', p_detail, 'run_id', p_run) end

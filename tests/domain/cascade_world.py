@@ -209,8 +209,8 @@ class World(People):
             return
         if execution.failure is None and execution.drafts is None:
             if asks(execution.digest, execution.inputs, self.asking) and not self._approved(execution):
-                self.do("park", run_id=execution.run_id)
-                if not self._lost_ack():
+                ending = self.do("park", run_id=execution.run_id)
+                if ending != Ending.ALREADY and not self._lost_ack():
                     self._finish(execution)
                 return
             if fails(execution.digest, execution.inputs) or (self.faults and self._breaks(execution)):
@@ -251,7 +251,7 @@ class World(People):
 
     def _approved(self, execution: Attempt) -> bool:
         run = self.schedule.runs.get(execution.run_id)
-        return run is not None and run.resumed > 0
+        return run is not None and run.approved
 
     def _merge(self, execution: Attempt) -> list[Draft]:
         drafts = []

@@ -43,7 +43,7 @@ FRAIL_RULES = {
 DECIDING_RULES = {
     "KeepsParkedRuns": 20,
     "ParksWhatIsOutOfDate": 40,
-    "ParksInSilence": 40,
+    "ParksInSilence": 60,
     "ApprovesInSilence": 30,
     "CancelsInSilence": 40,
     "CancelsWithoutEndingRuns": 10,

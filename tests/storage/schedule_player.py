@@ -66,7 +66,8 @@ select jsonb_build_object(
     join studio_want($1, (select array_agg(id) from derivations where user_id = $1)) w on w.id = d.id
     where d.user_id = $1),
   'runs', (select jsonb_object_agg(derivation_id || '/' || attempt, jsonb_build_object('status', status,
-      'cascade', cascade_id, 'resumed', resumed, 'inputs', (
+      'cascade', cascade_id, 'resumed', resumed, 'approved', exists (select from run_steps s where s.user_id = $1
+        and s.run_id = runs.id and s.type = 'approval' and s.status = 'done'), 'inputs', (
         select coalesce(jsonb_agg(jsonb_build_array(x->>'blob_id', x->'version', x->>'hash',
           coalesce((x->>'stale')::boolean, false))), '[]')
         from jsonb_array_elements(inputs) x))) from runs where user_id = $1),
@@ -451,7 +452,8 @@ def run_name(run: Run) -> str:
 
 def _run(run: Run) -> dict[str, Any]:
     inputs = [[str(pinned.blob_id), pinned.version, pinned.hash, pinned.stale] for pinned in run.inputs]
-    return {"status": run.status.value, "cascade": str(run.cascade_id), "resumed": run.resumed, "inputs": inputs}
+    return {"status": run.status.value, "cascade": str(run.cascade_id), "resumed": run.resumed,
+            "approved": run.approved, "inputs": inputs}  # fmt: skip
 
 
 def _derivation(model: Schedule, found: Any) -> dict[str, Any]:

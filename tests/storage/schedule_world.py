@@ -87,7 +87,8 @@ select jsonb_build_object(
     where d.user_id = $1),
   'runs', (select jsonb_agg(jsonb_build_object('id', id, 'derivation', derivation_id, 'attempt', attempt, 'cascade',
       cascade_id, 'inputs', inputs, 'resumed', resumed, 'digest', definition_digest || ':' || settings_digest,
-      'status', status)
+      'approved', exists (select from run_steps s where s.user_id = $1 and s.run_id = runs.id and s.type = 'approval'
+        and s.status = 'done'), 'status', status)
       order by id) from runs where user_id = $1),
   'budget', (select jsonb_agg(jsonb_build_object('id', id, 'limit', limit_amount, 'spent', spent)) from budgets
     where user_id = $1 and limit_amount is not null),
@@ -229,7 +230,8 @@ class SqlSchedule(Schedule):
         return Ending(answer) if done else Ending.SUPERSEDED
 
     def park(self, run_id: RunId) -> Ending:
-        return Ending.PARKED if self._do("park", run_id=run_id) == "parked" else Ending.SUPERSEDED
+        answer = self._do("park", run_id=run_id)
+        return {"parked": Ending.PARKED, "running": Ending.ALREADY}.get(answer, Ending.SUPERSEDED)
 
     def approve(self, run_id: RunId) -> Control:
         return Control(self._do("approve", run_id=run_id))
@@ -356,7 +358,7 @@ def _run(row: dict[str, Any]) -> Run:
     return Run(
         id=RunId(UUID(row["id"])), derivation_id=DerivationId(UUID(row["derivation"])), attempt=row["attempt"],
         cascade_id=CascadeId(UUID(row["cascade"])), inputs=inputs, used_digest=row["digest"],
-        status=RunStatus(row["status"]), resumed=row["resumed"],
+        status=RunStatus(row["status"]), resumed=row["resumed"], approved=row["approved"],
     )  # fmt: skip
 
 

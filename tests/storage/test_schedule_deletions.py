@@ -202,3 +202,19 @@ async def test_what_is_made_of_a_collection_goes_when_that_is_empty_and_comes_ba
     assert await engine.restore(book)
     await engine.rest()
     assert await engine.text(book) == "mine"
+
+
+async def test_a_join_collects_what_is_made_from_it_no_longer(engine: Engine) -> None:
+    """Of two joins that could feed each other, the second is refused; once the way between them is gone, it is not."""
+    await engine.join("up", "in-v1", "mid-v1")
+    await engine.provider("across", "mid-v1", "out-v1", origin="any")
+    await engine.join("down", "out-v1", "in-v1")
+    bucket = await engine.bucket()
+    await engine.create("in-v1", "a", bucket_ids=[bucket])
+    await engine.rest()
+    await engine.create("out-v1", "b", bucket_ids=[bucket])
+    await engine.rest()
+    assert (await joined(engine, "up"), sorted(await joined(engine, "down"))) == ("a", sorted("a! b"))
+    await engine.delete(await engine.output("across"))
+    await engine.rest()
+    assert (await joined(engine, "down"), sorted(await joined(engine, "up"))) == ("b", sorted("a b"))
