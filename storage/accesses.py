@@ -49,7 +49,7 @@ class Accesses:
             self._noted.popitem(last=False)
         self._pending.setdefault(user_id, set()).add(digest)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._write_later())
+            self._task = self._database.apart(self._write_later(), name="accesses")
 
     async def write(self) -> None:
         """Write what has been noted so far, best effort."""

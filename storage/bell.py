@@ -29,7 +29,7 @@ class Bell:
             return
         self._rung = True
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._notify(), name="bell")
+            self._task = self._database.apart(self._notify(), name="bell")
 
     async def close(self) -> None:
         """Stop; a ring that was not passed on is the relay's next poll."""

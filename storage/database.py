@@ -7,9 +7,9 @@ runs inside ``Database.transaction(user)``, because row-level security shows not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any, Protocol
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -160,6 +160,13 @@ class Database:
             yield
         finally:
             _STAGE.reset(token)
+
+    @staticmethod
+    def apart(work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Do work in the background that has no part in whatever is staged where it begins: it goes on after that."""
+        context = copy_context()
+        context.run(_STAGE.set, None)
+        return asyncio.create_task(work, name=name, context=context)
 
     @property
     def rehearsing(self) -> bool:

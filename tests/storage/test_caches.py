@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -255,3 +256,34 @@ async def test_reading_is_noted_once_a_day_and_not_before_the_answer(
         assert await admin.fetchval(query, user.user_id) is False
         await fresh._accesses.close()
         assert await admin.fetchval(query, user.user_id) is noted
+
+
+class Undone:
+    """The stage of a write that is undone."""
+
+    keeps = False
+
+    def __init__(self, user_id: UUID) -> None:
+        self.user_id = user_id
+
+    async def before(self, connection: Any) -> None:
+        pass
+
+    async def after(self, connection: Any) -> None:
+        pass
+
+
+async def test_what_is_read_while_a_write_is_rehearsed_is_noted_all_the_same(
+    database: Database, objects: Counting, admin: Any, user: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.accesses.PAUSE_SECONDS", 0.0)
+    reader = Contents(database, objects, inline_max=65_536)
+    _, row = await large(reader, admin, user)
+    await admin.execute("update contents set accessed_at = now() - interval '2 days' where user_id = $1", user.user_id)
+    async with database.staged(Undone(user.user_id)):
+        await reader.read(user.user_id, row)
+    writing = reader._accesses._task
+    assert writing is not None
+    await writing
+    query = "select accessed_at > now() - interval '1 minute' from contents where user_id = $1"
+    assert await admin.fetchval(query, user.user_id) is True
