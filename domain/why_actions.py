@@ -1,6 +1,7 @@
 """What would change how a derivation stands: requests of the API with the reason for each. Pure.
 
-``{action, method, url, reason, body}``; nothing here is done by itself, and each may be refused when it is sent.
+``{action, method, url, reason, headers, body}``; nothing here is done by itself, and each may be refused when it is
+sent. The body of an edit is the person's to write.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from domain.runs import Hold, State
 from domain.why_causes import INPUTS_NAMED_MAX, Json, Row, name_of, path
 from domain.why_states import BLOCKERS_EXPLAINED_MAX, blocker_name, outdated, state_of
 
+NOT_WANTED = "Not wanted as it is."
+
 
 def changes(standing: Row | None, row: Row | None) -> list[Json]:
     """Return what would change things, the nearest first."""
@@ -21,8 +24,9 @@ def changes(standing: Row | None, row: Row | None) -> list[Json]:
 
 
 def action(name: str, method: str, url: str, reason: str, body: Any = None) -> Json:
-    """Return one action."""
-    return {"action": name, "method": method, "url": url, "reason": reason, "body": body}
+    """Return one action; a PUT says that it knows no version (``If-Match``)."""
+    headers = {"If-Match": "*"} if method == "PUT" and not url.endswith("/limits") else {}
+    return {"action": name, "method": method, "url": url, "reason": reason, "headers": headers, "body": body}
 
 
 def _of_source(row: Row | None) -> list[Json]:
@@ -41,7 +45,8 @@ def _edits(standing: Row) -> Iterator[Json]:
 
 
 def _reprocess(standing: Row, reason: str) -> Json:
-    return action("reprocess", "POST", path("derivations", standing["id"], "reprocess"), reason)
+    body = {"scope": "node", "force": False}
+    return action("reprocess", "POST", path("derivations", standing["id"], "reprocess"), reason, body)
 
 
 def _activate(standing: Row, reason: str) -> Json:
@@ -58,9 +63,8 @@ def _wait(standing: Row) -> Iterator[Json]:
 def _upgrade(standing: Row) -> Iterator[Json]:
     if outdated(standing):
         url = path("providers", standing["provider_id"], "upgrade")
-        yield action(
-            "upgrade", "POST", url, "Make what this provider made by an older definition again, by its newest."
-        )
+        reason = "Make what this provider made by an older definition again, by its newest."
+        yield action("upgrade", "POST", url, reason, {"dry_run": False})
 
 
 def _fresh(standing: Row) -> Iterator[Json]:
@@ -79,7 +83,7 @@ def _running(standing: Row) -> Iterator[Json]:
 
 def _blocked(standing: Row) -> Iterator[Json]:
     for one in (standing.get("blockers") or [])[:BLOCKERS_EXPLAINED_MAX]:
-        blocker = {**one, "id": one["derivation_id"], "inputs": [], "outputs": []}
+        blocker = {"budget": standing.get("budget"), **one, "id": one["derivation_id"], "inputs": [], "outputs": []}
         for step in _ACTIONS[_OF_HOLD[Hold(one["hold"])]](blocker):
             yield {**step, "reason": f"{blocker_name(one)}: {step['reason']}"}
 
@@ -97,10 +101,13 @@ def _failed(standing: Row) -> Iterator[Json]:
 
 
 def _approval(standing: Row) -> Iterator[Json]:
-    run_id = (standing.get("hold_detail") or {}).get("run_id") or standing["run_id"]
+    detail = standing.get("hold_detail") or {}
+    run_id, step = detail.get("run_id") or standing["run_id"], detail.get("step_id")
     if run_id:
-        yield action("approve", "POST", path("runs", run_id, "approve"), "Let the run go on.")
-        yield action("reject", "POST", path("runs", run_id, "reject"), "End the run.")
+        shown = {} if step is None else {"step_id": step}
+        yield action("approve", "POST", path("runs", run_id, "approve"), "Let the run go on.", shown)
+        rejected = {"comment": NOT_WANTED, **shown}
+        yield action("reject", "POST", path("runs", run_id, "reject"), "End the run; comment says why.", rejected)
 
 
 def _conflict(standing: Row) -> Iterator[Json]:
@@ -111,16 +118,27 @@ def _conflict(standing: Row) -> Iterator[Json]:
 
 
 def _budget(standing: Row) -> Iterator[Json]:
-    needed = (standing.get("hold_detail") or {}).get("needed")
-    body = None if needed is None else {"amount": needed}
-    yield action("top_up", "POST", path("budget", "top-up"), "Top up the budget: what waits for it goes on.", body)
+    """What is missing for it and for those before it in the line, for it is first come first served."""
+    needed, budget = (standing.get("hold_detail") or {}).get("needed"), standing.get("budget") or {}
+    limit = budget.get("limit") or 0
+    left = limit - budget.get("spent", 0) - budget.get("reserved", 0)
+    missing = max((standing.get("line") or needed or 0) - left, 1)
+    if budget.get("managed"):
+        url, reason = path("users", budget["user_id"], "limits"), "Ask an admin for more: only they change this budget."
+        yield action("raise_budget", "PUT", url, reason, {"budget_limit": limit + missing})
+        return
+    reason = "Top up the budget: what waits for it goes on, first come first served."
+    yield action("top_up", "POST", path("budget", "top-up"), reason, {"amount": missing})
 
 
 def _cancelled(standing: Row) -> Iterator[Json]:
-    yield _reprocess(standing, "Let it run after all.")
-    run_id = (standing.get("hold_detail") or {}).get("run_id")
+    run_id, cascade = (standing.get("hold_detail") or {}).get("run_id"), standing.get("owner_cascade_id")
     if run_id:
         yield action("retry_run", "POST", path("runs", run_id, "retry"), "Run again what was cancelled.")
+    elif cascade:
+        reason = "Let everything of this cascade that failed or was cancelled run again."
+        yield action("retry_cascade", "POST", path("cascades", cascade, "retry"), reason)
+    yield _reprocess(standing, "Let it run after all.")
 
 
 def _inactive(standing: Row) -> Iterator[Json]:

@@ -191,7 +191,8 @@ select d.id, d.instance_id, d.anchor_kind, d.anchor_id, d.execution, d.supersede
       'status', c.status, 'created_at', c.created_at, 'error', c.error)
     from cascades c where c.user_id = $1 and c.id = d.owner_cascade_id) as cascade,
   (select coalesce(json_agg(json_build_object('derivation_id', h.id, 'hold', h.hold, 'hold_detail', h.hold_detail,
-      'run_id', h.run_id, 'attempt', h.attempt, 'blob_id', o.blob_id, 'title', b.title, 'provider_id', q.slug,
+      'run_id', h.run_id, 'owner_cascade_id', h.owner_cascade_id, 'line', {line_of_h},
+      'attempt', h.attempt, 'blob_id', o.blob_id, 'title', b.title, 'provider_id', q.slug,
       'provider_name', q.name) order by h.nth), '[]')
     from held h
     left join lateral (select blob_id from derivation_outputs
@@ -203,13 +204,19 @@ select d.id, d.instance_id, d.anchor_kind, d.anchor_id, d.execution, d.supersede
     from room_waits w where w.user_id = $1 and w.cascade_id = d.owner_cascade_id and d.unsettled and d.run_id is null
       and d.hold is null and d.pending_inputs = 0 and (w.kind = 'user' or w.kind = 'provider' and w.name = p.slug
         or w.kind = 'service' and w.name = any(p.services))) as places,
-  (select json_build_object('limit', g.limit_amount, 'spent', g.spent, 'reserved', g.reserved)
-    from budgets g where g.user_id = $1 and d.hold = 'budget') as budget,
+  (select json_build_object('user_id', g.user_id, 'limit', g.limit_amount, 'spent', g.spent, 'reserved', g.reserved,
+    'managed', g.managed) from budgets g where g.user_id = $1) as budget,
+  {line_of_d} as line,
   (select u.name from users u where u.user_id = $1) as user_name
 from it d
 left join providers p on p.id = d.provider_id
 left join instances i on i.user_id = $1 and i.id = d.instance_id
 """
+
+# What those need who wait for money before it, and it itself (studio_call_up serves them in this order).
+_LINE = """(select sum(l.budget_needed)::bigint from derivations l where l.user_id = $1 and l.budget_place is not null
+    and l.budget_place <= {one}.budget_place and l.unsettled and l.pending_inputs = 0
+    and (l.hold is null or l.hold = 'budget'))"""
 
 _MATCHING = """
 select b.schema_id, b.content_type, b.provider_id as made_by, b.deleted_at is not null as deleted,
@@ -239,6 +246,8 @@ _SIZES = {
     "kept_max": KEPT_MAX,
     "above_max": ABOVE_MAX,
     "blockers_max": BLOCKERS_MAX,
+    "line_of_d": _LINE.format(one="d"),
+    "line_of_h": _LINE.format(one="h"),
 }
 _STORY_OF_BLOB = _STORY.format(start=_OF_BLOB, **_SIZES)
 _STORY_OF_DERIVATION = _STORY.format(start=_OF_DERIVATION, **_SIZES)

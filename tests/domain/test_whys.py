@@ -116,7 +116,7 @@ def test_every_state_has_words_and_a_way_out(state: State) -> None:
     assert [word for word in UNSAID if word in found["words"]] == []
     assert found["changes"], state
     for change in found["changes"]:
-        assert set(change) == {"action", "method", "url", "reason", "body"}
+        assert set(change) == {"action", "method", "url", "reason", "headers", "body"}
         assert change["url"].startswith("/api/v1/studio/")
         assert change["reason"].endswith(".")
     assert "What would change that" in found["words"]
@@ -131,7 +131,7 @@ def test_every_state_has_words_and_a_way_out(state: State) -> None:
         (State.CONFLICT, ["conflicts"], ["accept", "reject", "reprocess"]),
         (State.BLOCKED_BUDGET, ["It needs up to 0.05 USD; 0.01 USD are left."], ["top_up"]),
         (State.FAILED, ["service_rejected", "No such model."], ["redrive", "edit", "reprocess"]),
-        (State.CANCELLED, ["ada did so at noon"], ["reprocess", "retry_run"]),
+        (State.CANCELLED, ["ada did so at noon"], ["retry_run", "reprocess"]),
         (State.RUNNING, ["Run 2"], ["wait", "cancel_run"]),
         (State.BLOCKED, ["Waits for Outline", "Outline is failed: No such model."], ["retry_run", "reprocess"]),
         (State.STALE, ["“Outline” (read: 2, now: 3)"], ["wait"]),
@@ -146,6 +146,25 @@ def test_what_stands_behind_a_state_is_named(state: State, words: list[str], act
     found = said(standing)
     assert [word for word in words if word not in found["words"]] == []
     assert [change["action"] for change in found["changes"]] == actions
+
+
+def test_a_top_up_is_what_is_missing_for_the_line_and_a_managed_budget_is_an_admins() -> None:
+    budget = {"user_id": OUT, "limit": 1_000_000, "spent": 980_000, "reserved": 10_000, "managed": False}
+    [alone] = said(held("budget", budget=budget))["changes"]
+    [behind] = said(held("budget", budget=budget, line=70_000))["changes"]
+    [managed] = said(held("budget", budget={**budget, "managed": True}))["changes"]
+    assert [one["body"] for one in (alone, behind, managed)] == [
+        {"amount": 40_000}, {"amount": 60_000}, {"budget_limit": 1_040_000}
+    ]  # fmt: skip
+    assert (managed["method"], managed["url"]) == ("PUT", f"/api/v1/studio/users/{OUT}/limits")
+    blocker = {**BLOCKER, "hold": "budget", "hold_detail": DETAILS["budget"], "line": 90_000}
+    [below] = said(held(None, blockers=[blocker], pending_inputs=1, budget=budget))["changes"]
+    assert below["body"] == {"amount": 80_000}
+
+
+def test_what_was_cancelled_before_it_ran_is_retried_with_its_cascade() -> None:
+    found = said({**held("cancelled"), "hold_detail": {"actor": "user:1", "at": "noon"}})["changes"]
+    assert [one["action"] for one in found] == ["retry_cascade", "reprocess"]
 
 
 @given(

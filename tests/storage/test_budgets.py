@@ -7,6 +7,7 @@ from typing import Any
 
 from domain.prices import Quote, StepCharge
 from domain.works import StepRecord
+from tests.conftest import BASE
 from tests.storage.engine import Engine
 
 RUNS = 50
@@ -80,3 +81,14 @@ async def test_a_run_killed_between_reserve_and_charge_gives_back_when_it_is_los
     # The next run of the derivation takes over what was paid.
     [again] = (await engine.claim(await engine.latest())).runs
     assert [record.step_id for record in await engine.schedule.steps(engine.user.user_id, again.run_id)] == ["ask"]
+
+
+async def test_why_asks_for_what_is_missing_in_the_line_and_that_is_enough(engine: Engine) -> None:
+    runs = await many(engine, 2)
+    await budget(engine, 0)
+    assert [await begin(engine, run) for run in runs] == ["blocked_budget"] * 2
+    rows = await engine.rows("select id from derivations where user_id = $1 and budget_place > 0 order by budget_place")
+    for row, missing in zip(rows, (WORST, 2 * WORST), strict=True):
+        [change] = (await engine.ask("GET", f"/derivations/{row['id']}/why"))["changes"]
+        assert (change["url"].removeprefix(BASE), change["body"]) == ("/budget/top-up", {"amount": missing})
+    assert (await engine.ask(change["method"], change["url"].removeprefix(BASE), change["body"]))["resumed"] == 2
