@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,7 @@ from domain.errors import StudioError, Unavailable
 from domain.execution import carry_out, context_of, declined, evaluate, total_usage, usage_of
 from domain.memo import Cache, Lookup, Recall, ServiceTerms, reused_usage
 from domain.ports import Schedule, Services
-from domain.prices import Prices, Quote
+from domain.prices import Prices, Quote, StepCharge
 from domain.runs import RunStatus
 from domain.steps import ServiceCall, absorb, kept_answer, question, request
 from domain.works import RunWork, Settlement, StepRecord
@@ -278,21 +278,18 @@ class RunActivities:
         self, work: RunWork, step: Step, call: ServiceCall, context: dict[str, Any], patience: timedelta
     ) -> StepRecord:
         """Call, and record what came of it; whoever asks for the same later gets the same."""
-        started = self._now()
+        started, charge = self._now(), None
         try:
             answer = await self._services.call(call, key=f"{work.run_id}:{step.id}", patience=patience)
-            took_ms = int((self._now() - started).total_seconds() * 1000)
-            record = StepRecord(
-                step_id=step.id,
-                entries=absorb(step, answer, context),
-                usage={"duration_ms": took_ms, **usage_of(answer)},
-            )
-        except StudioError as error:
-            await self._fail_step(work, step, error)
+            usage = {"duration_ms": int((self._now() - started).total_seconds() * 1000), **usage_of(answer)}
+            charge = self._prices.charge(step, usage)
+            entries = absorb(step, answer, context)
+        except StudioError as error:  # an answer that is of no use is charged all the same
+            await self._fail_step(work, step, error, charge)
             raise
-        charge = self._prices.charge(step, record.usage)
         if charge is not None:
-            record = replace(record, usage={**record.usage, "cost": charge.amount})
+            usage["cost"] = charge.amount
+        record = StepRecord(step_id=step.id, entries=entries, usage=usage)
         ended = (work.user_id, work.run_id, record, charge)
         if self._reuses(work, step):
             kept = kept_answer(step, answer)
@@ -309,8 +306,8 @@ class RunActivities:
     def _terms_of(self, service: str) -> ServiceTerms:
         return self._terms.get(service, ServiceTerms())
 
-    async def _fail_step(self, work: RunWork, step: Step, error: StudioError) -> None:
-        await self._schedule.fail_step(work.user_id, work.run_id, step.id, error.problem_code, error.detail)
+    async def _fail_step(self, work: RunWork, step: Step, error: StudioError, charge: StepCharge | None = None) -> None:
+        await self._schedule.fail_step(work.user_id, work.run_id, step.id, error.problem_code, error.detail, charge)
 
     async def _distrust(self, work: RunWork, error: StudioError) -> None:
         """What was made of the answers broke a rule for good: nobody is to get the same answers again."""

@@ -88,8 +88,10 @@ class Schedule(Protocol):
         """
         ...
 
-    async def fail_step(self, user_id: UUID, run_id: UUID, step_id: str, code: str, detail: str) -> None:
-        """Record why the latest attempt of a step failed; a later success replaces it."""
+    async def fail_step(
+        self, user_id: UUID, run_id: UUID, step_id: str, code: str, detail: str, charge: StepCharge | None = None
+    ) -> None:
+        """Record why the latest attempt of a step failed, and charge what it did cost; a later success replaces it."""
         ...
 
     async def end_step(self, user_id: UUID, run_id: UUID, record: StepRecord, charge: StepCharge | None = None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, astuple, dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -278,9 +278,17 @@ class PostgresSchedule:
         """What the steps of this run were answered is not good: the memo forgets it."""
         await self._database.call("select studio_distrust($1, $2)", user_id, run_id)
 
-    async def fail_step(self, user_id: UUID, run_id: UUID, step_id: str, code: str, detail: str) -> None:
-        """Record why an attempt of a step failed; a later success replaces the last word, not the list of attempts."""
-        async with self._database.transaction(user_id) as connection:
+    async def fail_step(
+        self, user_id: UUID, run_id: UUID, step_id: str, code: str, detail: str, charge: StepCharge | None = None
+    ) -> None:
+        """Record why an attempt of a step failed; a later success replaces the last word, not the list of attempts.
+
+        ``charge``: it was answered all the same.
+        """
+        gate = nullcontext() if charge is None else self._gate(user_id)
+        async with gate, self._database.transaction(user_id) as connection:
+            if charge is not None:
+                await connection.execute(_CHARGE, user_id, run_id, step_id, *astuple(charge))
             await connection.execute(
                 "update run_steps set status = 'failed', error = $4, ended_at = now(), attempts = attempts + 1, "
                 "errors = (case when jsonb_array_length(errors) < $5 then errors else errors - 0 end) "

@@ -19,6 +19,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.cascades import MERGE_ATTEMPTS_MAX
 from activities.runs import RunActivities, RunFailure, RunRef, StepOutcome, StepRequest
 from domain.errors import ProviderFailed, Unavailable
+from domain.prices import MILLION, Price, Prices, Tariff
 from domain.steps import ServiceCall
 from domain.works import ClaimedRun, RunWork
 from storage.schedule import PostgresSchedule
@@ -343,3 +344,21 @@ async def test_a_fault_of_ours_is_tried_again_and_then_internal(
 
 def with_attempt(environment: ActivityEnvironment, attempt: int) -> Any:
     return replace(environment.info, attempt=attempt)
+
+
+async def test_an_answer_that_is_of_no_use_is_charged_all_the_same(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    run = await claimed(engine)
+    tariff = Tariff(prices={"default": Price(prompt=MILLION, completion=MILLION)}, prompt_tokens_max=10,
+                    completion_tokens_max=10)  # fmt: skip
+    prices = Prices({"ai-service": tariff})
+    activities = RunActivities(
+        engine.schedule, Answers(["not a map"]), step_timeout=timedelta(seconds=30), step_attempts=3, prices=prices
+    )
+    with pytest.raises(ApplicationError, match="not a map"):
+        await step(environment, activities, engine, run)
+    charges = await engine.rows("select run_id, amount from charges where user_id = $1")
+    assert [(row["run_id"], row["amount"]) for row in charges] == [(run.run_id, 20)]
+    [recorded_step] = await recorded(engine)
+    assert recorded_step["status"] == "failed"
