@@ -1,3 +1,5 @@
+from uuid import UUID
+
 from storage.contents import Contents
 from storage.database import Database
 from tests.api.schedule import claim, plan_all, schedule_of
@@ -88,3 +90,24 @@ async def test_api_reaches_any_operation_and_prints_what_it_answers(studio: Stud
     gone = await studio("api", "DELETE", f"/blobs/{blob_id}", "--header", 'If-Match: "v1"')
     assert (gone.status, gone.out) == (0, "")
     assert (await studio("api", "GET", "/blobs", "--header", "nonsense")).status == 2
+
+
+async def test_what_waits_is_listed_approved_cancelled_and_retried(
+    studio: Studio, user: Person, database: Database, contents: Contents
+) -> None:
+    schedule = schedule_of(database, contents)
+    made = await created(
+        studio, "--schema", "text-input-v1", "--data", '{"content": "The ship sailed."}'
+    )
+    await plan_all(database, schedule, user.user_id)
+    run, *_ = [str(found) for found in await claim(schedule, user.user_id, made["cascade_id"])]
+    await schedule.park(user.user_id, UUID(run), "review", 1, "May this be published?")
+    assert "May this be" in (await studio("approvals", "--no-json")).out
+    assert [row["run_id"] for row in (await studio("approvals")).json["data"]] == [run]
+    approved = await studio("run", "approve", run, "--comment", "Yes.", "--step", "review")
+    assert (approved.json["status"], approved.json["outcome"]) == ("running", "done")
+    assert (await studio("run", "reject", run, "--comment", "No.")).status == 5
+    assert (await studio("run", "cancel", run)).json["status"] == "cancelled"
+    assert (await studio("run", "retry", run)).json["id"] == made["cascade_id"]
+    assert (await studio("cascade", "cancel", made["cascade_id"])).json["status"] == "cancelled"
+    assert (await studio("cascade", "retry", made["cascade_id"])).json["outcome"] == "done"

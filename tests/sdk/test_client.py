@@ -115,6 +115,13 @@ async def test_buckets_catalogue_runs_cascades_events_are_reached(studio: Studio
     assert (await studio.get_cascade(blob["cascade_id"]))["target_id"] == blob["id"]
     assert [row["id"] async for row in studio.cascades(blob_id=blob["id"])][-1] == blob["cascade_id"]
     assert [row async for row in studio.runs(blob_id=blob["id"])] == []
+    assert (await studio.cancel_cascade(blob["cascade_id"]))["status"] == "cancelled"
+    with pytest.raises(ApiProblem, match="nothing_to_retry"):
+        await studio.retry_cascade(blob["cascade_id"])
+    assert [row async for row in studio.approvals()] == []
+    for decide in (studio.cancel_run, studio.retry_run, studio.approve_run, lambda run: studio.reject_run(run, "No.")):
+        with pytest.raises(ApiProblem, match="not_found"):
+            await decide(blob["id"])
     events = await studio.events(types=["blob.created"])
     assert [event["subject"] for event in events["data"]] == [f"blobs/{blob['id']}"]
     assert (await studio.events(cursor=events["next_cursor"], types=["blob.created"]))["data"] == []

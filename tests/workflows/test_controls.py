@@ -11,6 +11,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 import worker
 from settings import Settings
 from tests.workflows.conftest import CALL, INLINE, Studio, TextService
+from tests.workflows.replays import kept
 from tests.workflows.test_provider_runs import create, runs, until
 from tests.workflows.test_reconcile import reconcile
 
@@ -57,6 +58,7 @@ async def test_an_approval_outlives_the_worker_and_the_run_goes_on_under_its_id(
     await ended(temporal, workflow_id, WorkflowExecutionStatus.COMPLETED)
     await ended(temporal, f"cascade:{blob['cascade_id']}", WorkflowExecutionStatus.COMPLETED)
     assert (await studio.get(f"/cascades/{blob['cascade_id']}"))["status"] == "partial"
+    await kept(temporal.get_workflow_handle(workflow_id), "run-parked")
     [waiting] = (await studio.get("/approvals"))["data"]
     assert (waiting["run_id"], waiting["prompt"]) == (run["id"], "Is <a> fit to be read?")
     async with worker.running(settings):  # a second one, which knows nothing of what was
@@ -65,7 +67,7 @@ async def test_an_approval_outlives_the_worker_and_the_run_goes_on_under_its_id(
     [after] = await runs(studio)
     assert (after["id"], after["status"], len(text_service.calls)) == (run["id"], "settled", before + 1)
     assert (await studio.get(f"/cascades/{blob['cascade_id']}"))["status"] == "completed"
-    history = await temporal.get_workflow_handle(workflow_id).fetch_history()
+    history = await kept(temporal.get_workflow_handle(workflow_id), "run-resumed")
     assert b"fit to be read" not in history.to_json().encode()
 
 
@@ -106,6 +108,8 @@ async def test_whoever_cancels_in_temporal_is_heard(studio: Studio, temporal: Cl
     assert second["id"] != run["id"]
     assert (await studio.get(f"/cascades/{blob['cascade_id']}"))["status"] == "cancelled"
     await ended(temporal, second["temporal"]["workflow_id"], WorkflowExecutionStatus.CANCELED)
+    await kept(temporal.get_workflow_handle(second["temporal"]["workflow_id"]), "run-cancelled")
+    await kept(temporal.get_workflow_handle(f"cascade:{blob['cascade_id']}"), "cascade-cancelled")
 
 
 async def test_what_was_terminated_while_nobody_watched_is_found_without_waiting_for_its_lease(

@@ -27,6 +27,10 @@ def test_there_are_recorded_histories() -> None:
         "cascade-continued",
         "run-settled",
         "run-failed",
+        "run-parked",
+        "run-resumed",
+        "run-cancelled",
+        "cascade-cancelled",
         "housekeeping",
     }
     assert {path.stem for path in RECORDED} >= names
