@@ -96,9 +96,7 @@ async def test_what_waits_is_listed_approved_cancelled_and_retried(
     studio: Studio, user: Person, database: Database, contents: Contents
 ) -> None:
     schedule = schedule_of(database, contents)
-    made = await created(
-        studio, "--schema", "text-input-v1", "--data", '{"content": "The ship sailed."}'
-    )
+    made = await created(studio, "--schema", "text-input-v1", "--data", '{"content": "The ship sailed."}')
     await plan_all(database, schedule, user.user_id)
     run, *_ = [str(found) for found in await claim(schedule, user.user_id, made["cascade_id"])]
     await schedule.park(user.user_id, UUID(run), "review", 1, "May this be published?")
