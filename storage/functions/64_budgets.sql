@@ -271,5 +271,7 @@ create or replace function studio_take_over(p_user uuid, p_runs uuid[]) returns 
       where user_id = p_user and id = d.resume_run_id and used_digest = r.used_digest offset 0) o
     cross join lateral (select * from run_steps
       where user_id = p_user and run_id = o.id and status = 'done' and output_hash is not null offset 0) s
+    -- Locked, as whoever makes a reference does (15_housekeeping.sql): what is being collected is done again.
+    cross join lateral (select from contents where user_id = p_user and hash = s.output_hash for key share) c
     on conflict do nothing
 $$;

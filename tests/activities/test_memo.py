@@ -141,6 +141,23 @@ async def test_a_run_that_failed_leaves_its_place_at_once(engine: Engine, enviro
     assert (await step(environment, activities, engine, second)).status == "done"
 
 
+async def test_a_finished_step_whose_content_is_gone_is_not_taken_over_but_done_again(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    first = await claimed(engine, {**ASK, "cache": "none"})
+    activities = activities_of(engine.schedule, Answers({"text": "x"}, {"text": "y"}))
+    assert (await step(environment, activities, engine, first)).status == "done"
+    [old] = await recorded(engine)
+    await engine.rows("update run_steps set output_hash = null where user_id = $1 returning 1")
+    await engine.rows("delete from contents where user_id = $1 and hash = $2 returning 1", old["output_hash"])
+    await engine.rows("update run_steps set output_hash = $2 where user_id = $1 returning 1", old["output_hash"])
+    await engine.schedule.lose(engine.user.user_id, first.run_id)
+    [second] = (await engine.schedule.claim(engine.user.user_id, await engine.latest(), window=1)).runs
+    assert await engine.rows("select from run_steps where user_id = $1 and run_id = $2", second.run_id) == []
+    assert (await step(environment, activities, engine, second)).status == "done"
+    assert await environment.run(activities.settle, ref(engine, second)) == "settled"
+
+
 @pytest.mark.parametrize("dropped", ["superseded", "lost"])
 async def test_a_run_that_was_dropped_while_it_called_keeps_what_it_paid_for(
     engine: Engine, environment: ActivityEnvironment, dropped: str
