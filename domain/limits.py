@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from domain.derivations import Cascade, Cause, Derivation, Run
+from domain.derivations import Cascade, Derivation, Run
 from domain.facts import Facts
 from domain.ids import CascadeId, InstanceId
 from domain.runs import RunStatus
@@ -127,6 +127,4 @@ class Limits(Facts):
         wait = self.room_waits.get((cascade_id, limit))
         runs = sum(r.cascade_id == cascade_id and r.status == RunStatus.RUNNING for r in self.runs.values())
         since = float("inf") if wait is None else wait.since
-        cause = self.cascades[cascade_id].cause
-        # The model's reprocess is of one derivation: what PostgreSQL calls process.
-        return cause != Cause.REPROCESS and not interactive(cause), runs, since
+        return not interactive(self.cascades[cascade_id].cause), runs, since

@@ -69,7 +69,7 @@ end $$;
 -- go on, no workflow waits. One that was left to finish although its input moved is followed by another, without a hold.
 create or replace function studio_block(p_user uuid, p_run runs, p_worst bigint, p_usage jsonb) returns void
 language plpgsql as $$
-declare v_budget budgets%rowtype; v_owner uuid; v_below uuid[]; v_first boolean; v_held boolean; v_data jsonb;
+declare v_budget budgets%rowtype; v_owner uuid; v_below uuid[]; v_first boolean; v_held boolean; v_new boolean; v_data jsonb;
 begin
   select * into v_budget from budgets where user_id = p_user;
   select not exists (select from derivations where user_id = p_user and budget_place is not null and hold = 'budget')
@@ -88,9 +88,11 @@ begin
     from studio_want(p_user, array[p_run.derivation_id]) w
     where d.user_id = p_user and d.id = p_run.derivation_id and w.id = d.id and w.digest = p_run.used_digest;
   v_held := found;
+  v_new := v_held and exists (select from derivations
+    where user_id = p_user and id = p_run.derivation_id and budget_place = v_budget.next_place);
   perform studio_recount(p_user, array[p_run.derivation_id]);
   if v_held then
-    update budgets set next_place = next_place + 1 where user_id = p_user;
+    if v_new then update budgets set next_place = next_place + 1 where user_id = p_user; end if;
     select array_agg(distinct d.owner_cascade_id) into v_below from derivations d
       where d.user_id = p_user and d.unsettled and d.id = any(studio_below(p_user, array[p_run.derivation_id]));
   end if;

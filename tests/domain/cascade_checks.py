@@ -21,7 +21,7 @@ from domain.derivations import (
     Run,
 )
 from domain.graphs import levels, reachable
-from domain.ids import BlobId, BucketId, CascadeId, DerivationId, InstanceId, derivation_id
+from domain.ids import BlobId, BucketId, CascadeId, DerivationId, InstanceId, RunId, derivation_id
 from domain.runs import UNFINISHED, Hold, RunStatus
 
 Expected = Callable[[str, str, tuple[Pinned, ...], InstanceId], str]
@@ -59,13 +59,28 @@ def check_money(schedule: Schedule) -> None:
     funds = schedule.funds()
     expect(funds.limit is None or funds.spent + funds.reserved <= funds.limit, f"(12) beyond the budget: {funds}")
     expect(funds.limit is not None or not schedule.reservations, "(12) reserved without a budget")
-    for run_id, _ in schedule.reservations:
+    for run_id, step_id in schedule.reservations:
+        expect((run_id, step_id) not in schedule.charges, f"(12) reserved for what is paid: {run_id}")
         expect(schedule.runs[run_id].status in UNFINISHED, f"(12) an ended run holds a reservation: {run_id}")
     needed = 0
     for derivation in schedule.line():
         needed += derivation.budget_needed or 0
         fits = funds.remaining is None or needed <= funds.remaining
         expect(not fits or derivation.hold is None, f"(12) {derivation.id} is held although it can be paid")
+
+
+def needed_before(schedule: Schedule, run_id: RunId) -> int:
+    """What those need who stand in the line before the derivation of a run."""
+    run = schedule.runs.get(run_id)
+    place = None if run is None else schedule.derivations[run.derivation_id].budget_place
+    ahead = (d for d in schedule.line() if place is None or (d.budget_place or 0) < place)
+    return sum(d.budget_needed or 0 for d in ahead)
+
+
+def check_turn(schedule: Schedule, ahead: int) -> None:
+    """(12): whoever has just reserved has left what those before it in the line need."""
+    remaining = schedule.funds().remaining
+    expect(remaining is None or remaining >= ahead, f"(12) {ahead} are needed before, {remaining} are left")
 
 
 def check_acyclic(schedule: Schedule) -> None:

@@ -261,6 +261,50 @@ class RetriesInSilence(Schedule):
         return silently(self, super().retry_cascade, cascade_id)
 
 
+class ReleasesNothingAtTheEnd(Schedule):
+    """Money: a run that has ended keeps what it reserved."""
+
+    def release(self, run_id: RunId) -> None:
+        del run_id
+
+
+class ReservesTwice(Schedule):
+    """Money: what was called and charged is reserved again when its worker asks once more."""
+
+    def begin(self, run_id: RunId, step_id: str, worst: int) -> RunStatus:
+        charge = self.charges.pop((run_id, step_id), None)
+        answer = super().begin(run_id, step_id, worst)
+        if charge is not None:
+            self.charges[run_id, step_id] = charge
+        return answer
+
+
+class ChargesTwice(Schedule):
+    """Money: a charge whose acknowledgement was lost is made again."""
+
+    def charge(self, run_id: RunId, step_id: str, amount: int) -> bool:
+        before = self.charges.pop((run_id, step_id), None)
+        answer = super().charge(run_id, step_id, amount)
+        if before is not None:
+            self.charges[run_id, step_id] = before
+        return answer
+
+
+class KeepsNoLine(Schedule):
+    """Money: whoever comes first with a need that fits takes it, whoever has waited for longer."""
+
+    def _left_for(self, derivation: Derivation) -> int:
+        del derivation
+        return self.funds().remaining or 0
+
+
+class CallsNobodyUp(Schedule):
+    """Money: who is held is called up by a top-up only, not by what comes back."""
+
+    def finish_move(self) -> None:
+        pass
+
+
 def silently(schedule: Schedule, act: Callable[..., Answer], *args: Any) -> Answer:
     """Make a move of which no doorbell tells."""
     before = {found: cascade.seq for found, cascade in schedule.cascades.items()}
@@ -280,5 +324,6 @@ MUTANTS: dict[str, type[Schedule]] = {
         UsesWhatWasNeverMade,
         ParksWhatIsOutOfDate, KeepsParkedRuns, ParksInSilence, ReportsOnParkedRuns, ApprovesInSilence,
         CancelsInSilence, CancelsWithoutEndingRuns, CancelsWithoutPlanning, RetriesInSilence,
+        ReleasesNothingAtTheEnd, ReservesTwice, ChargesTwice, KeepsNoLine, CallsNobodyUp,
     )
 }  # fmt: skip

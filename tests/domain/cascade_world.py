@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from random import Random
 
 from domain.cascades import Claim, Closing, Schedule
-from domain.derivations import Derivation, Draft, Execution, Instance, OnParentFailure, Pinned
+from domain.derivations import Derivation, Draft, Execution, Pinned
 from domain.facts import MAX_WAIT_SECONDS
 from domain.ids import BlobId, CascadeId, InstanceId, RunId
 from domain.runs import RunStatus
@@ -24,6 +24,8 @@ from tests.domain.cascade_checks import (
     check_closed,
     check_rest,
     check_started,
+    check_turn,
+    needed_before,
 )
 from tests.domain.cascade_people import People, Step, plain
 
@@ -233,7 +235,11 @@ class World(People):
         return self.chance(0.04)
 
     def _reserve(self, execution: Attempt) -> None:
+        ahead, key = needed_before(self.schedule, execution.run_id), (execution.run_id, STEP)
+        had = key in self.schedule.reservations
         status = self.do("begin", run_id=execution.run_id, step_id=STEP, worst=execution.worst)
+        if key in self.schedule.reservations and not had:
+            check_turn(self.schedule, ahead)
         if self._lost_ack():
             return
         if status == RunStatus.RUNNING:
@@ -245,7 +251,10 @@ class World(People):
         """Mostly less than the worst case, now and then more; some calls fail and cost nothing that we know of."""
         if not self.chance(0.1):
             amount = self.random.randint(0, execution.worst) + (3 if self.chance(0.05) else 0)
+            paid, before = (execution.run_id, STEP) in self.schedule.charges, self.schedule.funds().spent
             self.do("charge", run_id=execution.run_id, step_id=STEP, amount=amount)
+            if paid and self.schedule.funds().spent != before:
+                raise Violation(f"(12) charged again: {execution.run_id}")
         if not self._lost_ack():
             execution.charged = True
 
@@ -401,37 +410,6 @@ class World(People):
         timers = [flow.timer for flow in self.workflows.values() if flow.timer is not None and flow.timer > self.now]
         self.now = min(timers, default=self.now)
         return bool(timers)
-
-
-class DecidingWorld(World):
-    """A world in which people approve, reject, cancel and retry as much as they write."""
-
-    asking = 3
-
-    def person(self) -> None:
-        controls = [self._decide] * 3 + [self._cancel_run, self._cancel_cascade] + [self._retry] * 2
-        self.random.choice([super().person] * 5 + [self._edit] * 2 + (controls if self.controls else []))()
-
-
-class FrailWorld(World):
-    """A world in which providers fail often, and most derivations go on without what has failed."""
-
-    def _breaks(self, execution: Attempt) -> bool:
-        """Not the first time: then there would be no output to go on with."""
-        run = self.schedule.runs.get(execution.run_id)
-        return run is not None and self.chance(0.05 if run.attempt == 1 else 0.5)
-
-    def _catalogue(self) -> Iterator[Instance]:
-        for instance in super()._catalogue():
-            yield replace(instance, on_parent_failure=self.random.choice(_FRAIL), tracks=True)
-
-    def person(self) -> None:
-        self.random.choice(
-            [super().person] * 4 + [self._edit] * 4 + [self._redrive] * 2 + [self._set_policy, self._switch]
-        )()
-
-
-_FRAIL = (OnParentFailure.BLOCK, *[OnParentFailure.USE_LAST_GOOD] * 2, *[OnParentFailure.SKIP] * 2)
 
 
 def scenario(

@@ -54,7 +54,8 @@ from tests.domain.cascade_checks import (
     reads_current,
 )
 from tests.domain.cascade_people import Step
-from tests.domain.cascade_world import DRAIN_STEPS_MAX, DecidingWorld, FrailWorld, Workflow, World
+from tests.domain.cascade_world import DRAIN_STEPS_MAX, Workflow, World
+from tests.domain.cascade_worlds import DecidingWorld, FrailWorld, LimitedWorld, PayingWorld
 from tests.storage import invariants
 from tests.storage.schedule_player import Player
 
@@ -206,6 +207,7 @@ class SqlSchedule(Schedule):
         return self._do("plan", cascade_id=cascade_id, now=now)
 
     def claim(self, cascade_id: CascadeId, run_ids: Sequence[RunId], now: float, window: int) -> Claim:
+        self.player.runs_per_user = self.runs_per_user
         found = self._do("claim", cascade_id=cascade_id, run_ids=list(run_ids), now=now, window=window)
         (self.ended.add if found["closed"] else self.ended.discard)(cascade_id)
         runs = tuple(RunId(UUID(run)) for run in found["runs"])
@@ -465,6 +467,14 @@ class SqlWorld(World):
 
 class SqlDecidingWorld(DecidingWorld, SqlWorld):
     """The same in which people decide as much as they write."""
+
+
+class SqlPayingWorld(PayingWorld, SqlWorld):
+    """The same, where nearly everything costs and money is short."""
+
+
+class SqlLimitedWorld(LimitedWorld, SqlWorld):
+    """The same, where places are few."""
 
 
 class SqlFrailWorld(SqlWorld, FrailWorld):
