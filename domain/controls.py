@@ -90,6 +90,7 @@ class Controls(Planning, Settling, Limits):
 
         Whenever it is tried again, its answers are to be fresh: the old ones are what was turned down.
         """
+        self.clock = now
         run = self.runs.get(run_id)
         if run is None or run.status != RunStatus.PARKED:
             again = run is not None and run.status == RunStatus.CANCELLED and run.error == REJECTED
@@ -118,6 +119,7 @@ class Controls(Planning, Settling, Limits):
         So nothing is lost: the schedule has seen the cause, and what it affects says that it was cancelled. What a
         later cause took over is the later one's, and goes on.
         """
+        self.clock = now
         cascade = self.cascades.get(cascade_id)
         if cascade is None:
             return Control.REFUSED

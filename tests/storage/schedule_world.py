@@ -379,9 +379,9 @@ def _cascade(row: dict[str, Any]) -> Cascade:
 class SqlWorld(World):
     """The world of the model around a ``SqlSchedule``."""
 
-    def __init__(self, random: Random, schedule: SqlSchedule) -> None:
+    def __init__(self, random: Random, schedule: SqlSchedule, *, disasters: bool = False) -> None:
         self.sql = schedule
-        super().__init__(random, schedule)
+        super().__init__(random, schedule, disasters=disasters)
 
     def do(self, name: str, **args: Any) -> Any:
         self.sql.seconds = self.now
