@@ -58,9 +58,12 @@ class Halted:
     terminated: bool
 
     @property
-    def subject(self) -> UUID:
-        """The run or cascade that it carries out; both kinds of ids end with it."""
-        return UUID(self.workflow_id.rpartition(":")[2])
+    def subject(self) -> UUID | None:
+        """The run or cascade that it carries out: both kinds of ids end with it. None: somebody chose the id."""
+        try:
+            return UUID(self.workflow_id.rpartition(":")[2])
+        except ValueError:
+            return None
 
 
 class Workflows(Protocol):
@@ -159,7 +162,8 @@ class HousekeepingActivities:
         A run ends with its workflow: terminated it has failed, cancelled it is cancelled. A cascade is cancelled with
         its workflow; terminated it comes back, for only the workflow is gone.
         """
-        found = {halted.subject: halted for halted in await self._workflows.halted(within=HALTED, limit=HALTED_MAX)}
+        halted = await self._workflows.halted(within=HALTED, limit=HALTED_MAX)
+        found = {one.subject: one for one in halted if one.subject is not None}
         for user_id, run_id in await self._registry.running(list(found)):
             if await self._workflows.is_open(found[run_id].workflow_id):
                 continue

@@ -173,7 +173,8 @@ async def test_a_cascade_whose_workflow_an_operator_cancelled_is_cancelled_and_a
 ) -> None:
     cascade, _, workflow_id = await claimed(engine)
     world = Open(workflow_id)
-    world.ended = [Halted(workflow_id=f"cascade:{cascade}", terminated=terminated)]
+    by_hand = Halted(workflow_id="somebody-tried", terminated=True)  # an id of nobody's is nobody's business
+    world.ended = [by_hand, Halted(workflow_id=f"cascade:{cascade}", terminated=terminated)]
     await reconcile(environment, engine, registry, world)
     assert (await engine.cascade(cascade))["status"] == status
     assert await rung(engine, cascade)
