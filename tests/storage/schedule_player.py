@@ -1,9 +1,10 @@
 """One scenario of the model of cascades (``tests/domain/cascade_world.py``), played on PostgreSQL.
 
 ``Player`` translates each recorded move into the function or the facts that stand for it; ``observed`` reads the rows
-afterwards, ``expected`` the model's, in one shape. Content hashes of the model are stored as they are. Ids agree by
-themselves, because both sides derive them from instance, anchor and slot; runs are named by derivation and attempt,
-since claim makes their ids. The clock is the scenario's: ``now()`` of the functions is found in a schema of the test's.
+afterwards, ``schedule_expected.py`` the model's, in one shape. Content hashes of the model are stored as they are. Ids
+agree by themselves, because both sides derive them from instance, anchor and slot; runs are named by derivation and
+attempt, since claim makes their ids. The clock is the scenario's: ``now()`` of the functions is found in a
+schema of the test's.
 
 What is not compared, because it differs on purpose:
 
@@ -24,10 +25,10 @@ from uuid import UUID, uuid5
 import orjson
 
 from domain.cascades import Schedule
-from domain.derivations import Anchor, Cascade, Instance, Run
+from domain.derivations import Anchor, Instance
 from domain.ids import CascadeId, RunId, new_id
-from domain.runs import Hold
 from tests.domain.cascade_people import Step
+from tests.storage.schedule_expected import run_name
 
 CLOCK = """
 create schema oracle;
@@ -413,81 +414,6 @@ def _output(run: UUID, draft: Any, row: Mapping[str, Any]) -> tuple[Any, ...]:
         run, draft.slot, draft.version, effect, "[]", "[]", merged, merged, merged, "meta", len(merged), *document,
         "", "", "[]", made, *head, row["machine_hash"], None, "[]",
     )  # fmt: skip
-
-
-# --- the model in the same shape ----------------------------------------------------------------------------------
-
-
-def expected(model: Schedule) -> dict[str, Any]:
-    """The rows of the model as ``Player.observed`` gives those of PostgreSQL."""
-    return {
-        "blobs": {
-            str(b.id): {"version": b.version, "planned": b.planned_version, "hash": b.hash, "deleted": b.deleted}
-            for b in model.blobs.values()
-        },
-        "derivations": {str(found): _derivation(model, found) for found in model.derivations},
-        "runs": {run_name(run): _run(run) for run in model.runs.values()},
-        "budget": _budget(model),
-        "charges": {
-            f"{run_name(model.runs[c.run_id])}/{c.step_id}": [c.amount, c.overrun] for c in model.charges.values()
-        },
-        "reservations": {
-            f"{run_name(model.runs[run])}/{step}": amount for (run, step), amount in model.reservations.items()
-        },
-        "members": {
-            f"{bucket}/{blob.id}": [member.position, member.inherited_from is None]
-            for blob in model.blobs.values() for bucket, member in blob.buckets.items()
-        },
-    }  # fmt: skip
-
-
-def _budget(model: Schedule) -> dict[str, Any]:
-    funds = model.funds()
-    return {} if funds.limit is None else {"limit": funds.limit, "spent": funds.spent, "reserved": funds.reserved}
-
-
-def run_name(run: Run) -> str:
-    return f"{run.derivation_id}/{run.attempt}"
-
-
-def _run(run: Run) -> dict[str, Any]:
-    inputs = [[str(pinned.blob_id), pinned.version, pinned.hash, pinned.stale] for pinned in run.inputs]
-    return {"status": run.status.value, "cascade": str(run.cascade_id), "resumed": run.resumed,
-            "approved": run.approved, "inputs": inputs}  # fmt: skip
-
-
-def _derivation(model: Schedule, found: Any) -> dict[str, Any]:
-    row = model.derivations[found]
-    hold = None if row.hold in (None, Hold.RETIRED) else row.hold.value
-    return {
-        "unsettled": row.unsettled, "hold": hold, "run": None if row.run_id is None else model.runs[row.run_id].attempt,
-        "attempt": row.attempt, "owner": str(row.owner_cascade_id) if row.unsettled else None,
-        "pending": row.pending_inputs, "force": row.force, "fresh": row.fresh_after,
-        "place": row.budget_place, "needed": row.budget_needed,
-        "level": row.level, "losses": row.losses, "due": row.run_after, "dirty": row.dirty_since,
-        "unchanged": model.unchanged(row), "failing": row.failing, "provisional": row.provisional,
-        "policy": row.on_parent_failure, "definition": row.definition_digest,
-        "inputs": [[str(i.blob_id), i.tracks, i.used_hash] for i in model.ordered_inputs(found)] or None,
-        "outputs": {slot: [str(o.blob_id), o.machine_hash] for slot, o in model.outputs[found].items()},
-    }  # fmt: skip
-
-
-def closes(model: Schedule, cascade: Cascade) -> tuple[bool, bool]:
-    """Whether the model lets a cascade end now, and whether it leaves something behind."""
-    return not model._moving(cascade.id), bool(model.owned(cascade.id))
-
-
-def differences(found: Any, wanted: Any, path: str = "") -> list[str]:
-    """Every leaf in which PostgreSQL differs from the model."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        names = sorted(set(found) | set(wanted))
-        return [
-            text for name in names
-            for text in differences(found.get(name, "missing"), wanted.get(name, "missing"), f"{path}/{name}")
-        ]  # fmt: skip
-    if isinstance(found, float | int) and isinstance(wanted, float) and abs(found - wanted) < 1e-3:
-        return []
-    return [] if found == wanted else [f"{path}: SQL {found}, model {wanted}"]
 
 
 def name_runs(player: Player, model: Schedule, run_ids: list[str], names: Mapping[str, UUID]) -> None:

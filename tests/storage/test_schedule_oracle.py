@@ -29,17 +29,8 @@ from tests.domain.cascade_world import play
 from tests.domain.cascade_worlds import DecidingWorld, FrailWorld, LimitedWorld, PayingWorld
 from tests.domain.soaks import SOAK_EXAMPLES, Tally
 from tests.storage import invariants
-from tests.storage.schedule_player import (
-    CLOCK,
-    SESSION,
-    WINDOW,
-    Player,
-    closes,
-    differences,
-    expected,
-    name_runs,
-    owner,
-)
+from tests.storage.schedule_expected import closes, differences, expected
+from tests.storage.schedule_player import CLOCK, SESSION, WINDOW, Player, name_runs, owner
 from tests.storage.schedule_world import (
     SqlDecidingWorld,
     SqlFrailWorld,
