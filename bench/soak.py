@@ -16,7 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = 500
-"""Scenarios of the model, and as many in PostgreSQL."""
+"""Scenarios of each kind of world of the model, and of all kinds together in PostgreSQL, beside the model and alone.
+
+Each kind says how many it played, from which seed on.
+"""
 KILLS = 20
 HISTORIES = 10_000
 """Lives of blobs."""

@@ -9,21 +9,24 @@ SOAK_EXAMPLES = int(os.environ.get("STUDIO_SOAK_EXAMPLES", "0"))
 SOAK_SEED = int(os.environ.get("STUDIO_SOAK_SEED", "0"))
 FAILURES_MAX = 8
 """How many failing seeds a soak collects before it ends."""
-SEEDS = range(SOAK_SEED, SOAK_SEED + SOAK_EXAMPLES)
 
 
 class Tally:
-    """The scenarios of one kind: how many were played, and which broke something."""
+    """The scenarios of one kind: how many were played, and which broke something.
 
-    def __init__(self, kind: str, repeat: str) -> None:
+    ``share`` kinds divide the examples among themselves, for scenarios that take long.
+    """
+
+    def __init__(self, kind: str, repeat: str, *, share: int = 1) -> None:
         self.kind = kind
+        self.examples = -(-SOAK_EXAMPLES // share)
         self.repeat = repeat
         self.played = 0
         self.failures: list[str] = []
 
     def seeds(self) -> Iterable[int]:
         """Yield the seeds to play, until enough of them have failed."""
-        for seed in SEEDS:
+        for seed in range(SOAK_SEED, SOAK_SEED + self.examples):
             if len(self.failures) == FAILURES_MAX:
                 return
             self.played += 1

@@ -278,7 +278,7 @@ async def test_a_function_that_forgets_a_rule_is_found_out(make_database: MakeDa
 @pytest.mark.parametrize("world", LOCKSTEPS)
 async def test_soak(connection: Any, world: type[Lockstep]) -> None:
     name, moves = world.__name__, 0
-    tally = Tally(f"PostgreSQL beside the model, {name}", f"'{FILE}::test_soak[{name}]'")
+    tally = Tally(f"PostgreSQL beside the model, {name}", f"'{FILE}::test_soak[{name}]'", share=len(LOCKSTEPS))
     for seed in tally.seeds():
         try:
             moves += await compare(connection, seed, every=10, world=world)
@@ -308,7 +308,7 @@ async def test_postgresql_survives_what_the_model_survives(connection: Any, seed
 @pytest.mark.parametrize("world", SURVIVALS)
 async def test_survival_soak(connection: Any, world: type[SqlWorld]) -> None:
     name = world.__name__
-    tally = Tally(f"PostgreSQL by itself, {name}", f"'{FILE}::test_survival_soak[{name}]'")
+    tally = Tally(f"PostgreSQL by itself, {name}", f"'{FILE}::test_survival_soak[{name}]'", share=len(SURVIVALS))
     for seed in tally.seeds():
         try:
             await survive(connection, seed, world=world)
