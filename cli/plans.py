@@ -129,7 +129,9 @@ def _takes(estimate: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
 
 
 def _amount(name: str, value: float) -> str:
-    return f"${value / 1e6:.4f}" if name == "cost" else f"{value:g}"
+    if name == "cost":
+        return f"${value / 1e6:.4f}"
+    return f"{value:.1f}" if name == "seconds" else f"{value:.0f}"
 
 
 def _tree(body: Mapping[str, Any]) -> Tree:

@@ -33,7 +33,7 @@ def queue(
 
 def _drawn(body: Any) -> RenderableType:
     more = {"held_by": _held_by, "estimated_start": lambda row: moment(row["estimated_start"])}
-    return page("position provider_id priority running ready waiting held_by estimated_start label", more)(body)
+    return page("position provider_id priority running ready waiting held held_by estimated_start label", more)(body)
 
 
 def _held_by(row: Any) -> str:

@@ -81,7 +81,8 @@ def approvals(
 ) -> None:
     """List runs that wait for a person, in the order in which they began."""
     body = fetch_page("/approvals", limit=limit, cursor=cursor, every=every)
-    show(as_json, body, page("run_id step_id provider_id waiting_since label prompt"))
+    more = {"waiting_since": lambda row: moment(row["waiting_since"])}
+    show(as_json, body, page("run_id step_id provider_id waiting_since label prompt", more))
 
 
 @events.command("list")
