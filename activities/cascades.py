@@ -108,20 +108,25 @@ class CascadeActivities:
     async def _carry_out_all(self, user_id: UUID, cascade_id: UUID, batches: _Batches) -> Claim:
         """Claim and carry out while anything inline is there and time is not up; return the last claim.
 
-        One batch is evaluated here while another is settled in PostgreSQL: each takes about half of the time.
+        Each batch claims once it is settled, before another settles: what it finds is evaluated here meanwhile.
         """
         deadline = time.monotonic() + self._budget_seconds
+        claim = await self.claim(user_id, cascade_id)
         while True:
-            claim = await self._schedule.claim(user_id, cascade_id, window=self._window)
-            if time.monotonic() <= deadline:
+            in_time = time.monotonic() <= deadline
+            if in_time:
                 size = self.turns.size(user_id, self._batch)
                 batches.start([run for run in claim.runs if run.execution == "inline"], size=size)
-                if batches or claim.more:
-                    await batches.one_finished()
-                    continue
-            if not batches:
+            if batches:
+                claim = await batches.next_claim(claim)
+            elif in_time and claim.more:
+                claim = await self.claim(user_id, cascade_id)
+            else:
                 return claim
-            await batches.finished()
+
+    async def claim(self, user_id: UUID, cascade_id: UUID) -> Claim:
+        """Claim as much as the window has room for."""
+        return await self._schedule.claim(user_id, cascade_id, window=self._window)
 
     async def carry_out(self, user_id: UUID, cascade_id: UUID, runs: Sequence[ClaimedRun]) -> int:
         """Evaluate a batch in its turn and settle it in one transaction; what fails is failed by itself."""
@@ -218,6 +223,7 @@ class _Batches:
     def __init__(self, activities: CascadeActivities, user_id: UUID, cascade_id: UUID) -> None:
         self._activities, self._user_id, self._cascade_id = activities, user_id, cascade_id
         self._tasks: dict[asyncio.Task[int], frozenset[UUID]] = {}
+        self._claim: Claim | None = None
         self.done = 0
 
     def __bool__(self) -> bool:
@@ -230,13 +236,19 @@ class _Batches:
         fresh = [run for run in runs if run.run_id not in busy]
         for at in range(0, len(fresh), size):
             batch = fresh[at : at + size]
-            task = asyncio.create_task(self._activities.carry_out(self._user_id, self._cascade_id, batch))
+            task = asyncio.create_task(self._carry_out(batch))
             self._tasks[task] = frozenset(run.run_id for run in batch)
 
-    async def one_finished(self) -> None:
-        """Wait until one has finished, if any is under way; raises what it raised."""
-        if self._tasks:
-            await self._collect(asyncio.FIRST_COMPLETED)
+    async def _carry_out(self, batch: Sequence[ClaimedRun]) -> int:
+        """Carry out a batch, then claim; claims are one after the other, so the last one to come is the newest."""
+        count = await self._activities.carry_out(self._user_id, self._cascade_id, batch)
+        self._claim = await self._activities.claim(self._user_id, self._cascade_id)
+        return count
+
+    async def next_claim(self, before: Claim) -> Claim:
+        """Wait until one that is under way has finished, and return the newest claim; raises what a batch raised."""
+        await self._collect(asyncio.FIRST_COMPLETED)
+        return self._claim or before
 
     async def finished(self) -> None:
         """Wait until all have finished; raises what the first of those that failed raised."""

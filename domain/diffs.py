@@ -151,8 +151,11 @@ def _finer(change: Region, before: str, after: str, cut: Callable[[str], list[st
     """Return where the pieces of a change differ; characters are looked at where words are too long to help."""
     low, high, new_low, new_high = change
     removed, inserted = before[low:high], after[new_low:new_high]
-    if cut is not _lines and min(len(removed), len(inserted)) < SPLICE_OVERHEAD:
-        return [_trimmed(change, removed, inserted)]
+    if cut is not _lines:
+        # Most edits are small: what is left between two equal ends need not be cut into words at all.
+        core = _trimmed(change, removed, inserted)
+        if min(core[1] - core[0], core[3] - core[2]) < SPLICE_OVERHEAD:
+            return [core]
     if cut is list and max(map(len, words(removed))) < SPLICE_OVERHEAD:
         return [change]
     old, new = cut(removed), cut(inserted)

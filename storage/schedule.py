@@ -6,7 +6,6 @@ before, and ``settle`` answers ``moved`` where an output changed in between (rul
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict, astuple, dataclass, field
@@ -25,6 +24,7 @@ from domain.works import Claim, ClaimedRun, RunWork, SettledOutput, Settlement, 
 from storage.bell import Bell
 from storage.contents import Contents, Placed
 from storage.database import Database
+from storage.gates import Gate
 from storage.works import Works
 
 DETAIL_CHARACTERS_MAX = 2000
@@ -76,7 +76,7 @@ class PostgresSchedule:
         self._limits = {"runs_per_user": places.runs_per_user, "services": dict(places.services)}
         self._losses_max = losses_max
         self._bell = Bell(database)
-        self._gates: dict[UUID, asyncio.Lock] = {}
+        self._gates: dict[UUID, Gate] = {}
 
     async def plan(self, user_id: UUID, cascade_id: UUID) -> bool:
         """Decide what the cascade touches; False when that was done before."""
@@ -87,8 +87,11 @@ class PostgresSchedule:
         return bool(row and row["planned"])
 
     async def claim(self, user_id: UUID, cascade_id: UUID, *, window: int) -> Claim:
-        """Take what is ready, settle what is unchanged, answer every unfinished run."""
-        async with self._gate(user_id):
+        """Take what is ready, settle what is unchanged, answer every unfinished run.
+
+        Goes before settlements that wait: what it takes is evaluated while they settle.
+        """
+        async with self._gate(user_id, first=True):
             row = await self._database.call(
                 "select *, extract(epoch from next_run_after - now())::float as due_in"
                 " from claim_runs($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -359,14 +362,14 @@ class PostgresSchedule:
         )
 
     @asynccontextmanager
-    async def _gate(self, user_id: UUID) -> AsyncIterator[None]:
+    async def _gate(self, user_id: UUID, *, first: bool = False) -> AsyncIterator[None]:
         """Let one move per user through at a time, before it takes a connection (CASCADES rule 7).
 
         Moves leave events and doorbells behind: once one has committed, the relay is told.
         """
         if len(self._gates) > USER_GATES_MAX:
             self._gates = {user: gate for user, gate in self._gates.items() if gate.locked()}
-        async with self._gates.setdefault(user_id, asyncio.Lock()):
+        async with self._gates.setdefault(user_id, Gate()).passed(first=first):
             yield
         self._bell.ring()
 

@@ -35,7 +35,7 @@ FIGURES = (
     ),
     Figure(
         key="cascade-heard",
-        title="the same, until a subscriber has heard of all of it: 4000 events",
+        title="the same, until a subscriber has heard of all of it: 3000 events",
         unit="s",
         ours="edit.heard",
         raw="raw.seconds",

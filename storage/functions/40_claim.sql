@@ -181,7 +181,7 @@ language plpgsql as $$
 #variable_conflict use_column
 declare
   v_cascade cascades%rowtype; v_cut int; v_claimed uuid[]; v_running int; v_next timestamptz; v_status text;
-  v_runs jsonb; v_left int; v_more boolean; v_closed boolean;
+  v_runs jsonb; v_left int; v_more boolean; v_closed boolean; v_events jsonb;
 begin
   perform studio_lock(p_user);
   select * into v_cascade from cascades c where c.user_id = p_user and c.id = p_cascade;
@@ -251,13 +251,13 @@ begin
     where c.user_id = p_user and c.id = p_cascade
       and (c.status <> v_status or v_cut > 0 or (c.ended_at is null) <> (v_status = 'running')
         or v_status <> 'running' and c.sent_seq < c.seq);
-  if v_claimed is not null then
-    perform studio_emit(p_user, jsonb_agg(jsonb_build_object('type', 'run.started', 'subject', 'runs/' || r.id,
-        'key', r.provider_id, 'data', jsonb_build_object('run_id', r.id, 'user_id', p_user,
-        'derivation_id', r.derivation_id, 'provider_id', r.provider_id, 'cascade_id', p_cascade,
-        'attempt', r.attempt)) order by r.id))
-      from runs r where r.user_id = p_user and r.id = any(v_claimed);
-  end if;
+  -- An inline run ends in the same breath: that it has started tells nobody anything.
+  select jsonb_agg(jsonb_build_object('type', 'run.started', 'subject', 'runs/' || r.id,
+      'key', r.provider_id, 'data', jsonb_build_object('run_id', r.id, 'user_id', p_user,
+      'derivation_id', r.derivation_id, 'provider_id', r.provider_id, 'cascade_id', p_cascade,
+      'attempt', r.attempt)) order by r.id) into v_events
+    from runs r where r.user_id = p_user and r.id = any(v_claimed) and r.execution <> 'inline';
+  if v_events is not null then perform studio_emit(p_user, v_events); end if;
   if v_status <> 'running' and v_cascade.status <> v_status then
     perform studio_emit(p_user, jsonb_build_array(jsonb_build_object('type', 'cascade.completed',
       'subject', 'cascades/' || p_cascade, 'key', coalesce(v_cascade.target_id, v_cascade.id), 'data',

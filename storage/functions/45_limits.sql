@@ -141,6 +141,7 @@ language plpgsql as $$
 declare
   v record; v_limit record; v_room int; v_user_cap int; v_rooms jsonb := '{}'; v_held jsonb := '{}'; v_key text;
   v_chosen uuid[] := '{}'; v_full uuid[] := '{}'; v_known jsonb := '{}'; v_more boolean := p_window > 0; v_blocked boolean;
+  v_free uuid[] := '{}';
 begin
   v_user_cap := coalesce((select runs_limit from user_state where user_id = p_user), (p_limits->>'runs_per_user')::int);
   v_room := case when v_user_cap is null then p_window
@@ -153,6 +154,10 @@ begin
           and d.id <> all(v_chosen) and d.provider_id <> all(v_full)
         order by d.priority, d.level, d.id limit v_room - cardinality(v_chosen) loop
       continue when v.provider_id = any(v_full);
+      if v.provider_id = any(v_free) then  -- nothing but the window holds it back, as nearly always
+        v_chosen := v_chosen || v.id;
+        continue;
+      end if;
       if not v_known ? v.provider_id::text then
         for v_limit in select * from studio_limits_of(v.provider_id, p_limits) loop
           if v_limit.kind = 'service' then perform pg_advisory_xact_lock(7264700); end if;
@@ -164,6 +169,7 @@ begin
         end loop;
         v_known := v_known || jsonb_build_object(v.provider_id, (select coalesce(jsonb_agg(jsonb_build_object(
           'key', l.kind || ' ' || l.name, 'cap', l.cap)), '[]') from studio_limits_of(v.provider_id, p_limits) l));
+        if v_known->(v.provider_id::text) = '[]' then v_free := v_free || v.provider_id; end if;
       end if;
       v_blocked := false;
       for v_limit in select l->>'key' as key, (l->>'cap')::int as cap

@@ -29,7 +29,7 @@ create or replace function settle_runs(
 #variable_conflict use_column
 declare
   v_ok uuid[]; v_derivations uuid[]; v_blobs uuid[]; v_affected uuid[]; v_cured uuid[]; v_running uuid[]; v_early uuid[];
-  v_untracked uuid[]; v_without uuid[]; v_open uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_events jsonb; v_made int; v_bytes bigint;
+  v_untracked uuid[]; v_without uuid[]; v_open uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_events telling[]; v_made int; v_bytes bigint;
   v_runs settling_run[]; v_outputs settling_output[]; v_now timestamptz;
 begin
   perform studio_lock(p_user);
@@ -189,7 +189,7 @@ begin
         case d.on_parent_failure when 'skip' then 'skipped' else 'last_good' end end
     from runs r where r.user_id = p_user and r.id = any(v_ok) and d.user_id = p_user and d.id = r.derivation_id;
   -- effects: what became of each slot, those included that were left as they were.
-  with done as (
+  with done as materialized (  -- joined, else it would be made again for each run
     select e.run_id, jsonb_agg(jsonb_build_object('slot', e.slot, 'blob_id', e.blob_id, 'effect', e.effect,
         'reason', e.reason) order by e.slot, e.ord) as effects
     from (
@@ -207,8 +207,9 @@ begin
   )
   update runs r set status = 'settled', ended_at = now(), lease_until = null,
       usage = coalesce(p_usages->(r.id::text), '{}'),
-      effects = coalesce((select d.effects from done d where d.run_id = r.id), '[]')
-    where r.user_id = p_user and r.id = any(v_ok);
+      effects = coalesce(x.effects, '[]')
+    from (select o.id, d.effects from unnest(v_ok) o(id) left join done d on d.run_id = o.id) x
+    where r.user_id = p_user and r.id = x.id;
 
   -- Dependants whose inputs moved look again: a failure may be cured, a run of theirs may be out of date.
   select array_agg(distinct d.id),
@@ -263,33 +264,33 @@ begin
   if v_rings is not null then perform studio_ring(p_user, v_rings); end if;
   perform studio_call_up(p_user);
 
-  select coalesce(jsonb_agg(e.item order by e.run_id, e.ord), '[]') into v_events from (
-    select o.run_id, 1 as ord, jsonb_build_object('type', 'blob.derived', 'subject', 'blobs/' || o.blob_id, 'key',
-      o.schema_id, 'data', jsonb_build_object('blob_id', o.blob_id, 'derived_id', o.blob_id, 'user_id', p_user,
+  select coalesce(array_agg((e.type, e.subject, e.key, e.data)::telling order by e.run_id, e.ord), '{}') into v_events from (
+    select o.run_id, 1, 'blob.derived', 'blobs/' || o.blob_id, o.schema_id,
+      jsonb_build_object('blob_id', o.blob_id, 'derived_id', o.blob_id, 'user_id', p_user,
         'parent_id', r.inputs->0->>'blob_id', 'version', o.expected + 1, 'schema_id', o.schema_id,
         'provider_id', r.provider_id, 'processor_id', r.provider_id, 'run_id', r.id, 'cascade_id', r.cascade_id,
-        'delta_id', o.delta_id, 'size', o.size))
+        'delta_id', o.delta_id, 'size', o.size)
       from unnest(v_outputs) o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed
     union all
-    select o.run_id, 2, jsonb_build_object('type', 'delta.applied', 'subject', 'deltas/' || o.delta_id, 'key',
-      o.blob_id, 'data', jsonb_build_object('blob_id', o.blob_id, 'user_id', p_user, 'delta_id', o.delta_id,
+    select o.run_id, 2, 'delta.applied', 'deltas/' || o.delta_id, o.blob_id::text,
+      jsonb_build_object('blob_id', o.blob_id, 'user_id', p_user, 'delta_id', o.delta_id,
         'operation', case when o.expected = 0 then 'create' else 'transform' end, 'from_version', o.expected,
-        'to_version', o.expected + 1, 'run_id', o.run_id, 'cascade_id', r.cascade_id))
+        'to_version', o.expected + 1, 'run_id', o.run_id, 'cascade_id', r.cascade_id)
       from unnest(v_outputs) o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed
     union all
-    select o.run_id, 2, jsonb_build_object('type', 'delta.proposed', 'subject', 'deltas/' || o.delta_id, 'key',
-      o.blob_id, 'data', jsonb_build_object('blob_id', o.blob_id, 'user_id', p_user, 'delta_id', o.delta_id,
-        'operation', 'transform', 'from_version', b.version, 'provider_id', r.provider_id, 'run_id', r.id))
+    select o.run_id, 2, 'delta.proposed', 'deltas/' || o.delta_id, o.blob_id::text,
+      jsonb_build_object('blob_id', o.blob_id, 'user_id', p_user, 'delta_id', o.delta_id,
+        'operation', 'transform', 'from_version', b.version, 'provider_id', r.provider_id, 'run_id', r.id)
       from unnest(v_outputs) o join runs r on r.user_id = p_user and r.id = o.run_id
       join blobs b on b.user_id = p_user and b.id = o.blob_id where o.effect in ('offer', 'hold')
     union all
-    select r.id, 3, jsonb_build_object('type', 'run.completed', 'subject', 'runs/' || r.id, 'key', r.provider_id,
-      'data', jsonb_build_object('run_id', r.id, 'user_id', p_user, 'derivation_id', r.derivation_id,
-        'provider_id', r.provider_id, 'cascade_id', r.cascade_id, 'attempt', r.attempt))
-      from runs r where r.user_id = p_user and r.id = any(v_ok)) e(run_id, ord, item);
+    select r.id, 3, 'run.completed', 'runs/' || r.id, r.provider_id,
+      jsonb_build_object('run_id', r.id, 'user_id', p_user, 'derivation_id', r.derivation_id,
+        'provider_id', r.provider_id, 'cascade_id', r.cascade_id, 'attempt', r.attempt)
+      from runs r where r.user_id = p_user and r.id = any(v_ok)) e(run_id, ord, type, subject, key, data);
   select count(*) filter (where expected = 0), coalesce(sum(size - case when expected = 0 then 0 else old_size end), 0)
     into v_made, v_bytes from unnest(v_outputs) o where changed;
-  perform studio_emit(p_user, v_events, v_made, v_bytes);
+  perform studio_tell(p_user, v_events, v_made, v_bytes);
   return query select s.run_id, case s.verdict when 'ok' then 'settled' else s.verdict end from unnest(v_runs) s;
 end $$;
 
