@@ -18,8 +18,8 @@ $$;
 create or replace function studio_pin(p_user uuid, p_provider providers) returns text language plpgsql as $$
 declare v_spec json := p_provider.spec::json; v_bytes bytea; v_digest text;
 begin
-  v_bytes := convert_to(json_build_object('defaults', v_spec->'settings', 'settings', (
-      select settings::json from instances where user_id = p_user and provider_id = p_provider.id),
+  v_bytes := convert_to(json_build_object('defaults', v_spec->'settings', 'settings', coalesce((  -- no row, and one that nobody has touched, are the same
+      select settings::json from instances where user_id = p_user and provider_id = p_provider.id), '{}'),
     'trigger_patterns', v_spec->'trigger_patterns', 'max_input_size', v_spec->'max_input_size')::text, 'UTF8');
   v_digest := encode(sha256(v_bytes), 'hex');
   perform studio_store(p_user, 'sha256:' || v_digest, octet_length(v_bytes), octet_length(v_bytes), 'identity', v_bytes,

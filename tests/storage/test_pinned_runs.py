@@ -183,3 +183,15 @@ async def test_inline_has_a_bound_and_what_is_kept_already_is_not_kept_twice(eng
     )  # fmt: skip
     again = await engine.contents.put(user, small, strategy="url")
     assert (again.body is not None, again.location) == (True, None), "it stays where it is"
+
+
+async def test_an_activation_that_nobody_has_touched_is_pinned_as_one_that_is_not_there_yet(engine: Engine) -> None:
+    """The first derivation makes the row; those that follow want no other thing than it does."""
+    pin = "select studio_pin($1, p) as pin from providers p where p.slug = 'outline-generator'"
+    [before] = await engine.rows(pin)
+    await engine.rows(
+        "insert into instances (user_id, id, provider_id) select $1, studio_instance_id($1, id), id from providers"
+        " where slug = 'outline-generator' returning id"
+    )
+    [after] = await engine.rows(pin)
+    assert after["pin"] == before["pin"]
