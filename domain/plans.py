@@ -21,8 +21,7 @@ from domain.runs import ASLEEP, Hold, derivation_state
 
 DIFFERENCES_SHOWN_MAX = 100
 """Nodes that a refused write names of each kind of difference."""
-_UNTIL_SOMEBODY = frozenset({Hold.APPROVAL, Hold.CANCELLED})
-_UNTIL_MOVED = frozenset({Hold.FAILED, Hold.CONFLICT, Hold.BUDGET})
+_UNTIL_MOVED = frozenset({Hold.APPROVAL, Hold.FAILED, Hold.CONFLICT, Hold.BUDGET})
 
 
 class Outlook(StrEnum):
@@ -86,7 +85,7 @@ class Node:
     @property
     def held(self) -> bool:
         """Whether it stays where it is until somebody does something; what else holds ends when an input moves."""
-        return self.hold in _UNTIL_SOMEBODY or (self.hold in _UNTIL_MOVED and self.pending == 0)
+        return self.hold == Hold.CANCELLED or (self.hold in _UNTIL_MOVED and self.pending == 0)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -197,7 +197,21 @@ create or replace function studio_opened(p_user uuid, p_blobs uuid[]) returns uu
       select from derivation_inputs where user_id = p_user and derivation_id = d.id and blob_id = m.blob_id offset 0))
 $$;
 
--- Hold joins against their buckets: which blobs do they collect now, in which order? Returns what changed.
+-- Blobs made from a derivation, however indirectly, whoever is asleep in between.
+create or replace function studio_made_below(p_user uuid, p_derivation uuid) returns uuid[] language sql stable as $$
+  with recursive down (blob_id) as (
+    select blob_id from derivation_outputs where user_id = p_user and derivation_id = p_derivation
+    union
+    select o.blob_id from down n
+    cross join lateral (select derivation_id from derivation_inputs
+      where user_id = p_user and blob_id = n.blob_id offset 0) i
+    cross join lateral (select blob_id from derivation_outputs
+      where user_id = p_user and derivation_id = i.derivation_id offset 0) o
+  ) select coalesce(array_agg(blob_id), '{}') from down
+$$;
+
+-- Hold joins against their buckets: which blobs do they collect now, in which order? Returns what changed, and the blobs
+-- to be matched: new ones, and those below a join that reads something made no longer, for they stem from fewer instances.
 create or replace function studio_sync_joins(p_user uuid, p_cascade uuid, p_buckets uuid[])
 returns table (derivation uuid, outputs uuid[]) language plpgsql as $$
 declare
@@ -228,7 +242,9 @@ begin
         select m.blob_id, m.position from bucket_blobs m
         join blobs b on b.user_id = m.user_id and b.id = m.blob_id
         where m.user_id = p_user and m.bucket_id = v.bucket and b.schema_id = v_provider.collect_schema
-          and b.deleted_at is null and not studio_reaches(p_user, v_id, m.blob_id)
+          and b.deleted_at is null and (exists (select from derivation_inputs i  -- what is an input closes no cycle
+            where i.user_id = p_user and i.derivation_id = v_id and i.blob_id = m.blob_id)
+            or not studio_reaches(p_user, v_id, m.blob_id))
       ), gone as (
         delete from derivation_inputs i where i.user_id = p_user and i.derivation_id = v_id
           and not exists (select from wanted w where w.blob_id = i.blob_id) returning i.blob_id
@@ -247,7 +263,11 @@ begin
             where i.user_id = p_user and i.derivation_id = v_id), 0)
           where d.user_id = p_user and d.id = v_id;
         select c.direct, c.along into v_direct, v_along from studio_come_back(p_user, p_cascade, v_id) c;
-        derivation := v_id; outputs := coalesce(v_outputs, '{}') || v_along; return next;
+        derivation := v_id; outputs := coalesce(v_outputs, '{}') || v_along;
+        if exists (select from derivation_outputs o where o.user_id = p_user and o.blob_id = any(v_gone)) then
+          outputs := outputs || studio_made_below(p_user, v_id);
+        end if;
+        return next;
         return query select x, '{}'::uuid[] from unnest(v_direct) x;
         v_left := v_left || coalesce(v_gone, '{}');
       end if;
@@ -615,9 +635,9 @@ begin
 
   perform studio_replan();
   v_touched := studio_unsettle(p_user, p_cascade, v_direct);
-  if v_cascade.cause = 'provider' then  -- whom a change of policy concerns that is held for its own failure
+  if v_cascade.cause = 'provider' then  -- whom a change of policy concerns that is held, and so was not looked at
     perform studio_recount(p_user, (select array_agg(d.id) from derivations d where d.user_id = p_user
-      and d.instance_id = v_cascade.instance_id and d.unsettled and d.hold = 'failed'), p_cascade);
+      and d.instance_id = v_cascade.instance_id and d.unsettled and d.hold is not null), p_cascade);
   end if;
   perform studio_call_up(p_user);
   update cascades c set planned_at = now(), status = 'running', touched = v_touched,

@@ -55,11 +55,11 @@ def test_what_is_held_blocks_what_is_below(hold: Hold) -> None:
     assert seen(top, below(2, top), below(3, below(2, top))) == ["blocked"] * 3
 
 
-@pytest.mark.parametrize("hold", [Hold.FAILED, Hold.CONFLICT, Hold.BUDGET])
+@pytest.mark.parametrize("hold", [Hold.APPROVAL, Hold.FAILED, Hold.CONFLICT, Hold.BUDGET])
 def test_what_was_held_for_what_it_read_may_run_when_that_is_made_anew(hold: Hold) -> None:
     top = node(1)
     assert seen(top, below(2, top, hold=hold)) == ["certain", "possible"]
-    assert seen(top, below(2, top, hold=Hold.APPROVAL)) == ["certain", "blocked"]
+    assert seen(top, below(2, top, hold=Hold.CANCELLED)) == ["certain", "blocked"]
 
 
 def test_what_is_asleep_rests_and_what_is_settled_is_unchanged() -> None:

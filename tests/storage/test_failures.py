@@ -97,6 +97,20 @@ async def test_ones_own_policy_holds_at_once_in_both_directions(engine: Engine) 
     problem(answer, 422, "invalid_value", "/on_parent_failure")
 
 
+async def test_a_policy_counts_for_what_is_held_as_well(engine: Engine) -> None:
+    topics, state = await book(engine, "block")
+    await fail(engine, await engine.edit(topics[0], "A"))
+    cascade = await engine.edit(topics[1], "B")
+    assert await engine.schedule.cancel_cascade(engine.user.user_id, cascade, actor="user") == "done"
+    await engine.ask("PUT", "/providers/book/instance", {"on_parent_failure": "use_last_good"}, **{"if-match": "*"})
+    await engine.rest()
+    row = await engine.derivation("book")
+    assert (row["hold"], row["pending_inputs"]) == ("cancelled", 1)
+    await engine.rows("select retry_cascade($1, $2, 'user')", cascade)
+    await engine.rest()
+    assert (await joined(engine), await state()) == ("a! B!", (False, "last_good"))
+
+
 async def test_a_chapter_that_was_never_written_holds_the_book_or_is_skipped(engine: Engine) -> None:
     await engine.provider("write", "in-v1", "mid-v1")
     await engine.provider("polish", "mid-v1", "out-v1", origin="any", on_parent_failure="use_last_good")

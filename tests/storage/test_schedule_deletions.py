@@ -218,3 +218,19 @@ async def test_a_join_collects_what_is_made_from_it_no_longer(engine: Engine) ->
     await engine.delete(await engine.output("across"))
     await engine.rest()
     assert (await joined(engine, "down"), sorted(await joined(engine, "up"))) == ("b", sorted("a b"))
+
+
+async def test_a_provider_takes_what_is_made_from_it_no_longer(engine: Engine) -> None:
+    """An instance is not among the producers of a join's output any more: from now on it reacts to that."""
+    await engine.provider("across", "mid-v1", "out-v1", origin="any")
+    await engine.join("down", "out-v1", "mid-v1")
+    bucket = await engine.bucket()
+    await engine.create("mid-v1", "a", bucket_ids=[bucket])
+    await engine.rest()
+    await engine.create("out-v1", "b", bucket_ids=[bucket])
+    await engine.rest()
+    first = await engine.output("across")
+    await engine.delete(first)
+    await engine.rest()
+    [other] = [found for found in await engine.outputs("across") if found != first]
+    assert (await joined(engine, "down"), await engine.text(other)) == ("b", "b!")
