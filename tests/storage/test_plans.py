@@ -28,7 +28,7 @@ STEPS = 25
 UNPLANNED = frozenset({
     "register", "plan", "claim", "settle", "fail", "lose", "begin", "charge", "sent", "set_budget", "top_up",
 })  # fmt: skip
-"""Moves of the schedule itself, and money, which frees what others own: everything else is a person's, and may be a cause."""
+"""Moves of the schedule itself, and money, which frees what others own. All else is a person's, and may be a cause."""
 RESTS = 3
 
 
