@@ -47,7 +47,7 @@ class Controls(Planning, Settling, Limits):
 
     @move
     def park(self, run_id: RunId) -> Ending:
-        """Let a run wait for a person: it keeps its place, nobody carries it out, and cascades may close.
+        """Let a run wait for a person: it stays its derivation's, nobody carries it out, and cascades may close.
 
         A run that was left to finish on inputs that have moved is superseded here: nobody is asked about it. Nor is
         anybody asked again: a run that was approved goes on.
