@@ -31,8 +31,8 @@ create or replace function studio_used(p_user uuid, p_run uuid) returns jsonb la
   from run_steps where user_id = p_user and run_id = p_run and status = 'done'
 $$;
 
--- park: a run has come to a step that a person decides. It stays its derivation's; nobody carries it out, no lease
--- runs. One -- that was left to finish although its inputs have moved is superseded here: nobody is asked about what is out of date.
+-- park: a run has come to a step that a person decides. It stays its derivation's; nobody carries it out, no lease runs.
+-- One that was left to finish although its inputs have moved is superseded here: nobody is asked about what is out of date.
 create or replace function park_run(p_user uuid, p_run uuid, p_step text, p_position int, p_prompt text)
 returns text language plpgsql as $$
 declare v_run runs%rowtype; v_fence uuid; v_owner uuid; v_want text;
