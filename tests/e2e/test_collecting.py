@@ -44,8 +44,9 @@ FAILPOINTS = (
     "cold.after_row",
     "warm.after_row_before_object",
 )
-FAILPOINTS_OF = {"some": (FAILPOINTS[0], FAILPOINTS[3]), "all": FAILPOINTS}
-"""Where every run of the suite kills, and where a soak does."""
+FAILPOINTS_OF = {"some": (FAILPOINTS[0], FAILPOINTS[2]), "all": FAILPOINTS}
+"""Where every run of the suite kills, and where a soak does. What is cold comes late: the API notes ten seconds after
+the first reading that somebody has read."""
 INLINE_MAX = 2_000  # as tests/e2e/studio.py sets it
 
 
