@@ -1,8 +1,9 @@
 """``python -m bench soak``: the same promises for longer, in an order that nobody chose.
 
 Each part is a selection of the test suite: random lives of blobs by several writers, held against oracles of their own;
-random scenarios of the cascade model; the same scenarios in PostgreSQL with the model as oracle; random kills of real
-servers under writers, audited after every few; large files and many files through the real API.
+random scenarios of the cascade model; the same scenarios in PostgreSQL with the model as oracle; random lives of users
+while workers die at random points; random kills of real servers under writers, audited after every few; large files
+and many files through the real API.
 A failure prints its seed; ``--seed`` plays that run again, of the lives only the one that the seed names.
 """
 
