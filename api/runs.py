@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -86,10 +87,15 @@ def shown(ports: Ports, row: Any) -> dict[str, Any]:
         "error": row["error"],
         "started_at": started,
         "ended_at": ended,
-        "duration_ms": None if ended is None else round((ended - started).total_seconds() * 1000),
+        "duration_ms": None if ended is None else _ms(ended - started - row["waited"]),
+        "waited_ms": _ms(row["waited"]),
         "cascade_url": f"{PREFIX}/cascades/{row['cascade_id']}",
         "temporal": temporal_link(ports, row["workflow_id"] or f"cascade:{row['cascade_id']}"),
     }
+
+
+def _ms(length: timedelta) -> int:
+    return round(length.total_seconds() * 1000)
 
 
 def _input(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import AsJson, details, moment, page, show, table
+from cli.output import AsJson, clean, details, moment, page, show, table
 from cli.session import LIMIT_DEFAULT, Cursor, Every, Limit, fetch_page, talk
 
 if TYPE_CHECKING:
@@ -119,10 +119,20 @@ def _drawn(body: Any) -> RenderableType:
         "made": [f"{row['blob_id']} v{row['version']}" for row in body["outputs"] if row.get("version")],
         "temporal_ui": (body.get("temporal") or {}).get("ui_url"),
         "seconds": _seconds(body),
+        "waited": f"{body['waited_ms'] / 1000:.1f} s for a person" if body["waited_ms"] else None,
     }
     head = details(
         "id status label provider_id cascade_id attempt execution reads made usage error started_at ended_at seconds"
-        " temporal_ui"
+        " waited temporal_ui"
     )(flat)
     rows = [(step["step_id"], step["type"], step["status"], _cost(step["usage"])) for step in body["steps"]]
-    return Group(head, "", table(["step", "type", "status", "cost"], rows)) if rows else head
+    decided = [_decision(step) for step in body["steps"] if step["decision"]]
+    return Group(head, "", table(["step", "type", "status", "cost"], rows), *decided) if rows else head
+
+
+def _decision(step: Any) -> RenderableType:
+    from rich.text import Text  # noqa: PLC0415 - rich is for people
+
+    said = step["decision"]
+    comment = f": {said['comment']}" if said["comment"] else ""
+    return Text(clean(f"{step['step_id']} was {said['decision']} by {said['actor']}, {moment(said['at'])}{comment}"))

@@ -76,9 +76,12 @@ _OF_HOLD = {
     Hold.APPROVAL: (State.AWAITING_APPROVAL, "A person has to approve this run before it goes on."),
     Hold.CONFLICT: (State.CONFLICT, "New machine output conflicts with a person's words; choose what to keep."),
     Hold.BUDGET: (State.BLOCKED_BUDGET, "The budget is used up; a top-up resumes this."),
-    Hold.FAILED: (State.FAILED, "The last run failed; change its input or reprocess it."),
-    Hold.CANCELLED: (State.CANCELLED, "A person cancelled this; reprocess it to go on."),
+    Hold.FAILED: (State.FAILED, "The last run failed; mend what caused it and retry, or change its input."),
+    Hold.CANCELLED: (State.CANCELLED, "A person cancelled this; retry it to go on."),
 }
+REJECTED = "rejected"
+"""The code of a cancelled hold, and of its run's error, where a person turned down what a run showed."""
+_REJECTED = "A person rejected what this was to become; retry it to be asked again."
 
 
 SKIPPED = {
@@ -119,6 +122,8 @@ def derivation_state(
     """
     if hold is not None:
         state, reason = _OF_HOLD[Hold(hold)]
+        if hold_code == REJECTED:
+            return DerivationState(state=state, reason=_REJECTED)
         return DerivationState(state=state, reason=f"{reason} ({hold_code})" if hold_code else reason)
     if run_id is not None:
         return DerivationState(state=State.RUNNING, reason=f"Run {attempt} is under way.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from domain.runs import Hold, State
+from domain.runs import REJECTED, Hold, State
 from domain.why_causes import INPUTS_NAMED_MAX, Json, Row, name_of, path
 from domain.why_states import BLOCKERS_EXPLAINED_MAX, blocker_name, outdated, state_of
 
@@ -134,7 +134,9 @@ def _budget(standing: Row) -> Iterator[Json]:
 def _cancelled(standing: Row) -> Iterator[Json]:
     run_id, cascade = (standing.get("hold_detail") or {}).get("run_id"), standing.get("owner_cascade_id")
     if run_id:
-        yield action("retry_run", "POST", path("runs", run_id, "retry"), "Run again what was cancelled.")
+        rejected = (standing.get("hold_detail") or {}).get("code") == REJECTED
+        reason = "Ask again, about what is made anew." if rejected else "Run again what was cancelled."
+        yield action("retry_run", "POST", path("runs", run_id, "retry"), reason)
     elif cascade:
         reason = "Let everything of this cascade that failed or was cancelled run again."
         yield action("retry_cascade", "POST", path("cascades", cascade, "retry"), reason)

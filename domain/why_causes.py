@@ -179,18 +179,21 @@ def _run(row: Row) -> Json | None:
         "cost": run.get("charged"),
         "usage": usage,
         "reused": run.get("reused") or [],
+        "decisions": [{**one, "actor": actor_of(one["actor"], row)} for one in run.get("decisions") or []],
         "started_at": run["started_at"],
         "ended_at": run["ended_at"],
         "duration_ms": duration_ms(run),
+        "waited_ms": run.get("waited_ms") or 0,
         "url": f"{PREFIX}/runs/{run['id']}",
     }
 
 
 def duration_ms(run: Row) -> int | None:
-    """Return how long a run took; None while it is under way."""
+    """Return how long a run took, not counting what it waited for people; None while it is under way."""
     if not run.get("ended_at"):
         return None
-    return round((_time(run["ended_at"]) - _time(run["started_at"])).total_seconds() * 1000)
+    passed = (_time(run["ended_at"]) - _time(run["started_at"])).total_seconds() * 1000
+    return round(passed - (run.get("waited_ms") or 0))
 
 
 def _time(value: Any) -> datetime:
@@ -260,7 +263,8 @@ def sentence(row: Row, known: Mapping[tuple[str, int], Row]) -> str:
     head = f"Version {row['version']} of {name_of(row)}"
     if row["run_id"] is None:
         return _by_hand(head, row)
-    return " ".join(part for part in (_by_machine(head, row), _read(row, known), _spent(row), _merged(row)) if part)
+    parts = (_by_machine(head, row), _read(row, known), _decided(row), _spent(row), _merged(row))
+    return " ".join(part for part in parts if part)
 
 
 def _by_hand(head: str, row: Row) -> str:
@@ -269,7 +273,7 @@ def _by_hand(head: str, row: Row) -> str:
         gone = row["operation"] == "delete"
         return f"{head}: it {'went' if gone else 'came back'} along with what it is made of{_since(row)}."
     operation = OPERATIONS.get(row["operation"], "changed it")
-    return f"{head}: {actor['name']} {operation} at {_clock(row['applied_at'])}."
+    return f"{head}: {actor['name']} {operation} at {clock(row['applied_at'])}."
 
 
 def _by_machine(head: str, row: Row) -> str:
@@ -299,6 +303,16 @@ def _read(row: Row, known: Mapping[tuple[str, int], Row]) -> str:
     ]
     more = max(row.get("inputs_total") or 0, len(inputs)) - len(named)
     return f"It read {', '.join(named)}{f' and {more} more' if more else ''}."
+
+
+def _decided(row: Row) -> str:
+    """What people said to the steps that asked them."""
+    run = row.get("run") or {}
+    return " ".join(
+        f"{actor_of(one['actor'], row)['name']} {one['decision']} it ({one['step_id']}) at {clock(one['at'])}"
+        + quoted(one.get("comment"))
+        for one in run.get("decisions") or []
+    )
 
 
 def _spent(row: Row) -> str:
@@ -337,7 +351,13 @@ def _merged(row: Row) -> str:
     return f"What people had written{words} was kept in it.{left}"
 
 
-def _clock(value: Any) -> str:
+def quoted(comment: str | None) -> str:
+    """End a sentence with what a person said, if anything."""
+    return f": “{clean}”" if (clean := (comment or "").strip()) else "."
+
+
+def clock(value: Any) -> str:
+    """Return a time as people read it."""
     return _time(value).strftime("%Y-%m-%d %H:%M:%S %Z").strip()
 
 

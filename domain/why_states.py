@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from domain.bounds import explained
-from domain.runs import LAST_GOOD, DerivationState, State, derivation_state
-from domain.why_causes import INPUTS_NAMED_MAX, Json, Row, actor_of, money, name_of, path, why_url
+from domain.runs import LAST_GOOD, REJECTED, DerivationState, State, derivation_state
+from domain.why_causes import INPUTS_NAMED_MAX, Json, Row, actor_of, clock, money, name_of, path, quoted, why_url
 
 BLOCKERS_EXPLAINED_MAX = 3
 """Blockers whose own way out is given as well."""
@@ -178,7 +178,8 @@ def _more_stale(said: Row, _: Row) -> list[str]:
 def _more_cancelled(said: Row, standing: Row) -> list[str]:
     detail = said["hold_detail"] or {}
     who = actor_of(detail["actor"], standing)["name"] if detail.get("actor") else None
-    return [f"{who} did so at {detail.get('at')}."] if who else []
+    words = quoted(detail.get("detail") if detail.get("code") == REJECTED else None)
+    return [f"{who} did so at {clock(detail['at'])}{words}"] if who else []
 
 
 def _more_approval(said: Row, _: Row) -> list[str]:

@@ -76,9 +76,9 @@ class Controls:
         async def act(connection: Any) -> str:
             return str(
                 await connection.fetchval(
-                    "select approve_run($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                    "select approve_run($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
                     user_id, run_id, step, actor, self._lease, placed.hash, placed.size, placed.stored_size,
-                    placed.codec, placed.body, placed.location,
+                    placed.codec, placed.body, placed.location, comment,
                 )
             )  # fmt: skip
 

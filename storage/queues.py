@@ -40,8 +40,9 @@ select g.*, (select coalesce(jsonb_agg(jsonb_build_object('limit', w.kind, 'name
       or w.kind = 'provider' and w.name = g.slug or w.kind = 'service' and w.name = any(g.services))) as held_by,
   h.seconds
 from placed g
-left join lateral (select avg(extract(epoch from r.ended_at - r.started_at))::float as seconds from (
-    select started_at, ended_at from runs where user_id = $1 and provider_id = g.slug and status = 'settled'
+left join lateral (select avg(extract(epoch from r.ended_at - r.started_at
+      - studio_waited($1, r.id, r.started_at, r.ended_at)))::float as seconds from (
+    select id, started_at, ended_at from runs where user_id = $1 and provider_id = g.slug and status = 'settled'
     order by id desc limit $4) r offset 0) h on true
 where g.number > $2 order by g.number limit $3
 """

@@ -12,7 +12,8 @@ from storage.database import Database
 
 _RUN = """
 select r.id, r.derivation_id, r.cascade_id, r.provider_id, r.attempt, r.execution, r.status, r.definition_digest,
-  r.inputs, r.label, r.workflow_id, r.usage, r.effects, r.error, r.started_at, r.ended_at, d.anchor_kind, d.anchor_id,
+  r.inputs, r.label, r.workflow_id, r.usage, r.effects, r.error, r.started_at, r.ended_at,
+  studio_waited(r.user_id, r.id, r.started_at, coalesce(r.ended_at, now())) as waited, d.anchor_kind, d.anchor_id,
   coalesce((select jsonb_agg(jsonb_build_object('slot', o.slot, 'blob_id', o.blob_id, 'version', x.to_version,
       'delta_id', x.id) order by o.slot)
     from derivation_outputs o
@@ -36,7 +37,7 @@ order by r.id desc limit $7
 
 _STEPS = """
 select step_id, position, type, status, output_hash, usage, attempts, errors, error, started_at, ended_at, memo_key,
-  reused_from from run_steps
+  reused_from, decision from run_steps
 where user_id = $1 and run_id = $2 order by position, step_id
 """
 

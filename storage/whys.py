@@ -84,6 +84,10 @@ left join lateral (
       select sum(g.amount) from charges g where g.user_id = $1 and g.run_id = r.id), 'reused', coalesce((
       select json_agg(json_build_object('step_id', s.step_id, 'run_id', s.reused_from) order by s.position)
       from (select * from run_steps where user_id = $1 and run_id = r.id and reused_from is not null
+        order by position limit 20) s), '[]'),
+    'waited_ms', round(extract(epoch from studio_waited($1, r.id, r.started_at, coalesce(r.ended_at, now()))) * 1000),
+    'decisions', coalesce((select json_agg(s.decision || jsonb_build_object('step_id', s.step_id) order by s.position)
+      from (select * from run_steps where user_id = $1 and run_id = r.id and decision is not null
         order by position limit 20) s), '[]')) as run
   from (select * from runs where user_id = $1 and id = d.run_id offset 0) r
   cross join lateral (select provider_id from derivations where user_id = $1 and id = r.derivation_id offset 0) x

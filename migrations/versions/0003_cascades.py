@@ -68,6 +68,7 @@ def downgrade() -> None:
         drop table stops;
         drop index runs_parked_idx;
         alter table runs drop column resumed;
+        alter table run_steps drop column decision;
         alter table derivations drop column losses;
 
         -- Memo and cut-off

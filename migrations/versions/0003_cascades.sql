@@ -61,6 +61,8 @@ alter table cascades add column options jsonb not null default '{}'::jsonb;
 
 -- resumed: how often a person's approval set the run going again.
 alter table runs add column resumed integer not null default 0;
+-- decision: what a person said to a step that asked: {decision, actor, comment, at}.
+alter table run_steps add column decision jsonb;
 create index runs_parked_idx on runs (user_id, id) where status = 'parked';
 -- Runs lost in a row on the inputs as they are.
 alter table derivations add column losses integer not null default 0;

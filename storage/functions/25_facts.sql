@@ -33,3 +33,11 @@ begin
   get diagnostics v_dropped = row_count;
   return v_dropped;
 end $$;
+
+-- How long a run waited for people: that is no time that its work takes.
+create or replace function studio_waited(p_user uuid, p_run uuid, p_started timestamptz, p_ended timestamptz)
+returns interval language sql stable as $$
+  select coalesce(sum(coalesce(s.ended_at, p_ended) - s.started_at), interval '0') from run_steps s
+  where s.user_id = p_user and s.run_id = p_run and s.type = 'approval' and s.started_at >= p_started
+    and coalesce(s.ended_at, p_ended) <= p_ended
+$$;

@@ -203,7 +203,8 @@ drop function if exists studio_run_history(uuid, text[], int);
 create or replace function studio_run_history(p_user uuid, p_slugs text[], p_runs int)
 returns table (provider_id text, definition_digest text, usage jsonb, seconds float8, cost float8)
 language sql stable as $$
-  select s.slug, r.definition_digest, r.usage, extract(epoch from r.ended_at - r.started_at)::float8,
+  select s.slug, r.definition_digest, r.usage,
+    extract(epoch from r.ended_at - r.started_at - studio_waited(p_user, r.id, r.started_at, r.ended_at))::float8,
     (select sum(c.amount) from charges c where c.user_id = p_user and c.run_id = r.id)::float8
   from unnest(p_slugs) s(slug)
   cross join lateral (select * from runs where user_id = p_user and provider_id = s.slug and status = 'settled'

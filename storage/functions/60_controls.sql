@@ -69,11 +69,18 @@ begin
   return 'parked';
 end $$;
 
+-- What a person said to a step that asked, as it is told of its run ever after.
+create or replace function studio_decision(p_decision text, p_actor text, p_comment text) returns jsonb
+language sql stable as $$
+  select jsonb_build_object('decision', p_decision, 'actor', p_actor, 'comment', p_comment, 'at', now())
+$$;
+
 -- resume: the approval is the step's record, so that expressions see it and nothing before it is done, or paid, again.
 -- p_step is the step that the person was shown: a definition may ask more than once.
+drop function if exists approve_run(uuid, uuid, text, text, interval, text, bigint, bigint, text, bytea, text);
 create or replace function approve_run(
   p_user uuid, p_run uuid, p_step text, p_actor text, p_lease interval, p_hash text, p_size bigint,
-  p_stored_size bigint, p_codec text, p_body bytea, p_location text
+  p_stored_size bigint, p_codec text, p_body bytea, p_location text, p_comment text default null
 ) returns text language plpgsql as $$
 declare v_run runs%rowtype; v_owner uuid; v_step text;
 begin
@@ -88,7 +95,8 @@ begin
       then 'already' else 'refused' end;
   end if;
   perform studio_store(p_user, p_hash, p_size, p_stored_size, p_codec, p_body, p_location);
-  update run_steps set status = 'done', output_hash = p_hash, error = null, ended_at = now()
+  update run_steps set status = 'done', output_hash = p_hash, error = null, ended_at = now(),
+      decision = studio_decision('approved', p_actor, p_comment)
     where user_id = p_user and run_id = p_run and step_id = p_step;
   update runs set status = 'running', resumed = resumed + 1, lease_until = now() + p_lease
     where user_id = p_user and id = p_run;
@@ -147,7 +155,7 @@ begin
     return case when v_run.status = 'cancelled' and v_run.error->>'code' = 'rejected' then 'already' else 'refused' end;
   end if;
   update run_steps set status = 'failed', error = jsonb_build_object('code', 'rejected', 'detail', p_comment),
-      ended_at = now()
+      ended_at = now(), decision = studio_decision('rejected', p_actor, p_comment)
     where user_id = p_user and run_id = p_run and step_id = p_step;
   perform studio_stop(p_user, array[p_run], 'rejected', p_comment, p_actor);
   return 'done';

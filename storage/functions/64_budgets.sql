@@ -259,12 +259,12 @@ end $$;
 -- and definition they are the same, and paid.
 create or replace function studio_take_over(p_user uuid, p_runs uuid[]) returns void language sql as $$
   insert into run_steps (user_id, run_id, step_id, position, type, status, output_hash, usage, started_at, ended_at,
-      memo_key, reused_from)
+      memo_key, reused_from, decision)
     select p_user, r.id, s.step_id, s.position, s.type, s.status, s.output_hash,
       -- As for an answer of the memo (domain/memo.py, reused_usage): it used nothing, and saved what it had cost.
       jsonb_strip_nulls(jsonb_build_object('duration_ms', 0, 'reused', true, 'saved_tokens',
         coalesce(s.usage->'saved_tokens', s.usage->'total_tokens', '0'), 'model', s.usage->'model')),
-      s.started_at, s.ended_at, s.memo_key, coalesce(s.reused_from, s.run_id)
+      s.started_at, s.ended_at, s.memo_key, coalesce(s.reused_from, s.run_id), s.decision
     from unnest(p_runs) x(id)
     cross join lateral (select * from runs where user_id = p_user and id = x.id and execution = 'workflow' offset 0) r
     cross join lateral (select resume_run_id from derivations

@@ -104,6 +104,9 @@ async def test_what_waits_is_listed_approved_cancelled_and_retried(
     assert [row["run_id"] for row in (await studio("approvals")).json["data"]] == [run]
     approved = await studio("run", "approve", run, "--comment", "Yes.", "--step", "review")
     assert (approved.json["status"], approved.json["outcome"]) == ("running", "done")
+    told = (await studio("run", "get", run, "--no-json")).out
+    assert f"review was approved by user:{user.user_id}" in told
+    assert ": Yes." in told
     assert (await studio("run", "reject", run, "--comment", "No.")).status == 5
     assert (await studio("run", "cancel", run)).json["status"] == "cancelled"
     assert (await studio("run", "retry", run)).json["id"] == made["cascade_id"]

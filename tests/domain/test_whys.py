@@ -52,7 +52,7 @@ DETAILS: Mapping[str, Any] = {
     "conflict": {"run_id": RUN},
     "approval": {"run_id": RUN, "step_id": "ask", "prompt": "May it go out?", "since": "noon"},
     "budget": {"run_id": RUN, "budget_id": ABOVE, "needed": 50_000, "unit": "micro_usd"},
-    "cancelled": {"actor": "user:1", "at": "noon", "run_id": RUN},
+    "cancelled": {"actor": "user:1", "at": WHEN.isoformat(), "run_id": RUN},
 }
 ROW: dict[str, Any] = {
     "blob_id": OUT, "version": 2, "depth": 0, "title": "Chapter", "preview": "", "schema_id": "out-v1",
@@ -131,7 +131,7 @@ def test_every_state_has_words_and_a_way_out(state: State) -> None:
         (State.CONFLICT, ["conflicts"], ["accept", "reject", "reprocess"]),
         (State.BLOCKED_BUDGET, ["It needs up to 0.05 USD; 0.01 USD are left."], ["top_up"]),
         (State.FAILED, ["service_rejected", "No such model."], ["redrive", "edit", "reprocess"]),
-        (State.CANCELLED, ["ada did so at noon"], ["retry_run", "reprocess"]),
+        (State.CANCELLED, ["ada did so at 2026-11-30 15:00:00 UTC."], ["retry_run", "reprocess"]),
         (State.RUNNING, ["Run 2"], ["wait", "cancel_run"]),
         (State.BLOCKED, ["Waits for Outline", "Outline is failed: No such model."], ["retry_run", "reprocess"]),
         (State.STALE, ["“Outline” (read: 2, now: 3)"], ["wait"]),
@@ -163,7 +163,7 @@ def test_a_top_up_is_what_is_missing_for_the_line_and_a_managed_budget_is_an_adm
 
 
 def test_what_was_cancelled_before_it_ran_is_retried_with_its_cascade() -> None:
-    found = said({**held("cancelled"), "hold_detail": {"actor": "user:1", "at": "noon"}})["changes"]
+    found = said({**held("cancelled"), "hold_detail": {"actor": "user:1", "at": WHEN.isoformat()}})["changes"]
     assert [one["action"] for one in found] == ["retry_cascade", "reprocess"]
 
 
@@ -212,6 +212,23 @@ def test_a_machines_version_names_run_definition_model_cost_and_who_caused_it() 
     )
     [source] = because["inputs"]
     assert source["because"]["words"] == "Version 3 of “Outline”: ada edited it at 2026-11-30 15:00:02 UTC."
+
+
+def test_who_approved_and_what_they_said_is_told_and_their_thinking_is_no_time_of_the_run() -> None:
+    decided = {"step_id": "review", "decision": "approved", "actor": "user:1", "at": WHEN.isoformat(),
+               "comment": "Well said."}  # fmt: skip
+    row = {**ROW, "run": {**ROW["run"], "decisions": [decided], "waited_ms": 1500.0}}
+    because = said(STANDING, row)["because"]
+    assert because["run"]["decisions"][0]["actor"]["name"] == "ada"
+    assert (because["run"]["duration_ms"], because["run"]["waited_ms"]) == (500, 1500)
+    assert "ada approved it (review) at 2026-11-30 15:00:00 UTC: “Well said.” Smol" in because["words"]
+
+
+def test_a_rejection_says_what_the_person_said_and_offers_to_ask_again() -> None:
+    detail = {**DETAILS["cancelled"], "code": "rejected", "detail": "Too long."}
+    found = said(held("cancelled", hold_detail=detail))
+    assert "A person rejected what this was to become; retry it to be asked again." in found["words"]
+    assert "ada did so at 2026-11-30 15:00:00 UTC: “Too long.” What would change that: Ask again" in found["words"]
 
 
 def test_what_people_had_written_is_said_to_be_kept() -> None:
