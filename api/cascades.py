@@ -118,13 +118,14 @@ def _roots(target: UUID | None, folded: Iterable[UUID]) -> list[str]:
 
 
 def _counts(row: Any) -> dict[str, int]:
-    total = max(row["touched"], row["unsettled"])
+    total = max(row["touched"], row["unsettled"] + row["taken"])
     return {
         "total": total,
-        "settled": total - row["unsettled"],
+        "settled": total - row["unsettled"] - row["taken"],
         "running": row["running"],
         "pending": row["unsettled"] - row["running"] - row["failed"] - row["blocked"],
         "failed": row["failed"],
         "blocked": row["blocked"],
+        "taken_over": row["taken"],
         "cut_off": row["cut_off"],
     }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.budgets import dollars
 from cli.exits import FAILURE
 from cli.output import AsJson, details, moment, page, print_json, say, show, table, wants_json
 from cli.session import LIMIT_DEFAULT, Cursor, Every, Limit, fetch_page, talk
@@ -82,10 +83,10 @@ def _drawn(body: Any) -> RenderableType:
 
     from cli.graph import seconds_of  # noqa: PLC0415 - as above
 
-    flat = {**body, "temporal_ui": (body.get("temporal") or {}).get("ui_url")}
+    flat = {**body, "temporal_ui": (body.get("temporal") or {}).get("ui_url"), "cost": dollars(body["cost"])}
     head = details(
-        "id status label cause actor edits roots provider_id counts superseded_by error created_at planned_at ended_at"
-        " temporal_ui"
+        "id status label cause actor edits roots provider_id counts cost superseded_by error created_at planned_at"
+        " ended_at temporal_ui"
     )(flat)
     rows = [
         (run["id"], run["status"], run["provider_id"], f"{seconds_of([run])[run['derivation_id']]:.1f} s", run["label"])

@@ -68,7 +68,10 @@ def downgrade() -> None:
         drop table stops;
         drop index runs_parked_idx;
         alter table runs drop column resumed;
+        drop trigger if exists cascades_ended on cascades;
+        drop function if exists studio_cascade_ended();
         alter table run_steps drop column decision;
+        alter table cascades drop column taken, drop column ended_counts;
         alter table derivations drop column losses;
 
         -- Memo and cut-off

@@ -63,6 +63,8 @@ alter table cascades add column options jsonb not null default '{}'::jsonb;
 alter table runs add column resumed integer not null default 0;
 -- decision: what a person said to a step that asked: {decision, actor, comment, at}.
 alter table run_steps add column decision jsonb;
+-- taken: of what it had to do, so much went over to later cascades. ended_counts: what was left when it ended.
+alter table cascades add column taken integer not null default 0, add column ended_counts jsonb;
 create index runs_parked_idx on runs (user_id, id) where status = 'parked';
 -- Runs lost in a row on the inputs as they are.
 alter table derivations add column losses integer not null default 0;

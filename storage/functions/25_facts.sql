@@ -41,3 +41,45 @@ returns interval language sql stable as $$
   where s.user_id = p_user and s.run_id = p_run and s.type = 'approval' and s.started_at >= p_started
     and coalesce(s.ended_at, p_ended) <= p_ended
 $$;
+
+-- How far cascades are: what of theirs is unsettled, runs, has failed, and cannot go on. Blocked is found downwards, once
+-- for all: what unsettled stands below a hold.
+create or replace function studio_counts(p_user uuid, p_cascades uuid[])
+returns table (cascade_id uuid, unsettled int, running int, failed int, blocked int) language sql stable as $$
+  with recursive mine as (
+    select d.owner_cascade_id as cascade_id, d.id, d.hold, d.run_id from derivations d
+    where d.user_id = p_user and d.unsettled and d.owner_cascade_id = any(p_cascades)
+  ), below (id) as (
+    select d.id from derivations d where d.user_id = p_user and d.unsettled and d.hold is not null
+      and exists (select from mine)
+    union
+    select x.id from below u cross join lateral (
+      select d.id from derivation_outputs o
+      join derivation_inputs i on i.user_id = o.user_id and i.blob_id = o.blob_id
+      join derivations d on d.user_id = i.user_id and d.id = i.derivation_id
+      where o.user_id = p_user and o.derivation_id = u.id and d.unsettled offset 0) x
+  )
+  select m.cascade_id, count(*)::int, (count(*) filter (where m.hold is null and m.run_id is not null))::int,
+    (count(*) filter (where m.hold = 'failed'))::int,
+    (count(*) filter (where m.hold <> 'failed' or (m.hold is null and m.run_id is null and b.id is not null)))::int
+  from mine m left join below b on b.id = m.id group by m.cascade_id
+$$;
+
+-- How a cascade ended is history: later ones take over what it left, and settle it.
+create or replace function studio_cascade_ended() returns trigger language plpgsql as $$
+begin
+  new.ended_counts := (select jsonb_build_object('unsettled', coalesce(sum(n.unsettled), 0),
+      'running', coalesce(sum(n.running), 0), 'failed', coalesce(sum(n.failed), 0),
+      'blocked', coalesce(sum(n.blocked), 0), 'taken', new.taken)
+    from studio_counts(new.user_id, array[new.id]) n);
+  return new;
+end $$;
+
+-- Replacing a trigger locks out every writer: only where it is missing.
+do $$ begin
+  if not exists (select from pg_trigger where tgname = 'cascades_ended' and tgrelid = 'cascades'::regclass) then
+    create trigger cascades_ended before update of status on cascades for each row
+      when (new.status not in ('pending', 'running') and (new.status <> old.status or new.cut_off <> old.cut_off))
+      execute function studio_cascade_ended();
+  end if;
+end $$;

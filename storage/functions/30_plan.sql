@@ -508,9 +508,12 @@ begin
     return 0;
   end if;
   perform studio_supersede(p_user, p_direct, p_cascade);
-  select array_agg(distinct c.id) into v_former from derivations d
-    join cascades c on c.user_id = d.user_id and c.id = d.owner_cascade_id
-    where d.user_id = p_user and d.id = any(v_all) and d.unsettled and d.owner_cascade_id <> p_cascade;
+  with theirs as (
+    select d.owner_cascade_id as id, count(*)::int as taken from derivations d
+      where d.user_id = p_user and d.id = any(v_all) and d.unsettled and d.owner_cascade_id <> p_cascade group by 1
+  ), former as (
+    update cascades c set taken = c.taken + t.taken from theirs t where c.user_id = p_user and c.id = t.id returning c.id
+  ) select array_agg(id) into v_former from former;
   -- What moved itself is tried again. Found before: whether a row is among ten thousand would be asked ten thousand times.
   select array_agg(d.id) into v_tried from unnest(p_direct) x(id)
     cross join lateral (select id from derivations

@@ -48,7 +48,7 @@ async def test_a_cascade_says_its_cause_and_what_was_folded_into_it(client: http
         None,
     )
     assert cascade["counts"] == dict.fromkeys(
-        ("total", "settled", "running", "pending", "failed", "blocked", "cut_off"), 0
+        ("total", "settled", "running", "pending", "failed", "blocked", "cut_off", "taken_over"), 0
     )
     assert cascade["temporal"]["workflow_id"] == cascade_workflow_id(blob["cascade_id"])
 
@@ -75,6 +75,11 @@ async def test_counts_follow_the_schedule_down_to_failed_and_blocked(
     assert (cascade["status"], cascade["ended_at"] is None) == ("partial", False)
     listed = (await client.get(f"{BASE}/cascades")).json()["data"]
     assert listed[0]["counts"] == cascade["counts"]
+    later = await edit(client, blob["id"], data={"content": "The ship sailed out of the storm."})
+    await plan_all(database, schedule, user.user_id)
+    ended = await get(client, blob["cascade_id"])  # how it ended is history, whoever makes it good
+    assert (ended["status"], ended["counts"]) == ("partial", cascade["counts"])
+    assert (await get(client, later["cascade_id"]))["counts"]["pending"] == total
 
 
 async def test_an_edit_that_comes_later_supersedes_in_words_and_in_numbers(
@@ -88,6 +93,8 @@ async def test_an_edit_that_comes_later_supersedes_in_words_and_in_numbers(
     await claim(schedule, user.user_id, blob["cascade_id"])
     first = await get(client, blob["cascade_id"])
     assert (first["superseded_by"], first["status"]) == (later["cascade_id"], "superseded")
+    total = first["counts"]["total"]
+    assert first["counts"] == {**dict.fromkeys(first["counts"], 0), "total": total, "taken_over": total}
     assert (await get(client, later["cascade_id"]))["counts"]["pending"] == first["counts"]["total"]
 
 

@@ -70,6 +70,7 @@ async def test_a_cascade_shows_the_edits_that_it_folded_and_those_whose_work_it_
     told = (await studio("cascade", "get", edited[1]["cascade_id"], "--no-json")).out
     assert [told.count(what) for what in ("folded in", "took over")] == [2, 1]
     assert "update v3" in told
+    assert "$0.000000" in told
     await claim(schedule, user.user_id, blob["cascade_id"])
     before = await studio("cascade", "get", blob["cascade_id"])
     assert (before.json["status"], before.json["superseded_by"]) == ("superseded", edited[1]["cascade_id"])
