@@ -21,7 +21,7 @@ from activities.errors import as_failures
 from activities.heartbeat import heartbeating
 from activities.patience import PATIENCE_SECONDS, patiently
 from domain.definitions import AI_SERVICE, Step
-from domain.errors import StudioError, Unavailable
+from domain.errors import StudioError, Unavailable, Unusable
 from domain.execution import carry_out, context_of, declined, evaluate, total_usage, usage_of
 from domain.memo import Cache, Lookup, Recall, ServiceTerms, reused_usage
 from domain.ports import Schedule, Services
@@ -262,7 +262,7 @@ class RunActivities:
             )
             await patiently(lambda: self._schedule.end_step(work.user_id, work.run_id, record))
             return record
-        paying = asyncio.create_task(self._pay(work, step, call, context, patience))
+        paying = asyncio.create_task(self._pay(work, step, call, context, patience, begun.attempt))
         self._paying.add(paying)
         paying.add_done_callback(self._paid)
         async with heartbeating():
@@ -275,16 +275,18 @@ class RunActivities:
             paying.exception()  # told by whoever still waits for it
 
     async def _pay(
-        self, work: RunWork, step: Step, call: ServiceCall, context: dict[str, Any], patience: timedelta
+        self, work: RunWork, step: Step, call: ServiceCall, context: dict[str, Any], patience: timedelta, attempt: int
     ) -> StepRecord:
-        """Call, and record what came of it; whoever asks for the same later gets the same."""
+        """Call, and record what came of it and what it cost; whoever asks for the same later gets the same."""
         started, charge = self._now(), None
         try:
             answer = await self._services.call(call, key=f"{work.run_id}:{step.id}", patience=patience)
             usage = {"duration_ms": int((self._now() - started).total_seconds() * 1000), **usage_of(answer)}
-            charge = self._prices.charge(step, usage)
+            charge = self._prices.charge(step, usage, attempt)
             entries = absorb(step, answer, context)
         except StudioError as error:  # an answer that is of no use is charged all the same
+            if isinstance(error, Unusable):
+                charge = self._prices.charge(step, error.usage, attempt)
             await self._fail_step(work, step, error, charge)
             raise
         if charge is not None:
@@ -307,7 +309,11 @@ class RunActivities:
         return self._terms.get(service, ServiceTerms())
 
     async def _fail_step(self, work: RunWork, step: Step, error: StudioError, charge: StepCharge | None = None) -> None:
-        await self._schedule.fail_step(work.user_id, work.run_id, step.id, error.problem_code, error.detail, charge)
+        failed = (work.user_id, work.run_id, step.id, error.problem_code, error.detail, charge)
+        if charge is None:
+            await self._schedule.fail_step(*failed)
+        else:
+            await patiently(lambda: self._schedule.fail_step(*failed))
 
     async def _distrust(self, work: RunWork, error: StudioError) -> None:
         """What was made of the answers broke a rule for good: nobody is to get the same answers again."""

@@ -104,41 +104,52 @@ class Budgeting(Settling):
     # --- what runs do -------------------------------------------------------------------------------------
 
     @move
-    def begin(self, run_id: RunId, step_id: str, worst: int) -> RunStatus:
+    def begin(self, run_id: RunId, step_id: str, worst: int, attempt: int = 1) -> RunStatus:
         """Reserve what a step may cost at most, before it is called; answers the status of its run.
 
+        What an attempt before has reserved and not used, another one takes over.
         Where that does not fit, or somebody before it in the line needs it, the run ends as ``blocked_budget``.
         """
         run = self.runs.get(run_id)
         if run is None or run.status != RunStatus.RUNNING:
             return RunStatus.SUPERSEDED if run is None else run.status
-        paid = (run_id, step_id) in self.charges or (run_id, step_id) in self.reservations
-        if self.budget is None or worst <= 0 or paid:
+        if self.budget is None or worst <= 0 or (run_id, step_id, attempt) in self.charges:
+            return RunStatus.RUNNING
+        if (had := self._reservation(run_id, step_id)) is not None:
+            self.reservations[run_id, step_id, max(had, attempt)] = self.reservations.pop((run_id, step_id, had))
             return RunStatus.RUNNING
         derivation = self.derivations[run.derivation_id]
         if worst > self._left_for(derivation):
             self._block(derivation, run, worst)
             return RunStatus.BLOCKED_BUDGET
-        self.reservations[run_id, step_id] = worst
+        self.reservations[run_id, step_id, attempt] = worst
         derivation.budget_place = derivation.budget_needed = None
         return RunStatus.RUNNING
 
     @move
-    def charge(self, run_id: RunId, step_id: str, amount: int) -> bool:
-        """Charge what a step did cost, once, whatever became of its run; the rest of its reservation comes back.
+    def charge(self, run_id: RunId, step_id: str, amount: int, attempt: int = 1) -> bool:
+        """Charge what an attempt of a step did cost, once, whatever became of its run; its reservation comes back.
 
-        A call that was made has cost something, also if its run has ended meanwhile. What neither the reservation
-        nor the budget covers is an overrun: recorded, and not spent.
+        A call that was made has cost something, also if its run has ended meanwhile, or its answer is of no use and
+        the step is called again. What a later attempt has taken over stays reserved. What neither the reservation nor
+        the budget covers is an overrun: recorded, and not spent.
         """
-        if run_id not in self.runs or (run_id, step_id) in self.charges:
+        if run_id not in self.runs or (run_id, step_id, attempt) in self.charges:
             return False
-        self.reservations.pop((run_id, step_id), None)
+        had = self._reservation(run_id, step_id)
+        if had is not None and had <= attempt:
+            del self.reservations[run_id, step_id, had]
         overrun = 0
         if self.budget is not None:
             overrun = max(0, amount - (self.funds().remaining or 0))
             self.budget.spent += amount - overrun
-        self.charges[run_id, step_id] = Charge(run_id=run_id, step_id=step_id, amount=amount, overrun=overrun)
+        charge = Charge(run_id=run_id, step_id=step_id, attempt=attempt, amount=amount, overrun=overrun)
+        self.charges[run_id, step_id, attempt] = charge
         return True
+
+    def _reservation(self, run_id: RunId, step_id: str) -> int | None:
+        """Return the attempt that a step's reservation is for."""
+        return next((key[2] for key in self.reservations if key[:2] == (run_id, step_id)), None)
 
     def _block(self, derivation: Derivation, run: Run, worst: int) -> None:
         """End a run that cannot be paid. One that was left to finish although its inputs moved sets no hold."""

@@ -319,9 +319,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charge:
-    """What one step of one run did cost; ``overrun`` is the part that the budget no longer had."""
+    """What one attempt of a step did cost; ``overrun`` is the part that the budget no longer had."""
 
     run_id: RunId
     step_id: str
+    attempt: int
     amount: int
     overrun: int = 0

@@ -14,6 +14,7 @@ StudioError
 ├── UnsupportedMedia     a media type that is not accepted here
 ├── LimitExceeded        too much at once; later is fine
 ├── ProviderFailed       a provider's own, final failure: recorded on the run
+│   └── Unusable         a service did what it was asked to, and its answer is of no use: it is paid for
 └── Unavailable          something we need does not answer; a retry may help
 
 Errors know no transport: ``api/problems.py`` alone turns them into HTTP (RFC 9457), ``activities/errors.py``
@@ -278,6 +279,14 @@ class ProviderFailed(StudioError):
     """A provider's final failure; it is recorded on its run and not tried again."""
 
     code = "provider_failed"
+
+
+class Unusable(ProviderFailed):
+    """A service has answered, and what it says is of no use; ``usage`` is what it says that it took, if it says so."""
+
+    def __init__(self, detail: str, *, code: str | None = None, usage: Mapping[str, Any] | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.usage = dict(usage or {})
 
 
 class Unavailable(StudioError):

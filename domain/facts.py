@@ -53,8 +53,8 @@ class Facts:
         self.clock = 0.0
         """The time that a move was last told: what people do in between happens then."""
         self.budget: Budget | None = None
-        self.reservations: dict[tuple[RunId, str], int] = {}
-        self.charges: dict[tuple[RunId, str], Charge] = {}
+        self.reservations: dict[tuple[RunId, str, int], int] = {}
+        self.charges: dict[tuple[RunId, str, int], Charge] = {}
         self.next_place = 1
 
     # --- reading ------------------------------------------------------------------------------------------

@@ -84,11 +84,13 @@ class Lookup:
 class Begun:
     """A step that may begin (``status`` is ``running``), and what the memo says to it.
 
+    ``attempt`` numbers the beginnings of the step: no two calls have the same.
     For a hit ``answer`` is what the service said to the run ``maker``, which used ``usage`` for it.
     """
 
     status: str
     recall: Recall = Recall.OFF
+    attempt: int = 1
     answer: Any = None
     usage: Mapping[str, Any] | None = None
     maker: UUID | None = None

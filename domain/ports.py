@@ -95,7 +95,7 @@ class Schedule(Protocol):
         ...
 
     async def end_step(self, user_id: UUID, run_id: UUID, record: StepRecord, charge: StepCharge | None = None) -> None:
-        """Record what a step added, and charge it; the first record, and charge, of a step stays."""
+        """Record what a step added, and charge this attempt; of both the first stays."""
         ...
 
     async def end_call(
@@ -126,7 +126,8 @@ class Services(Protocol):
     async def call(self, call: ServiceCall, *, key: str, patience: timedelta) -> Any:
         """Call and return the answer's JSON. ``key`` makes a repeated call recognisable, ``patience`` bounds it.
 
-        Raises ProviderFailed (``service_rejected``, ``egress_denied``) for good, Unavailable
+        Raises ProviderFailed (``service_rejected``, ``egress_denied``) for good, Unusable if the service has done its
+        work and its answer is of no use (too large, no JSON, ``invalid_output``), Unavailable
         (``service_unavailable``, members ``retry_after``) where a retry may help.
         """
         ...

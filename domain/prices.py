@@ -54,8 +54,9 @@ class Tariff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCharge:
-    """What is charged for one step, and for what."""
+    """What is charged for one attempt of a step, and for what."""
 
+    attempt: int
     amount: int
     service: str
     model: str | None
@@ -84,7 +85,7 @@ class Prices:
             return 0
         return tariff.worst(step.config.get("parameters", {}).get("max_tokens"))
 
-    def charge(self, step: Step, usage: Mapping[str, Any]) -> StepCharge | None:
+    def charge(self, step: Step, usage: Mapping[str, Any], attempt: int) -> StepCharge | None:
         """Return what a finished call is charged, None if it is free. A service that says nothing costs the most."""
         worst = self.worst(step)
         if worst <= 0:
@@ -92,6 +93,7 @@ class Prices:
         service = str(step.config["service"])
         cost = self._tariffs[service].cost(usage)
         return StepCharge(
+            attempt=attempt,
             amount=worst if cost is None else cost,
             service=service,
             model=usage.get("model"),

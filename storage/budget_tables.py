@@ -29,22 +29,22 @@ budgets = Table(
     CheckConstraint("spent + reserved <= limit_amount", name="limit"),
 )
 
-# What a step that is under way may cost at most.
+# What a step that is under way may cost at most; attempt is the latest one.
 reservations = Table(
     "reservations", metadata,
-    _id("user_id"), _id("run_id"), _text("step_id"), _big("amount"), _time("created_at"),
+    _id("user_id"), _id("run_id"), _text("step_id"), _int("attempt", 1), _big("amount"), _time("created_at"),
     PrimaryKeyConstraint("user_id", "run_id", "step_id"),
     CheckConstraint("amount > 0", name="amount"),
 )
 
-# What a step did cost, once; overrun is the part that its budget no longer had.
+# What each attempt of a step did cost, once; overrun is the part that its budget no longer had.
 charges = Table(
     "charges", metadata,
-    _id("user_id"), _id("id"), _id("run_id"), _text("step_id"), _id("cascade_id"), _id("derivation_id"),
-    _text("provider_id"), _maybe_id("budget_id"), _text("service", ""), _maybe_text("model"), _big("prompt_tokens", 0),
-    _big("completion_tokens", 0), _big("amount"), _big("overrun", 0), _time("created_at"),
+    _id("user_id"), _id("id"), _id("run_id"), _text("step_id"), _int("attempt", 1), _id("cascade_id"),
+    _id("derivation_id"), _text("provider_id"), _maybe_id("budget_id"), _text("service", ""), _maybe_text("model"),
+    _big("prompt_tokens", 0), _big("completion_tokens", 0), _big("amount"), _big("overrun", 0), _time("created_at"),
     PrimaryKeyConstraint("user_id", "id"),
-    UniqueConstraint("user_id", "run_id", "step_id"),
+    UniqueConstraint("user_id", "run_id", "step_id", "attempt"),
     CheckConstraint("amount >= 0 and overrun >= 0 and overrun <= amount", name="amounts"),
     Index("charges_cascade_idx", "user_id", "cascade_id"),
 )

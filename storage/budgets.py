@@ -25,8 +25,8 @@ cross join lateral (select count(*)::int as waiting, coalesce(sum(budget_needed)
 """
 _SET = "select * from set_budget($1, $2, $3, $4, $5, $6, $7, $8)"
 _CHARGES = """
-select id, run_id, step_id, cascade_id, derivation_id, provider_id, service, model, prompt_tokens, completion_tokens,
-  amount, overrun, created_at
+select id, run_id, step_id, attempt, cascade_id, derivation_id, provider_id, service, model, prompt_tokens,
+  completion_tokens, amount, overrun, created_at
 from charges where user_id = $1 and ($2::uuid is null or id < $2) and ($3::uuid is null or cascade_id = $3)
   and ($4::uuid is null or run_id = $4) and ($5::text is null or provider_id = $5)
 order by id desc limit $6

@@ -229,11 +229,11 @@ class PostgresSchedule:
         else:
             async with self._gate(user_id):
                 row = await self._database.call(_BEGIN_PAID, *step, quote.worst, dict(quote.used))
-        if row is None or row["memo"] is None:
+        if row is None or row["status"] != "running":
             return Begun(status=row["status"] if row else "superseded")
-        recall = Recall(row["memo"])
+        recall = Recall.OFF if row["memo"] is None else Recall(row["memo"])
         if recall is not Recall.HIT:
-            return Begun(status=row["status"], recall=recall)
+            return Begun(status=row["status"], recall=recall, attempt=row["attempt"])
         return Begun(
             status=row["status"],
             recall=recall,
@@ -243,7 +243,7 @@ class PostgresSchedule:
         )
 
     async def end_step(self, user_id: UUID, run_id: UUID, record: StepRecord, charge: StepCharge | None = None) -> None:
-        """Record what a step added, and charge it; the first record, and charge, of a step stays."""
+        """Record what a step added, and charge this attempt; of both the first stays."""
         await self._end_step(user_id, run_id, record, charge)
 
     async def end_call(
@@ -290,8 +290,10 @@ class PostgresSchedule:
         """
         gate = nullcontext() if charge is None else self._gate(user_id)
         async with gate, self._database.transaction(user_id) as connection:
-            if charge is not None:
-                await connection.execute(_CHARGE, user_id, run_id, step_id, *astuple(charge))
+            if charge is not None and not await connection.fetchval(
+                _CHARGE, user_id, run_id, step_id, *astuple(charge)
+            ):
+                return  # recorded before, and the acknowledgement got lost
             await connection.execute(
                 "update run_steps set status = 'failed', error = $4, ended_at = now(), attempts = attempts + 1, "
                 "errors = (case when jsonb_array_length(errors) < $5 then errors else errors - 0 end) "
@@ -376,7 +378,7 @@ class PostgresSchedule:
 
 _BEGIN = "select * from begin_step($1, $2, $3, $4, $5, $6, $7, $8)"
 _BEGIN_PAID = "select * from begin_paid_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-_CHARGE = "select charge_step($1, $2, $3, $4, $5, $6, $7, $8)"
+_CHARGE = "select charge_step($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _END = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _END_MEMO = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
 _OUTPUT_COLUMNS = (

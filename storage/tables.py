@@ -367,7 +367,7 @@ run_steps = Table(
     _id("user_id"), _id("run_id"), _text("step_id"), _int("position"), _text("type"), _text("status"),
     _maybe_text("output_hash"), _json("usage"), Column("error", JSONB), _time("started_at"),
     _maybe_time("ended_at"), _maybe_text("memo_key"), _maybe_id("reused_from"),
-    _int("attempts", 0), _json("errors", "[]"), Column("decision", JSONB),
+    _int("attempts", 0), _json("errors", "[]"), _int("calls", 0), Column("decision", JSONB),
     PrimaryKeyConstraint("user_id", "run_id", "step_id"),
     ForeignKeyConstraint(["user_id", "run_id"], ["runs.user_id", "runs.id"]),
 )

@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 import httpx2
 import orjson
 
-from domain.errors import ProviderFailed, StudioError, Unavailable
+from domain.errors import ProviderFailed, StudioError, Unavailable, Unusable
+from domain.execution import usage_of
 from domain.steps import ServiceCall
 
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
@@ -103,11 +104,11 @@ def _read(call: ServiceCall, answer: _Answer, token: str | None, most: int) -> A
     if not 200 <= answer.status < 300:  # noqa: PLR2004
         raise _refusal(f"{call.service}{call.endpoint}", answer, token)
     if len(answer.content) > most:
-        raise ProviderFailed(f"{call.service} answered more than {most} bytes.", code="service_rejected")
+        raise Unusable(f"{call.service} answered more than {most} bytes.", code="service_rejected")
     try:
         return orjson.loads(answer.content)
     except orjson.JSONDecodeError as error:
-        raise ProviderFailed(f"{call.service} did not answer JSON.", code="service_rejected") from error
+        raise Unusable(f"{call.service} did not answer JSON.", code="service_rejected") from error
 
 
 def _refusal(name: str, answer: _Answer, token: str | None) -> StudioError:
@@ -125,8 +126,9 @@ def _refusal(name: str, answer: _Answer, token: str | None) -> StudioError:
         wait = _retry_after(answer.headers.get("retry-after", ""))
         members = {} if wait is None else {"retry_after": wait}
         return Unavailable(detail, code="service_unavailable", members=members)
-    refused = "invalid_output" if problem.get("code") == "invalid_output" else "service_rejected"
-    return ProviderFailed(detail, code=refused)
+    if problem.get("code") == "invalid_output":  # it was made, and is not good
+        return Unusable(detail, code="invalid_output", usage=usage_of(problem))
+    return ProviderFailed(detail, code="service_rejected")
 
 
 def _problem(content: bytes) -> dict[str, Any]:

@@ -139,7 +139,9 @@ create index dead_letters_redriven_idx on dead_letters (user_id, redriven_by) wh
 create index dead_letters_derivation_idx on dead_letters (user_id, derivation_id, id);
 
 -- The attempts of a step that did not succeed, and why: run_steps has the last word, this the way there.
-alter table run_steps add column attempts integer not null default 0, add column errors jsonb not null default '[]'::jsonb;
+-- calls: how often it was begun, which numbers what is reserved and charged for it.
+alter table run_steps add column attempts integer not null default 0, add column errors jsonb not null default '[]'::jsonb,
+  add column calls integer not null default 0;
 
 -- Budgets ---------------------------------------------------------------------------------------------------
 
@@ -161,23 +163,25 @@ create table budgets (
   constraint budgets_limit_check check (spent + reserved <= limit_amount)
 );
 
--- What a step that is under way may cost at most.
+-- What a step that is under way may cost at most; attempt: the latest one, which the rest comes back with.
 create table reservations (
   user_id uuid not null,
   run_id uuid not null,
   step_id text not null,
+  attempt integer not null default 1,
   amount bigint not null,
   created_at timestamptz not null default now(),
   constraint reservations_pkey primary key (user_id, run_id, step_id),
   constraint reservations_amount_check check (amount > 0)
 );
 
--- What a step did cost, once. overrun: the part that its budget no longer had. budget_id: none, if nothing was limited.
+-- What each attempt of a step did cost, once. overrun: the part that its budget no longer had. budget_id: none, if nothing was limited.
 create table charges (
   user_id uuid not null,
   id uuid not null,
   run_id uuid not null,
   step_id text not null,
+  attempt integer not null default 1,
   cascade_id uuid not null,
   derivation_id uuid not null,
   provider_id text not null,
@@ -190,7 +194,7 @@ create table charges (
   overrun bigint not null default 0,
   created_at timestamptz not null default now(),
   constraint charges_pkey primary key (user_id, id),
-  constraint charges_user_id_run_id_step_id_key unique (user_id, run_id, step_id),
+  constraint charges_user_id_run_id_step_id_attempt_key unique (user_id, run_id, step_id, attempt),
   constraint charges_amounts_check check (amount >= 0 and overrun >= 0 and overrun <= amount)
 );
 create index charges_cascade_idx on charges (user_id, cascade_id);

@@ -6,29 +6,34 @@
 -- status: 'running', or what the run has ended as. memo: 'hit' (the answer is in the other columns), 'mine' (call; the
 -- lease is ours until p_patience is over), 'leased' (another run is calling), null (no key was given).
 -- Of a run that is to pay again (reprocess with force) only answers count that were begun since that was asked for.
-create or replace function begin_step(
+-- attempt: the number of this beginning of the step; no other has it.
+drop function if exists begin_step(uuid, uuid, text, int, text, interval, text, interval);
+create function begin_step(
   p_user uuid, p_run uuid, p_step text, p_position int, p_type text, p_lease interval, p_key text default null,
   p_patience interval default null
 ) returns table (status text, memo text, maker uuid, usage jsonb, hash text, size bigint, codec text, body bytea,
-  location text) language plpgsql as $$
+  location text, attempt int) language plpgsql as $$
 #variable_conflict use_column
-declare v_run runs%rowtype; v_memo memo%rowtype;
+declare v_run runs%rowtype; v_memo memo%rowtype; v_attempt int;
 begin
   perform set_config('app.user_id', p_user::text, true);
   update runs r set lease_until = now() + p_lease where r.user_id = p_user and r.id = p_run and r.status = 'running'
     returning * into v_run;
   if not found then
     return query select coalesce((select r.status from runs r where r.user_id = p_user and r.id = p_run), 'superseded'),
-      null::text, null::uuid, null::jsonb, null::text, null::bigint, null::text, null::bytea, null::text;
+      null::text, null::uuid, null::jsonb, null::text, null::bigint, null::text, null::bytea, null::text, null::int;
     return;
   end if;
-  insert into run_steps (user_id, run_id, step_id, position, type, status, memo_key)
-    values (p_user, p_run, p_step, p_position, p_type, 'running', p_key)
-    on conflict (user_id, run_id, step_id) do update set status = 'running', ended_at = null, memo_key = p_key
-      where run_steps.status = 'failed' or run_steps.memo_key is distinct from p_key and run_steps.status <> 'done';
+  insert into run_steps as s (user_id, run_id, step_id, position, type, status, memo_key, calls)
+    values (p_user, p_run, p_step, p_position, p_type, 'running', p_key, 1)
+    on conflict (user_id, run_id, step_id) do update set calls = s.calls + 1,
+      status = case when s.status = 'done' then s.status else 'running' end,
+      ended_at = case when s.status = 'done' then s.ended_at end,
+      memo_key = case when s.status = 'done' then s.memo_key else p_key end
+    returning s.calls into v_attempt;
   if p_key is null then
     return query select 'running', null::text, null::uuid, null::jsonb, null::text, null::bigint, null::text, null::bytea,
-      null::text;
+      null::text, v_attempt;
     return;
   end if;
   update memo m set used_at = now()
@@ -37,8 +42,8 @@ begin
       and exists (select from contents c where c.user_id = p_user and c.hash = m.output_hash)
     returning * into v_memo;
   if found then
-    return query select 'running', 'hit', v_memo.run_id, v_memo.usage, c.hash, c.size, c.codec, c.body, c.location
-      from contents c where c.user_id = p_user and c.hash = v_memo.output_hash;
+    return query select 'running', 'hit', v_memo.run_id, v_memo.usage, c.hash, c.size, c.codec, c.body, c.location,
+      v_attempt from contents c where c.user_id = p_user and c.hash = v_memo.output_hash;
     return;
   end if;
   insert into memo as m (user_id, key, state, run_id, step_id, provider_id, leased_by, lease_until)
@@ -47,7 +52,7 @@ begin
       where m.leased_by is null or m.leased_by = p_run or m.lease_until < now()
     returning * into v_memo;
   return query select 'running', case when found then 'mine' else 'leased' end, null::uuid, null::jsonb, null::text,
-    null::bigint, null::text, null::bytea, null::text;
+    null::bigint, null::text, null::bytea, null::text, v_attempt;
 end $$;
 
 -- A step has ended: what it added is recorded (its first record stays), whatever has become of its run, for what was paid

@@ -110,8 +110,12 @@ begin
 end $$;
 
 -- Before a paid step is called, in the transaction that fences its run and records the attempt: what it may cost at most
--- is reserved, or its run ends as blocked_budget. Answers the run's status; repeated, it reserves nothing more.
-create or replace function reserve_step(p_user uuid, p_run uuid, p_step text, p_worst bigint, p_usage jsonb) returns text
+-- is reserved, or its run ends as blocked_budget. Answers the run's status; repeated, it reserves nothing more. What an
+-- attempt before has reserved and not used, another one takes over: at most one of them is called at a time.
+drop function if exists reserve_step(uuid, uuid, text, bigint, jsonb);
+create or replace function reserve_step(
+  p_user uuid, p_run uuid, p_step text, p_attempt int, p_worst bigint, p_usage jsonb
+) returns text
 language plpgsql as $$
 declare v_run runs%rowtype; v_place bigint;
 begin
@@ -120,16 +124,20 @@ begin
   if not found then return 'superseded'; end if;
   if v_run.status <> 'running' then return v_run.status; end if;
   if p_worst <= 0 or v_run.execution = 'inline' or not exists (select from budgets where user_id = p_user and limit_amount is not null)
-      or exists (select from reservations where user_id = p_user and run_id = p_run and step_id = p_step)
-      or exists (select from charges where user_id = p_user and run_id = p_run and step_id = p_step) then
+      or exists (select from charges
+        where user_id = p_user and run_id = p_run and step_id = p_step and attempt = p_attempt) then
     return 'running';
   end if;
+  update reservations set attempt = greatest(attempt, p_attempt)
+    where user_id = p_user and run_id = p_run and step_id = p_step;
+  if found then return 'running'; end if;
   select budget_place into v_place from derivations where user_id = p_user and id = v_run.derivation_id;
   if not studio_affords(p_user, v_place, p_worst) then
     perform studio_block(p_user, v_run, p_worst, p_usage);
     return 'blocked_budget';
   end if;
-  insert into reservations (user_id, run_id, step_id, amount) values (p_user, p_run, p_step, p_worst);
+  insert into reservations (user_id, run_id, step_id, attempt, amount)
+    values (p_user, p_run, p_step, p_attempt, p_worst);
   update budgets set reserved = reserved + p_worst, updated_at = now() where user_id = p_user;
   if v_place is not null then
     update derivations set budget_place = null, budget_needed = null
@@ -141,11 +149,12 @@ end $$;
 
 -- begin_step (26_memo.sql) for a step that costs something: unless the memo has its answer, or another run is calling, what
 -- it may cost is reserved in the same transaction. Where that does not fit nobody waits for our lease of the memo.
-create or replace function begin_paid_step(
+drop function if exists begin_paid_step(uuid, uuid, text, int, text, interval, text, interval, bigint, jsonb);
+create function begin_paid_step(
   p_user uuid, p_run uuid, p_step text, p_position int, p_type text, p_lease interval, p_key text, p_patience interval,
   p_worst bigint, p_usage jsonb
 ) returns table (status text, memo text, maker uuid, usage jsonb, hash text, size bigint, codec text, body bytea,
-  location text) language plpgsql as $$
+  location text, attempt int) language plpgsql as $$
 #variable_conflict use_column
 declare v record; v_status text;
 begin
@@ -153,25 +162,30 @@ begin
   select * into v from begin_step(p_user, p_run, p_step, p_position, p_type, p_lease, p_key, p_patience);
   v_status := v.status;
   if v_status = 'running' and v.memo is distinct from 'hit' and v.memo is distinct from 'leased' then
-    v_status := reserve_step(p_user, p_run, p_step, p_worst, p_usage);
+    v_status := reserve_step(p_user, p_run, p_step, v.attempt, p_worst, p_usage);
     if v_status <> 'running' then perform studio_release_memo(p_user, p_run); end if;
   end if;
-  return query select v_status, v.memo, v.maker, v.usage, v.hash, v.size, v.codec, v.body, v.location;
+  return query select v_status, v.memo, v.maker, v.usage, v.hash, v.size, v.codec, v.body, v.location,
+    v.attempt;
 end $$;
 
--- What a step did cost, once, in the transaction that records its result; the rest of its reservation comes back. A call
--- that was made is charged whatever became of its run; what the budget does not have any more is an overrun, not spent.
+-- What an attempt of a step did cost, once, in the transaction that records its result; the rest of its reservation comes
+-- back, unless a later attempt has taken that over. A call that was made is charged whatever became of its run or of its
+-- answer; what the budget does not have any more is an overrun, not spent.
+drop function if exists charge_step(uuid, uuid, text, bigint, text, text, bigint, bigint);
 create or replace function charge_step(
-  p_user uuid, p_run uuid, p_step text, p_amount bigint, p_service text, p_model text, p_prompt bigint, p_completion bigint
+  p_user uuid, p_run uuid, p_step text, p_attempt int, p_amount bigint, p_service text, p_model text, p_prompt bigint, p_completion bigint
 ) returns boolean language plpgsql as $$
 declare v_run runs%rowtype; v_budget budgets%rowtype; v_back bigint; v_over bigint := 0;
 begin
   perform studio_lock(p_user);
   select * into v_run from runs where user_id = p_user and id = p_run;
-  if not found or exists (select from charges where user_id = p_user and run_id = p_run and step_id = p_step) then
+  if not found or exists (select from charges
+      where user_id = p_user and run_id = p_run and step_id = p_step and attempt = p_attempt) then
     return false;
   end if;
-  delete from reservations where user_id = p_user and run_id = p_run and step_id = p_step returning amount into v_back;
+  delete from reservations where user_id = p_user and run_id = p_run and step_id = p_step and attempt <= p_attempt
+    returning amount into v_back;
   v_back := coalesce(v_back, 0);
   select * into v_budget from budgets where user_id = p_user and limit_amount is not null;
   if v_budget.user_id is not null then
@@ -179,9 +193,9 @@ begin
     update budgets set spent = spent + p_amount - v_over, reserved = reserved - v_back, updated_at = now()
       where user_id = p_user;
   end if;
-  insert into charges (user_id, id, run_id, step_id, cascade_id, derivation_id, provider_id, budget_id, service, model,
-      prompt_tokens, completion_tokens, amount, overrun)
-    values (p_user, studio_uuid7(), p_run, p_step, v_run.cascade_id, v_run.derivation_id, v_run.provider_id, v_budget.id,
+  insert into charges (user_id, id, run_id, step_id, attempt, cascade_id, derivation_id, provider_id, budget_id, service,
+      model, prompt_tokens, completion_tokens, amount, overrun)
+    values (p_user, studio_uuid7(), p_run, p_step, p_attempt, v_run.cascade_id, v_run.derivation_id, v_run.provider_id, v_budget.id,
       p_service, p_model, p_prompt, p_completion, p_amount, v_over);
   perform studio_call_up(p_user);
   if v_budget.limit_amount > 0 and v_budget.spent * 10 < v_budget.limit_amount * 8

@@ -18,7 +18,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.cascades import MERGE_ATTEMPTS_MAX
 from activities.runs import RunActivities, RunFailure, RunRef, StepOutcome, StepRequest
-from domain.errors import ProviderFailed, Unavailable
+from domain.errors import ProviderFailed, Unavailable, Unusable
 from domain.prices import MILLION, Price, Prices, Tariff
 from domain.steps import ServiceCall
 from domain.works import ClaimedRun, RunWork
@@ -79,7 +79,7 @@ async def step(
 
 
 async def recorded(engine: Engine) -> list[Any]:
-    return await engine.rows("select * from run_steps where user_id = $1 order by position")
+    return await engine.rows("select * from run_steps where user_id = $1 order by position, run_id")
 
 
 async def test_a_step_that_finished_is_not_called_again(engine: Engine, environment: ActivityEnvironment) -> None:
@@ -346,19 +346,52 @@ def with_attempt(environment: ActivityEnvironment, attempt: int) -> Any:
     return replace(environment.info, attempt=attempt)
 
 
+@pytest.mark.parametrize(
+    ("answer", "amount"),
+    [
+        (["not a map"], 20),
+        (Unusable("text answered more than 5 bytes.", code="service_rejected"), 20),
+        (Unusable("No such text.", code="invalid_output", usage={"prompt_tokens": 3, "completion_tokens": 4}), 7),
+        (ProviderFailed("No.", code="service_rejected"), None),
+    ],
+)
 async def test_an_answer_that_is_of_no_use_is_charged_all_the_same(
+    engine: Engine, environment: ActivityEnvironment, answer: Any, amount: int | None
+) -> None:
+    run = await claimed(engine)
+    with pytest.raises(ApplicationError):
+        await step(environment, paid(engine.schedule, Answers(answer)), engine, run)
+    charges = await engine.rows("select run_id, amount from charges where user_id = $1")
+    assert [(row["run_id"], row["amount"]) for row in charges] == ([] if amount is None else [(run.run_id, amount)])
+    [recorded_step] = await recorded(engine)
+    assert recorded_step["status"] == "failed"
+
+
+async def test_each_attempt_that_was_paid_is_charged_once_and_nothing_is_paid_for_twice(
     engine: Engine, environment: ActivityEnvironment
 ) -> None:
     run = await claimed(engine)
+    await engine.ask("PUT", "/budget", {"limit": 40}, **{"if-match": "*"})
+    used = {"prompt_tokens": 2, "completion_tokens": 3}
+    service = Answers(["not a map"], Unavailable("away", code="service_unavailable"), {"text": "x", "usage": used})
+    activities = paid(engine.schedule, service)
+    for failure in ("invalid_output", "service_unavailable"):
+        with pytest.raises(ApplicationError) as caught:
+            await step(environment, activities, engine, run)
+        assert caught.value.type == failure
+        await engine.check()
+    assert [(await step(environment, activities, engine, run)).status for _ in range(2)] == ["done"] * 2
+    assert len(service.asked) == 3
+    charges = (await engine.ask("GET", "/budget/charges"))["data"]
+    assert [(charge["attempt"], charge["amount"]) for charge in charges] == [(3, 5), (1, 20)]
+    found = await engine.ask("GET", "/budget")
+    assert (found["spent"], found["reserved"], found["remaining"]) == (25, 0, 15)
+    await engine.check()
+
+
+def paid(schedule: PostgresSchedule, services: Answers) -> RunActivities:
+    """Each token costs a micro-dollar, and a call 20 at most."""
     tariff = Tariff(prices={"default": Price(prompt=MILLION, completion=MILLION)}, prompt_tokens_max=10,
                     completion_tokens_max=10)  # fmt: skip
     prices = Prices({"ai-service": tariff})
-    activities = RunActivities(
-        engine.schedule, Answers(["not a map"]), step_timeout=timedelta(seconds=30), step_attempts=3, prices=prices
-    )
-    with pytest.raises(ApplicationError, match="not a map"):
-        await step(environment, activities, engine, run)
-    charges = await engine.rows("select run_id, amount from charges where user_id = $1")
-    assert [(row["run_id"], row["amount"]) for row in charges] == [(run.run_id, 20)]
-    [recorded_step] = await recorded(engine)
-    assert recorded_step["status"] == "failed"
+    return RunActivities(schedule, services, step_timeout=timedelta(seconds=30), step_attempts=3, prices=prices)

@@ -60,7 +60,9 @@ async def gather(
     await plan_all(database, schedule, user.user_id)
     runs = await claim(schedule, user.user_id, blob["cascade_id"])
     await schedule.begin_step(user.user_id, runs[0], "analyze-style", 1, "api-call")
-    paid = StepCharge(amount=42, service="ai-service", model="small", prompt_tokens=100, completion_tokens=20)
+    paid = StepCharge(
+        attempt=1, amount=42, service="ai-service", model="small", prompt_tokens=100, completion_tokens=20
+    )
     done = StepRecord(step_id="analyze-style", entries={}, usage={"cost": 42})
     await schedule.end_step(user.user_id, runs[0], done, charge=paid)
     await schedule.fail(user.user_id, runs[0], code="service_rejected", detail="No such model.", usage={"tokens": 3})

@@ -59,8 +59,8 @@ def check_money(schedule: Schedule) -> None:
     funds = schedule.funds()
     expect(funds.limit is None or funds.spent + funds.reserved <= funds.limit, f"(12) beyond the budget: {funds}")
     expect(funds.limit is not None or not schedule.reservations, "(12) reserved without a budget")
-    for run_id, step_id in schedule.reservations:
-        expect((run_id, step_id) not in schedule.charges, f"(12) reserved for what is paid: {run_id}")
+    for run_id, step_id, attempt in schedule.reservations:
+        expect((run_id, step_id, attempt) not in schedule.charges, f"(12) reserved for what is paid: {run_id}")
         expect(schedule.runs[run_id].status in UNFINISHED, f"(12) an ended run holds a reservation: {run_id}")
     needed = 0
     for derivation in schedule.line():

@@ -271,23 +271,32 @@ class ReleasesNothingAtTheEnd(Schedule):
 class ReservesTwice(Schedule):
     """Money: what was called and charged is reserved again when its worker asks once more."""
 
-    def begin(self, run_id: RunId, step_id: str, worst: int) -> RunStatus:
-        charge = self.charges.pop((run_id, step_id), None)
-        answer = super().begin(run_id, step_id, worst)
+    def begin(self, run_id: RunId, step_id: str, worst: int, attempt: int = 1) -> RunStatus:
+        charge = self.charges.pop((run_id, step_id, attempt), None)
+        answer = super().begin(run_id, step_id, worst, attempt)
         if charge is not None:
-            self.charges[run_id, step_id] = charge
+            self.charges[run_id, step_id, attempt] = charge
         return answer
 
 
 class ChargesTwice(Schedule):
     """Money: a charge whose acknowledgement was lost is made again."""
 
-    def charge(self, run_id: RunId, step_id: str, amount: int) -> bool:
-        before = self.charges.pop((run_id, step_id), None)
-        answer = super().charge(run_id, step_id, amount)
+    def charge(self, run_id: RunId, step_id: str, amount: int, attempt: int = 1) -> bool:
+        before = self.charges.pop((run_id, step_id, attempt), None)
+        answer = super().charge(run_id, step_id, amount, attempt)
         if before is not None:
-            self.charges[run_id, step_id] = before
+            self.charges[run_id, step_id, attempt] = before
         return answer
+
+
+class ChargesOnlyTheFirst(Schedule):
+    """Money: an attempt that is paid after one whose answer was of no use is not counted."""
+
+    def charge(self, run_id: RunId, step_id: str, amount: int, attempt: int = 1) -> bool:
+        if any(key[:2] == (run_id, step_id) for key in self.charges):
+            return False
+        return super().charge(run_id, step_id, amount, attempt)
 
 
 class KeepsNoLine(Schedule):
@@ -324,6 +333,6 @@ MUTANTS: dict[str, type[Schedule]] = {
         UsesWhatWasNeverMade,
         ParksWhatIsOutOfDate, KeepsParkedRuns, ParksInSilence, ReportsOnParkedRuns, ApprovesInSilence,
         CancelsInSilence, CancelsWithoutEndingRuns, CancelsWithoutPlanning, RetriesInSilence,
-        ReleasesNothingAtTheEnd, ReservesTwice, ChargesTwice, KeepsNoLine, CallsNobodyUp,
+        ReleasesNothingAtTheEnd, ReservesTwice, ChargesTwice, ChargesOnlyTheFirst, KeepsNoLine, CallsNobodyUp,
     )
 }  # fmt: skip

@@ -35,6 +35,8 @@ DRAIN_STEPS_MAX = 3_000
 LOST_ACK = 0.15
 STEP = "call"
 """The paid step of a run that has one."""
+CALLS_MAX = 3
+"""How often it is called at most, where its answers are of no use."""
 
 
 @dataclass(slots=True)
@@ -65,6 +67,7 @@ class Attempt:
     worst: int = 0
     reserved: bool = False
     charged: bool = False
+    call: int = 1
 
 
 def machine_hash(slot: str, digest: str, inputs: tuple[Pinned, ...], *, coarse: bool) -> str:
@@ -229,15 +232,19 @@ class World(People):
         elif not self._lost_ack():
             self._finish(execution)
 
+    def _useless(self) -> bool:
+        """Whether an answer that was paid for is of no use."""
+        return False
+
     def _breaks(self, execution: Attempt) -> bool:
         """Whether a run fails that need not."""
         del execution
         return self.chance(0.04)
 
     def _reserve(self, execution: Attempt) -> None:
-        ahead, key = needed_before(self.schedule, execution.run_id), (execution.run_id, STEP)
-        had = key in self.schedule.reservations
-        status = self.do("begin", run_id=execution.run_id, step_id=STEP, worst=execution.worst)
+        ahead, key = needed_before(self.schedule, execution.run_id), (execution.run_id, STEP, execution.call)
+        had = any(found[:2] == key[:2] for found in self.schedule.reservations)
+        status = self.do("begin", run_id=execution.run_id, step_id=STEP, worst=execution.worst, attempt=key[2])
         if key in self.schedule.reservations and not had:
             check_turn(self.schedule, ahead)
         if self._lost_ack():
@@ -251,11 +258,18 @@ class World(People):
         """Mostly less than the worst case, now and then more; some calls fail and cost nothing that we know of."""
         if not self.chance(0.1):
             amount = self.random.randint(0, execution.worst) + (3 if self.chance(0.05) else 0)
-            paid, before = (execution.run_id, STEP) in self.schedule.charges, self.schedule.funds().spent
-            self.do("charge", run_id=execution.run_id, step_id=STEP, amount=amount)
+            key, before = (execution.run_id, STEP, execution.call), self.schedule.funds().spent
+            paid = key in self.schedule.charges
+            self.do("charge", run_id=execution.run_id, step_id=STEP, amount=amount, attempt=execution.call)
             if paid and self.schedule.funds().spent != before:
                 raise Violation(f"(12) charged again: {execution.run_id}")
-        if not self._lost_ack():
+            if execution.run_id in self.schedule.runs and key not in self.schedule.charges:
+                raise Violation(f"(12) paid and not charged: {execution.run_id}")
+        if self._lost_ack():
+            return
+        if execution.call < CALLS_MAX and self._useless():  # another attempt
+            execution.call, execution.reserved = execution.call + 1, False
+        else:
             execution.charged = True
 
     def _approved(self, execution: Attempt) -> bool:

@@ -54,6 +54,9 @@ class PayingWorld(World):
         for instance in super()._catalogue():
             yield replace(instance, execution=Execution.WORKFLOW)
 
+    def _useless(self) -> bool:
+        return self.chance(0.1)
+
     def person(self) -> None:
         self.random.choice([super().person] * 4 + [self._edit] * 4 + [self._budget] * 3)()
 

@@ -94,7 +94,7 @@ def test_a_run_that_ends_holds_no_reservation_and_a_late_charge_stays_within_the
     assert schedule.funds() == Funds(limit=10, spent=0, reserved=0)
     assert schedule.charge(first, "call", 12)
     assert schedule.funds() == Funds(limit=10, spent=10, reserved=0)
-    assert schedule.charges[first, "call"].overrun == 2
+    assert schedule.charges[first, "call", 1].overrun == 2
 
 
 def test_a_limit_is_not_set_below_what_is_in_use_and_none_lets_everybody_go_on() -> None:

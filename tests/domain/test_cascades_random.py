@@ -55,6 +55,7 @@ PAYING_RULES = {
     "ReleasesNothingAtTheEnd": 10,
     "ReservesTwice": 40,
     "ChargesTwice": 20,
+    "ChargesOnlyTheFirst": 20,
     "KeepsNoLine": 20,
     "CallsNobodyUp": 20,
 }

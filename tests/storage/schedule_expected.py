@@ -20,10 +20,12 @@ def expected(model: Schedule) -> dict[str, Any]:
         "runs": {run_name(run): _run(run) for run in model.runs.values()},
         "budget": _budget(model),
         "charges": {
-            f"{run_name(model.runs[c.run_id])}/{c.step_id}": [c.amount, c.overrun] for c in model.charges.values()
+            f"{run_name(model.runs[c.run_id])}/{c.step_id}/{c.attempt}": [c.amount, c.overrun]
+            for c in model.charges.values()
         },
         "reservations": {
-            f"{run_name(model.runs[run])}/{step}": amount for (run, step), amount in model.reservations.items()
+            f"{run_name(model.runs[run])}/{step}/{attempt}": amount
+            for (run, step, attempt), amount in model.reservations.items()
         },
         "members": {
             f"{bucket}/{blob.id}": [member.position, member.inherited_from is None]

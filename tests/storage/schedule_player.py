@@ -76,10 +76,11 @@ select jsonb_build_object(
       'status', status)) from cascades where user_id = $1),
   'budget', (select jsonb_build_object('limit', limit_amount, 'spent', spent, 'reserved', reserved) from budgets
     where user_id = $1 and limit_amount is not null),
-  'charges', (select jsonb_object_agg(r.derivation_id || '/' || r.attempt || '/' || c.step_id,
+  'charges', (select jsonb_object_agg(r.derivation_id || '/' || r.attempt || '/' || c.step_id || '/' || c.attempt,
       jsonb_build_array(c.amount, c.overrun)) from charges c join runs r on r.user_id = c.user_id and r.id = c.run_id
     where c.user_id = $1),
-  'reservations', (select jsonb_object_agg(r.derivation_id || '/' || r.attempt || '/' || x.step_id, x.amount)
+  'reservations', (select jsonb_object_agg(r.derivation_id || '/' || r.attempt || '/' || x.step_id || '/' || x.attempt,
+      x.amount)
     from reservations x join runs r on r.user_id = x.user_id and r.id = x.run_id where x.user_id = $1),
   'members', (select jsonb_object_agg(bucket_id || '/' || blob_id, jsonb_build_array(position, inherited_from is null))
     from bucket_blobs where user_id = $1))
@@ -361,16 +362,20 @@ class Player:
     async def _retry_cascade(self, cascade_id: UUID) -> str:
         return str(await self.connection.fetchval("select retry_cascade($1, $2, 'user')", self.user, cascade_id))
 
-    async def _begin(self, run_id: UUID, step_id: str, worst: int) -> str:
+    async def _begin(self, run_id: UUID, step_id: str, worst: int, attempt: int) -> str:
         answer = await self.connection.fetchval(
-            "select reserve_step($1, $2, $3, $4, '{}'::jsonb)", self.user, self.runs[run_id], step_id, worst
+            "select reserve_step($1, $2, $3, $4, $5, '{}'::jsonb)",
+            self.user,
+            self.runs[run_id],
+            step_id,
+            attempt,
+            worst,
         )
         return str(answer)
 
-    async def _charge(self, run_id: UUID, step_id: str, amount: int) -> bool:
-        answer = await self.connection.fetchval(
-            "select charge_step($1, $2, $3, $4, 'test', null, 0, 0)", self.user, self.runs[run_id], step_id, amount
-        )
+    async def _charge(self, run_id: UUID, step_id: str, amount: int, attempt: int) -> bool:
+        charge = (self.user, self.runs[run_id], step_id, attempt, amount)
+        answer = await self.connection.fetchval("select charge_step($1, $2, $3, $4, $5, 'test', null, 0, 0)", *charge)
         return bool(answer)
 
     async def _set_budget(self, budget_id: UUID, limit: int | None, cascade_id: UUID) -> str | None:

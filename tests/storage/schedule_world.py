@@ -93,8 +93,10 @@ select jsonb_build_object(
       order by id) from runs where user_id = $1),
   'budget', (select jsonb_agg(jsonb_build_object('id', id, 'limit', limit_amount, 'spent', spent)) from budgets
     where user_id = $1 and limit_amount is not null),
-  'reservations', (select jsonb_agg(jsonb_build_array(run_id, step_id, amount)) from reservations where user_id = $1),
-  'charges', (select jsonb_agg(jsonb_build_array(run_id, step_id, amount, overrun)) from charges where user_id = $1),
+  'reservations', (select jsonb_agg(jsonb_build_array(run_id, step_id, attempt, amount)) from reservations
+    where user_id = $1),
+  'charges', (select jsonb_agg(jsonb_build_array(run_id, step_id, attempt, amount, overrun)) from charges
+    where user_id = $1),
   'cascades', (select jsonb_agg(jsonb_build_object('id', id, 'cause', cause, 'target', target_id, 'instance',
       instance_id, 'planned', planned_at is not null, 'status', status, 'seq', seq, 'sent', sent_seq,
       'superseded_by', superseded_by)) from cascades where user_id = $1))
@@ -253,11 +255,11 @@ class SqlSchedule(Schedule):
     def retry_cascade(self, cascade_id: CascadeId) -> Control:
         return Control(self._do("retry_cascade", cascade_id=cascade_id))
 
-    def begin(self, run_id: RunId, step_id: str, worst: int) -> RunStatus:
-        return RunStatus(self._do("begin", run_id=run_id, step_id=step_id, worst=worst))
+    def begin(self, run_id: RunId, step_id: str, worst: int, attempt: int = 1) -> RunStatus:
+        return RunStatus(self._do("begin", run_id=run_id, step_id=step_id, worst=worst, attempt=attempt))
 
-    def charge(self, run_id: RunId, step_id: str, amount: int) -> bool:
-        return bool(self._do("charge", run_id=run_id, step_id=step_id, amount=amount))
+    def charge(self, run_id: RunId, step_id: str, amount: int, attempt: int = 1) -> bool:
+        return bool(self._do("charge", run_id=run_id, step_id=step_id, amount=amount, attempt=attempt))
 
     def set_budget(self, budget_id: BudgetId, limit: int | None, cascade_id: CascadeId) -> CascadeId | None:
         found = self._do("set_budget", budget_id=budget_id, limit=limit, cascade_id=cascade_id)
@@ -293,11 +295,12 @@ class SqlSchedule(Schedule):
     def _load_money(self, rows: dict[str, Any]) -> None:
         budgets = [Budget(id=BudgetId(UUID(b["id"])), limit=b["limit"], spent=b["spent"]) for b in rows["budget"]]
         self.budget = budgets[0] if budgets else None
-        self.reservations = {(RunId(UUID(run)), step): amount for run, step, amount in rows["reservations"]}
-        self.charges = {
-            (RunId(UUID(run)), step): Charge(run_id=RunId(UUID(run)), step_id=step, amount=amount, overrun=overrun)
-            for run, step, amount, overrun in rows["charges"]
-        }
+        self.reservations = {(RunId(UUID(run)), *key): amount for run, *key, amount in rows["reservations"]}
+        charges = [
+            Charge(run_id=RunId(UUID(run)), step_id=step, attempt=attempt, amount=amount, overrun=overrun)
+            for run, step, attempt, amount, overrun in rows["charges"]
+        ]
+        self.charges = {(charge.run_id, charge.step_id, charge.attempt): charge for charge in charges}
 
     def _load_derivation(self, row: dict[str, Any], made_away: set[str]) -> None:
         found = DerivationId(UUID(row["id"]))

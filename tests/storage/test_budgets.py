@@ -14,8 +14,9 @@ RUNS = 50
 WORST = 10
 
 
-def charge(amount: int) -> StepCharge:
-    return StepCharge(amount=amount, service="test", model=None, prompt_tokens=amount, completion_tokens=0)
+def charge(amount: int, attempt: int = 1) -> StepCharge:
+    tokens = {"prompt_tokens": amount, "completion_tokens": 0}
+    return StepCharge(attempt=attempt, amount=amount, service="test", model=None, **tokens)
 
 
 async def budget(engine: Engine, limit: int) -> None:

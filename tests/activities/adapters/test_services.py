@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from activities.adapters.services import ANSWER_BYTES_MAX, HttpServices, Service
 from activities.errors import failure_of
-from domain.errors import StudioError
+from domain.errors import StudioError, Unusable
 from domain.steps import ServiceCall
 
 TOKEN = "s3cret-token"
@@ -173,7 +173,7 @@ async def test_retry_after_may_be_a_date(services: HttpServices, server: Server)
 @pytest.mark.parametrize("body", [b"<html></html>", b"", b"{", b"NaN", b"\xff\xfe"])
 async def test_an_answer_that_is_not_json_is_rejected(services: HttpServices, server: Server, body: bytes) -> None:
     server.says(200, body)
-    await refused(services, call(), "service_rejected")
+    assert isinstance(await refused(services, call(), "service_rejected"), Unusable)  # and may have cost something
 
 
 async def test_an_endless_answer_is_cut_off(services: HttpServices, server: Server) -> None:
@@ -238,7 +238,11 @@ def test_a_service_does_not_show_its_token() -> None:
 async def test_a_server_error_that_says_it_is_final_is_believed(
     services: HttpServices, server: Server, status: int
 ) -> None:
-    server.says(status, b'{"code": "invalid_output", "detail": "no usable text", "retryable": false}')
+    server.says(
+        status,
+        b'{"code": "invalid_output", "detail": "no usable text", "retryable": false, "usage": {"total_tokens": 9}}',
+    )
     error = await refused(services, call(), "invalid_output")
-    assert not error.retryable
+    assert isinstance(error, Unusable)
+    assert (error.retryable, error.usage) == (False, {"total_tokens": 9})
     assert "no usable text" in error.detail
