@@ -126,13 +126,18 @@ class RunActivities:
 
     @activity.defn(name="Run.load")
     async def load(self, ref: RunRef) -> RunPlan:
-        """The steps of the run's pinned definition; none if the run has ended or its provider declines the input."""
+        """The steps of the run's pinned definition; none if the run has ended or its provider declines the input.
+
+        A run that neither calls nor asks anybody is carried out here and now: the answer is what it has ended as.
+        """
         with as_failures():
             work = await self._work(ref)
             if work is None:
                 return RunPlan(status=await self._unworkable(UUID(ref.user_id), UUID(ref.run_id)))
-            steps = [self._plan(work, step, position) for position, step in enumerate(work.definition.steps)]
             blob_id = str(work.inputs[0].blob_id) if work.anchor_kind == "blob" and work.inputs else ""
+            if work.definition.pure and (ended := await self._whole(work)):
+                return RunPlan(status=ended, blob_id=blob_id)
+            steps = [self._plan(work, step, position) for position, step in enumerate(work.definition.steps)]
             return RunPlan(status="running", blob_id=blob_id, steps=steps if declined(work) is None else [])
 
     @activity.defn(dynamic=True)
@@ -184,6 +189,30 @@ class RunActivities:
         with as_failures():
             return await self._schedule.cancel(UUID(ref.user_id), UUID(ref.run_id), actor=OPERATOR)
 
+    async def _whole(self, work: RunWork) -> str | None:
+        """Carry out a run from its first step to its end; None if something stands in the way.
+
+        Then it goes on step by step, which tells what it is. Crashes may repeat all of it: it is free, and its steps
+        are recorded before its end.
+        """
+        try:
+            ended = [] if declined(work) is not None else self._evaluated(work)
+            settlement = carry_out(work, records=[record for _, record in ended], now=self._now())
+        except StudioError:
+            return None
+        if ended:
+            await self._schedule.end_steps(work.user_id, work.run_id, ended)
+        verdict = (await self._schedule.settle(work.user_id, [settlement], caller=None))[work.run_id]
+        return None if verdict == "moved" else verdict
+
+    def _evaluated(self, work: RunWork) -> list[tuple[Step, StepRecord]]:
+        context, ended = context_of(work, (), now=self._now()), []
+        for step in work.definition.steps:
+            entries = evaluate(work, step, context) if step.effect == "pure" else {}
+            context.update(entries)
+            ended.append((step, StepRecord(step_id=step.id, entries=entries)))
+        return ended
+
     async def _step(self, asked: StepRequest) -> StepOutcome:
         user_id, run_id = UUID(asked.user_id), UUID(asked.run_id)
         work = await self._work(RunRef(user_id=asked.user_id, run_id=asked.run_id))
@@ -202,8 +231,9 @@ class RunActivities:
         return _outcome(done)
 
     async def _unworkable(self, user_id: UUID, run_id: UUID) -> str:
-        """What a run is that is not under way: it waits for a person, or else it is over."""
-        return PARKED if await self._schedule.status(user_id, run_id) == PARKED else "superseded"
+        """What a run is that is not under way: it waits for a person, or is over, be it by us a moment ago."""
+        status = await self._schedule.status(user_id, run_id)
+        return status if status in {PARKED, RunStatus.SETTLED.value} else "superseded"
 
     async def _ask(
         self, work: RunWork, step: Step, position: int, context: dict[str, Any], _: Mapping[str, Any]

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import orjson
 
+from domain.definitions import Step
 from domain.documents import content_hash, content_size, document_hash, meta_hash, preview
 from domain.memo import Begun, Lookup, Recall
 from domain.prices import Quote, StepCharge
@@ -277,6 +278,15 @@ class PostgresSchedule:
             await connection.execute(_CHARGE, user_id, run_id, record.step_id, *astuple(charge))
             await connection.execute(query, *step)
 
+    async def end_steps(self, user_id: UUID, run_id: UUID, ended: Sequence[tuple[Step, StepRecord]]) -> None:
+        """Record every step of a run that was carried out as a whole, first to last; one round trip."""
+        placed = [await self._contents.put(user_id, orjson.dumps(dict(record.entries))) for _, record in ended]
+        columns = [list(column) for column in zip(*((one.hash, *_columns_of(one)) for one in placed), strict=True)]
+        steps = [step for step, _ in ended]
+        await self._database.call(
+            _END_ALL, user_id, run_id, [step.id for step in steps], [step.type for step in steps], *columns
+        )
+
     async def distrust(self, user_id: UUID, run_id: UUID) -> None:
         """What the steps of this run were answered is not good: the memo forgets it."""
         await self._database.call("select studio_distrust($1, $2)", user_id, run_id)
@@ -380,6 +390,7 @@ _BEGIN = "select * from begin_step($1, $2, $3, $4, $5, $6, $7, $8)"
 _BEGIN_PAID = "select * from begin_paid_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _CHARGE = "select charge_step($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _END = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+_END_ALL = "select end_steps($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _END_MEMO = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
 _OUTPUT_COLUMNS = (
     "uuid", "text", "int", "text", "text", "text", "text", "text", "text", "text", "bigint",

@@ -10,6 +10,7 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import SearchAttributeUpdate
 from temporalio.exceptions import (
     ActivityError,
     ApplicationError,
@@ -58,7 +59,14 @@ _SCHEDULE_TO_CLOSE = timedelta(minutes=30)
 
 @workflow.defn(name=PROVIDER_RUN)
 class ProviderRun:
-    """One run: load, the definition's steps, settle; or fail, with the problem's code."""
+    """One run: load, the definition's steps, settle; or fail, with the problem's code.
+
+    ``load`` answers no steps but an end where it could carry out the run by itself: then this was all.
+    """
+
+    def __init__(self) -> None:
+        self._attributes: list[SearchAttributeUpdate[str]] = []
+        """Search attributes that are told together with the outcome: each telling is a write of Temporal's."""
 
     @workflow.run
     async def run(self, request: RunRequest) -> RunOutcome:
@@ -74,15 +82,17 @@ class ProviderRun:
                 raise
             # A local activity's failure comes as it is, not as the cause of an ActivityError.
             outcome = await self._fail(request, error)
-        workflow.upsert_search_attributes([OUTCOME.value_set(outcome.status)])
+        workflow.upsert_search_attributes([*self._attributes, OUTCOME.value_set(outcome.status)])
         return outcome
 
     async def _carry_out(self, request: RunRequest) -> RunOutcome:
         plan = await self._load(request)
+        blob = [BLOB.value_set(plan.blob_id)] if plan.blob_id else []
         if plan.status != "running":
+            self._attributes = blob
             return RunOutcome(status=plan.status)
-        if plan.blob_id:
-            workflow.upsert_search_attributes([BLOB.value_set(plan.blob_id)])
+        if blob:
+            workflow.upsert_search_attributes(blob)
         for step in plan.steps:
             done = await self._step(request, step)
             if done.status in {BLOCKED, PARKED}:

@@ -274,6 +274,40 @@ async def test_a_pure_step_of_a_run_is_recorded_and_fails_for_good(
     assert (row["step_id"], row["status"], row["type"]) == ("bad", "failed", "computation")
 
 
+PURE = {"id": "mark", "type": "computation", "operations": [{"text": "$.data.text + '!'"}]}
+
+
+async def test_a_run_that_calls_nobody_is_carried_out_as_a_whole_and_its_steps_are_recorded(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    run = await claimed(engine, PURE, execution="workflow")
+    activities = activities_of(engine.schedule, Answers())
+    plan = await environment.run(activities.load, ref(engine, run))
+    [blob] = [row["id"] for row in await engine.rows("select id from blobs where user_id = $1 and provider_id is null")]
+    assert (plan.status, plan.blob_id, plan.steps) == ("settled", str(blob), [])
+    rows = [(row["step_id"], row["position"], row["type"], row["status"]) for row in await recorded(engine)]
+    assert rows == [("mark", 0, "computation", "done"), ("keep", 1, "state-update", "done")]
+    assert await engine.text(await engine.output("one")) == "a!"
+    # An acknowledgement that was lost: nothing happens again.
+    assert (await environment.run(activities.load, ref(engine, run))).status == "settled"
+    assert await engine.version(await engine.output("one")) == 1
+    await engine.rest()
+
+
+async def test_a_whole_that_cannot_be_carried_out_goes_step_by_step_and_tells_which_step_it_was(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    bad = {"id": "bad", "type": "computation", "operations": [{"text": "$.data.text + 1"}]}
+    run = await claimed(engine, bad, execution="workflow")
+    activities = activities_of(engine.schedule, Answers())
+    plan = await environment.run(activities.load, ref(engine, run))
+    assert (plan.status, [one.id for one in plan.steps]) == ("running", ["bad", "keep"])
+    assert await recorded(engine) == []
+    with pytest.raises(ApplicationError) as caught:
+        await step(environment, activities, engine, run, "bad")
+    assert (caught.value.type, caught.value.non_retryable) == ("expression_failed", True)
+
+
 class Meddled(PostgresSchedule):
     """The real schedule, while somebody edits the output each time that a run has been loaded."""
 

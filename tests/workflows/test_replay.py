@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 from tests.workflows.changed import ImpatientCascade, PatchedCascade
@@ -26,6 +27,7 @@ def test_there_are_recorded_histories() -> None:
         "cascade-inline",
         "cascade-continued",
         "run-settled",
+        "run-whole",
         "run-failed",
         "run-parked",
         "run-resumed",
@@ -70,3 +72,18 @@ async def test_histories_made_now_replay(studio: Studio, temporal: Client, text_
     }
     for name, workflow_id in made.items():
         await kept(temporal.get_workflow_handle(workflow_id), name)
+
+
+async def test_a_run_that_was_carried_out_as_a_whole_replays(studio: Studio, temporal: Client) -> None:
+    await studio.provider("whole", "in-v1", "mid-v1", INLINE, execution="workflow")
+    blob = await studio.post("/blobs", {"schema_id": "in-v1", "data": {"text": "a"}, "title": "Draft"})
+    await studio.settled(blob["id"])
+    [run] = (await studio.get(f"/runs?cascade_id={blob['cascade_id']}"))["data"]
+    assert (run["status"], [step["status"] for step in (await studio.get(f"/runs/{run['id']}"))["steps"]]) == (
+        "settled",
+        ["done", "done"],
+    )
+    history = await kept(temporal.get_workflow_handle(run["temporal"]["workflow_id"]), "run-whole")
+    kinds = [event.event_type for event in history.events]
+    assert kinds.count(EventType.EVENT_TYPE_MARKER_RECORDED) == 1
+    assert kinds.count(EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED) == 1
