@@ -263,7 +263,7 @@ class CascadesGroup(Group):
     plan_expires: Duration = timedelta(minutes=15)
     """How long a plan may be named by the write that it was made for."""
     plan_timeout: Duration = timedelta(seconds=10)
-    """How long one statement of a plan may take; the user's other writes wait meanwhile."""
+    """How long making a plan, or a write that names one, may take in all; the user's other writes wait meanwhile."""
     plan_nodes_shown: Count = 500
     """Nodes that a plan lists; it counts all of them."""
     plan_history_runs: Count = 100
@@ -285,6 +285,8 @@ class HousekeepingGroup(Group):
     """How long an answer that no step asks for again is kept for reuse."""
     memo_max: Count = 20_000
     """Answers kept for each user; beyond it those go that nobody has asked for the longest."""
+    plans_kept: Duration = timedelta(days=30)
+    """How long after its use a plan is kept; one that nobody used goes after a day, or this if it is less."""
     sample: int = Field(default=20, ge=0)
     """Contents of each user that one pass holds against their hashes."""
 

@@ -252,6 +252,8 @@ def make_keeper(
         steps_kept=settings.housekeeping.steps_kept,
         memo_kept=settings.housekeeping.memo_kept,
         memo_max=settings.housekeeping.memo_max,
+        plans_kept=settings.housekeeping.plans_kept,
+        runs_window=settings.cascades.runs_window,
         sample=settings.housekeeping.sample,
     )
     uploads = Uploads(

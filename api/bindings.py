@@ -47,7 +47,7 @@ def under_plan(
         if plan.path != target_of(request.url.path):
             raise Conflict(f"The plan is for a write to {plan.path}.", code="plan_mismatch")
         attempt.reserve("blob", plan.blob_id)
-        if plan.used_at is not None and attempt.keyed and plan.used_key == attempt.key:
+        if plan.used_at is not None and plan.used_key == attempt.key and attempt.goes_on_from(plan.used_at):
             return await work(attempt)  # an earlier attempt of this very request has used it: its answer got lost
         async with ports.plans.bound(user_id, plan, key=attempt.key):
             return await work(attempt)

@@ -18,6 +18,7 @@ from api.pages import page_request, page_response
 from api.plans import with_actual
 from api.waiting import waited
 from domain.bounds import explained
+from domain.errors import NotFound
 from domain.ids import BlobId, CascadeId, UserId, parse_id
 
 router = APIRouter(prefix="/cascades", tags=["cascades"])
@@ -74,7 +75,10 @@ async def detailed(ports: Ports, user_id: UserId, cascade_id: CascadeId) -> dict
         "runs": [dict(run) for run in found.runs],
     }
     if row["plan_id"] is not None:  # what was said of it before, and what came of it
-        plan = await with_actual(ports, user_id, await ports.plans.get(user_id, row["plan_id"]))
+        try:
+            plan = await with_actual(ports, user_id, await ports.plans.get(user_id, row["plan_id"]))
+        except NotFound:  # long ago: it is not kept for ever (housekeeping.plans_kept)
+            return body
         body["plan"] = {name: plan[name] for name in ("id", "counts", "estimate", "actual")}
     return body
 

@@ -20,6 +20,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID, uuid4, uuid5
@@ -56,6 +57,7 @@ class Attempt:
         self._use = use
         self.outcome: Mapping[str, Any] | None = None if standing is None else standing.outcome
         """What ``record`` recorded in an attempt before this one, whose effect is therefore done."""
+        self._since = None if standing is None else standing.first_used_at
         self.kept = False
         """Whether the answer is recorded already."""
         self._reserved: dict[str, UUID] = {}
@@ -70,6 +72,10 @@ class Attempt:
         """What ``deltas.idempotency_key`` holds; None without an Idempotency-Key."""
         use = self._use
         return None if use is None else f"{use.principal} {use.route} {use.fingerprint} {use.key}"
+
+    def goes_on_from(self, moment: datetime) -> bool:
+        """Whether what an attempt of this request did at this moment is known to us: the key is older, and is kept."""
+        return self._since is not None and self._since <= moment
 
     def id(self, kind: str) -> UUID:
         """Return the id for one thing that this request makes: the same at every attempt if there is a key."""

@@ -27,7 +27,7 @@ class Chore(StrEnum):
     SAMPLE = "sample"
     """Hold some stored contents against their hashes, the longest unverified first."""
     KEYS = "keys"
-    """Forget old idempotency keys."""
+    """Forget old idempotency keys and plans, and counts of runs whose window has passed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,7 @@ class Tidied:
     verified: int = 0
     damaged: int = 0
     keys_forgotten: int = 0
+    plans_forgotten: int = 0
     failed: int = 0
     """Chores of single users that could not be done; the findings say why."""
     findings: tuple[str, ...] = ()

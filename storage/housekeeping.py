@@ -37,6 +37,8 @@ _UNNAMED = "select location from unnamed_objects($1, $2)"
 _DROP_STEPS = "select drop_step_outputs($1, $2, $3)"
 _DROP_MEMO = "select drop_memo($1, $2, $3, $4)"
 _DROP_CUT_OFFS = "select drop_cut_offs($1, $2, $3)"
+_DROP_PLANS = "select drop_plans($1, $2, $3)"
+_DROP_ROOT_RUNS = "select drop_root_runs($1, $2, $3)"
 # chunks: who reads a part of a content reads its object.
 _UNREAD = """
 select hash, accessed_at from contents
@@ -67,6 +69,8 @@ class Rules:
     steps_kept: timedelta
     memo_kept: timedelta
     memo_max: int
+    plans_kept: timedelta
+    runs_window: timedelta
     sample: int
 
 
@@ -169,7 +173,10 @@ class Housekeeping:
                 return done
 
     async def _forget_keys(self, user_id: UUID) -> Tidied:
-        return Tidied(keys_forgotten=await self._forget(user_id))
+        keys = await self._forget(user_id)
+        plans = await self._drop(_DROP_PLANS, user_id, self._rules.plans_kept)
+        await self._drop(_DROP_ROOT_RUNS, user_id, self._rules.runs_window)
+        return Tidied(keys_forgotten=keys, plans_forgotten=plans)
 
     async def _cool(self, user_id: UUID) -> Tidied:
         done, after = Tidied(), ""

@@ -20,4 +20,5 @@ plans = Table(
     maybe_instant("used_at"), maybe_words("used_key"), maybe_identity("cascade_id"),
     PrimaryKeyConstraint("user_id", "id"),
     Index("plans_expires_idx", "user_id", "expires_at", postgresql_where=text("used_at is null")),
+    Index("plans_used_idx", "user_id", "used_at", postgresql_where=text("used_at is not null")),
 )

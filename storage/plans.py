@@ -5,11 +5,13 @@ Both are stages (``Database.staged``) around the very code that writes, and use 
 lock, and read. A rehearsal then goes back to its savepoint, reads how things are, and rolls back. A bound write
 commits if the ETag is that of its plan.
 
-While a write is rehearsed, the user's other writes and moves wait: ``cascades.plan_timeout`` bounds how long.
+While a write is rehearsed, or made under a plan, the user's other writes and moves wait: ``cascades.plan_timeout``
+bounds how long, from the lock to the end of the transaction, however many statements that takes.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -80,23 +82,42 @@ class Bounds:
 
     @property
     def timeout_ms(self) -> int:
-        """The bound of one statement."""
+        """What PostgreSQL holds a single statement to, should nobody be left who looks at the clock."""
         return max(round(self.timeout.total_seconds() * 1000), 1)
 
 
-class Rehearsal:
+class _Clocked:
+    """What both stages have: a clock for the time that a transaction holds the user's lock."""
+
+    def __init__(self, user_id: UUID, bounds: Bounds) -> None:
+        self.user_id = user_id
+        self.clock = asyncio.timeout(None)
+        self._bounds = bounds
+
+    async def _locked(self, connection: Any, plan_id: UUID, outputs: Sequence[UUID]) -> None:
+        """Take the lock and mark the transaction; from here on the time counts. Waiting for the lock does not."""
+        await connection.execute(_STAGE, self.user_id, plan_id, outputs, self._bounds.timeout_ms)
+        self.clock.reschedule(asyncio.get_running_loop().time() + self._bounds.timeout.total_seconds())
+
+    async def _done(self) -> None:
+        """Stop the clock before the transaction ends: a commit is not interrupted."""
+        if self.clock.expired():
+            await asyncio.sleep(0)  # here the cancellation arrives that is on its way, and not in the commit
+        self.clock.reschedule(None)
+
+
+class Rehearsal(_Clocked):
     """The stage of a write that is undone (``storage.database.Stage``)."""
 
     keeps = False
 
     def __init__(self, user_id: UUID, bounds: Bounds, *, along: UUID | None) -> None:
-        self.user_id = user_id
+        super().__init__(user_id, bounds)
         self.plan_id = new_id()
         self.blob_id = new_id()
         self.forecast = Forecast()
         self.caused = False
         """Whether the write set anything in motion: then whatever its route answers is beside the point."""
-        self._bounds = bounds
         self._along = along
 
     async def before(self, connection: Any) -> None:
@@ -105,11 +126,15 @@ class Rehearsal:
         if self._along is not None:
             await connection.execute("select studio_enter($1)", self.user_id)
             outputs = await connection.fetchval(_MADE_OF, self.user_id, self._along)
-        await connection.execute(_STAGE, self.user_id, self.plan_id, outputs, self._bounds.timeout_ms)
+        await self._locked(connection, self.plan_id, outputs)
         await connection.execute("savepoint rehearsed")
 
     async def after(self, connection: Any) -> None:
         """Plan what was caused, read it, go back, and read how things are."""
+        await self._look(connection)
+        await self._done()
+
+    async def _look(self, connection: Any) -> None:
         caused, found = await _planned(connection, self.user_id, self.plan_id, self._bounds)
         if not caused:
             return
@@ -128,29 +153,27 @@ class Rehearsal:
         self.forecast, self.caused = found, True
 
 
-class Binding:
+class Binding(_Clocked):
     """The stage of a write that names a plan (``storage.database.Stage``)."""
 
     keeps = True
 
     def __init__(self, user_id: UUID, plan: Plan, bounds: Bounds, *, key: str | None) -> None:
-        self.user_id = user_id
+        super().__init__(user_id, bounds)
         self.plan = plan
         self.used = False
-        self._bounds = bounds
         self._key = key
 
     async def before(self, connection: Any) -> None:
         """Lock, and mark the transaction."""
-        outputs = list(self.plan.outputs)
-        await connection.execute(_STAGE, self.user_id, self.plan.id, outputs, self._bounds.timeout_ms)
+        await self._locked(connection, self.plan.id, self.plan.outputs)
 
     async def after(self, connection: Any) -> None:
         """Plan what was caused, and let it be if it is what the plan said."""
         caused, found = await _planned(connection, self.user_id, self.plan.id, self._bounds)
-        if not caused:
-            return
-        await self._use(connection, found, caused[0])
+        if caused:
+            await self._use(connection, found, caused[0])
+        await self._done()
 
     async def finish(self, database: Database) -> None:
         """End a write that has caused nothing: that, too, must be what the plan said."""
@@ -192,10 +215,8 @@ class Plans:
         rehearsal = Rehearsal(user_id, self.bounds, along=along)
         token = _REHEARSAL.set(rehearsal)
         try:
-            async with self._database.staged(rehearsal):
+            async with _in_time(rehearsal, self.bounds), self._database.staged(rehearsal):
                 yield rehearsal
-        except asyncpg.QueryCanceledError as error:
-            raise _too_slow(self.bounds) from error
         finally:
             _REHEARSAL.reset(token)
 
@@ -208,12 +229,10 @@ class Plans:
         if plan.status != "open":
             raise _closed(plan)
         binding = Binding(user_id, plan, self.bounds, key=key)
-        try:
+        async with _in_time(binding, self.bounds):
             async with self._database.staged(binding):
                 yield
             await binding.finish(self._database)
-        except asyncpg.QueryCanceledError as error:
-            raise _too_slow(self.bounds) from error
 
     async def add(
         self,
@@ -249,6 +268,18 @@ class Plans:
         """Return what became of cascades: runs, tokens, money, and which derivations ran."""
         rows = await self._database.rows(user_id, _ACTUAL, user_id, list(cascade_ids))
         return {row["id"]: dict(row) for row in rows}
+
+
+@asynccontextmanager
+async def _in_time(stage: _Clocked, bounds: Bounds) -> AsyncIterator[None]:
+    """End the block when a transaction of its stage takes too long. Raises Unavailable ``plan_too_slow``."""
+    try:
+        async with stage.clock:
+            yield
+    except (asyncpg.QueryCanceledError, TimeoutError) as error:
+        if isinstance(error, TimeoutError) and not stage.clock.expired():
+            raise
+        raise _too_slow(bounds) from error
 
 
 async def _planned(connection: Any, user_id: UUID, plan_id: UUID, bounds: Bounds) -> tuple[list[UUID], Forecast]:

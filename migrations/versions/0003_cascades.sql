@@ -227,6 +227,7 @@ create table plans (
   constraint plans_pkey primary key (user_id, id)
 );
 create index plans_expires_idx on plans (user_id, expires_at) where used_at is null;
+create index plans_used_idx on plans (user_id, used_at) where used_at is not null;
 alter table plans enable row level security, force row level security;
 create policy plans_user on plans to studio_app using (user_id = app_user()) with check (user_id = app_user());
 grant select, insert, update, delete on plans to studio_app;

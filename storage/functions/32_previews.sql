@@ -210,3 +210,18 @@ language sql stable as $$
   cross join lateral (select * from runs where user_id = p_user and provider_id = s.slug and status = 'settled'
     order by id desc limit p_runs) r
 $$;
+
+-- Forget plans that were used long ago, and those that nobody used: these a day after they expired.
+create or replace function drop_plans(p_user uuid, p_kept interval, p_limit int) returns int language plpgsql as $$
+declare v_dropped int;
+begin
+  perform set_config('app.user_id', p_user::text, true);
+  with old as (
+    select id from plans
+    where user_id = p_user and (used_at < now() - p_kept
+      or used_at is null and expires_at < now() - least(p_kept, interval '1 day'))
+    limit p_limit for update skip locked)
+  delete from plans p using old where p.user_id = p_user and p.id = old.id;
+  get diagnostics v_dropped = row_count;
+  return v_dropped;
+end $$;

@@ -52,3 +52,17 @@ begin
         where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.run_after > now()));
   return v_free;
 end $$;
+
+-- Forget counts whose window has passed: they count as nothing.
+create or replace function drop_root_runs(p_user uuid, p_window interval, p_limit int) returns int
+language plpgsql as $$
+declare v_dropped int;
+begin
+  perform set_config('app.user_id', p_user::text, true);
+  with old as (
+    select root_id from root_runs where user_id = p_user and since <= now() - p_window
+    limit p_limit for update skip locked)
+  delete from root_runs k using old where k.user_id = p_user and k.root_id = old.root_id;
+  get diagnostics v_dropped = row_count;
+  return v_dropped;
+end $$;

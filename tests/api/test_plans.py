@@ -423,6 +423,31 @@ async def test_a_repeated_request_is_answered_again_whether_it_plans_or_is_bound
     assert repeated.json()["version"] == done.json()["version"]
 
 
+@pytest.mark.parametrize("forgotten", [
+    "update idempotency_keys set created_at = created_at - interval '25 hours' where user_id = $1",
+    "delete from idempotency_keys where user_id = $1",
+])  # fmt: skip
+async def test_a_used_plan_is_refused_to_a_request_whose_key_is_forgotten(engine: Engine, forgotten: str) -> None:
+    root = await chain(engine)
+    plan = await planned(engine.http, blob_id=str(root), data={"text": "two"})
+    bound = {"idempotency-key": "k1"}
+    assert (await patch(engine.http, root, plan, "two", **bound)).status_code == 200
+    await engine.edit(root, "by hand")
+    await engine.admin.execute(forgotten, engine.user.user_id)
+    for _ in range(2):
+        problem(await patch(engine.http, root, plan, "two", **bound), 409, "plan_used")
+    assert await engine.text(root) == "by hand"
+
+
+async def test_the_plan_of_a_cascade_may_be_gone(engine: Engine) -> None:
+    root = await chain(engine)
+    plan = await planned(engine.http, blob_id=str(root), data={"text": "two"})
+    cascade = (await patch(engine.http, root, plan, "two")).json()["cascade_id"]
+    assert "plan" in await engine.ask("GET", f"/cascades/{cascade}")
+    await engine.rows("delete from plans where user_id = $1 returning id")
+    assert "plan" not in await engine.ask("GET", f"/cascades/{cascade}")
+
+
 async def test_writes_without_a_plan_fold_as_ever(
     client: httpx2.AsyncClient, user: Person, database: Database, contents: Contents
 ) -> None:

@@ -324,7 +324,8 @@ async def house_of(small: Mapping[str, str], database: Database, admin: Any) -> 
     uploads = Uploads(database, objects, part_size=PART, inline_max=INLINE_MAX, lifetime=timedelta(hours=1))
     keeper = Housekeeping(
         database, contents, objects,
-        rules=Rules(grace=now, cold_after=timedelta(days=9), steps_kept=now, memo_kept=now, memo_max=1, sample=3),
+        rules=Rules(grace=now, cold_after=timedelta(days=9), steps_kept=now, memo_kept=now, memo_max=1, plans_kept=now,
+                    runs_window=now, sample=3),
         expire=uploads.expire, forget=IdempotencyKeys(database).forget_old,
     )  # fmt: skip
     try:

@@ -24,7 +24,7 @@ AT_ONCE = timedelta(milliseconds=1)
 HOUR = timedelta(hours=1)
 RULES = Rules(
     grace=AT_ONCE, cold_after=timedelta(days=30), steps_kept=timedelta(days=30), memo_kept=timedelta(days=30),
-    memo_max=1000, sample=5,
+    memo_max=1000, plans_kept=timedelta(days=30), runs_window=HOUR, sample=5,
 )  # fmt: skip
 
 

@@ -285,6 +285,25 @@ async def test_old_idempotency_keys_are_forgotten(shelf: Shelf) -> None:
     assert (await shelf.tidy(Chore.KEYS, forget=forget)).keys_forgotten == 0
 
 
+async def test_plans_and_counts_of_runs_are_forgotten_when_nobody_needs_them_any_more(shelf: Shelf) -> None:
+    for number, (expired, used) in enumerate([(0, None), (2, None), (40, 1), (40, 31)]):
+        await shelf.admin.execute(
+            "insert into plans (user_id, id, path, etag, body, blob_id, expires_at, used_at) values ($1,"
+            " gen_random_uuid(), $2, '', '{}', $1, now() - make_interval(days => $3),"
+            " now() - make_interval(days => $4))",
+            shelf.user_id, str(number), expired, used,
+        )  # fmt: skip
+        await shelf.admin.execute(
+            "insert into root_runs (user_id, root_id, since, runs) values ($1, gen_random_uuid(),"
+            " now() - make_interval(mins => $2), $2)", shelf.user_id, number * 25,
+        )  # fmt: skip
+    assert [(await shelf.tidy(Chore.KEYS)).plans_forgotten for _ in range(2)] == [2, 0]
+    plans = await shelf.admin.fetch("select path from plans where user_id = $1 order by path", shelf.user_id)
+    assert [row["path"] for row in plans] == ["0", "2"]
+    counts = await shelf.admin.fetch("select runs from root_runs where user_id = $1 order by runs", shelf.user_id)
+    assert [row["runs"] for row in counts] == [0, 25, 50]
+
+
 async def test_expired_uploads_are_handled_until_none_is_left(shelf: Shelf) -> None:
     answers = [100, 100, 3]
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import timedelta
 from random import Random
 from typing import Any
 
 import pytest
 
+from domain.errors import Unavailable
 from domain.ids import DerivationId, new_id
 from domain.plans import MAY_RUN, Node, Outlook, outlooks
 from domain.runs import Hold
-from storage.plans import node_of
+from storage.database import Database
+from storage.plans import Bounds, Plans, node_of
+from tests.conftest import Person
 from tests.domain.cascade_people import Step
 from tests.domain.cascade_world import play
 from tests.storage.schedule_player import DEPTH_MAX, NODES_MAX, Player
@@ -145,3 +149,28 @@ async def test_what_is_certain_runs_and_what_runs_was_foreseen(connection: Any) 
 async def test_plans_soak(connection: Any) -> None:
     for seed in range(SOAK_SEED, SOAK_SEED + SOAK_EXAMPLES):
         await foresee(connection, seed, steps=60, rests=6)
+
+
+BOUNDS = Bounds(
+    depth_max=10, nodes_max=10, window=10, timeout=timedelta(seconds=0.3), expires=timedelta(hours=1), history_runs=1,
+    nodes_shown=1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("statements", "seconds"), [(500, 0.01), (1, 5)])
+async def test_a_plan_is_bounded_as_a_whole_and_then_holds_nothing_any_more(
+    database: Database, user: Person, statements: int, seconds: float
+) -> None:
+    """Whether many short statements take too long, or a single one."""
+    plans, owner = Plans(database, BOUNDS), user.user_id
+
+    async def slow() -> None:
+        async with plans.rehearsed(owner), database.transaction(owner) as connection:
+            for _ in range(statements):
+                await connection.execute("select pg_sleep($1)", seconds)
+
+    with pytest.raises(Unavailable) as caught:
+        await slow()
+    assert caught.value.problem_code == "plan_too_slow"
+    async with database.transaction(owner) as connection:
+        assert await connection.fetchval("select pg_try_advisory_xact_lock(hashtextextended($1, 0))", str(owner))
