@@ -139,7 +139,8 @@ def _raised(done: Any) -> Response:
     headers = {"ETag": etag(done.state.version)}
     if done.cascade_id is not None:
         headers["Link"] = cascade_link(done.cascade_id)
-    body = shown(done.state) | {"resumed": done.lifted, "cascade_id": done.cascade_id}
+    facts = {"resumed": done.lifted, "cascade_id": done.cascade_id, "resumed_cascades": done.resumed}
+    body = shown(done.state) | facts
     return answer(body, headers=headers)
 
 

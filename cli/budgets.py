@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Your budget: what paid steps may spend, and did.")
 
 MICROS = 1_000_000
+DOLLARS_MAX = 1_000_000_000
 UNLIMITED = "unlimited"
 NAMES = ("limit", "spent", "reserved", "remaining", "needed")
 
@@ -28,7 +29,7 @@ def show_(as_json: AsJson = None) -> None:
 
 @app.command("set")
 def set_(
-    limit: Annotated[str, typer.Argument(help=f"Dollars, such as 5 or 0.25, or {UNLIMITED}.")],
+    limit: Annotated[str, typer.Argument(metavar="DOLLARS", help=f"Such as 5 or 0.25, or {UNLIMITED}.")],
     as_json: AsJson = None,
 ) -> None:
     """Set the limit. Who waits for money goes on as far as it reaches."""
@@ -38,10 +39,13 @@ def set_(
 
 @app.command("top-up")
 def top_up(
-    amount: Annotated[str, typer.Argument(help="Dollars to add, such as 5 or 0.25.")], as_json: AsJson = None
+    amount: Annotated[str, typer.Argument(metavar="DOLLARS", help="What to add, such as 5 or 0.25.")],
+    as_json: AsJson = None,
 ) -> None:
     """Raise the limit. Who waits for money goes on first come first served, and pays nothing twice."""
     more = micros(amount)
+    if not more:
+        raise typer.BadParameter("There is nothing to add: give dollars, such as 5 or 0.25.")
     show(as_json, talk(lambda studio: studio.top_up(more)).body, _drawn)
 
 
@@ -72,8 +76,9 @@ def micros(text: str) -> int:
         whole = int(amount)
     except (InvalidOperation, ValueError, OverflowError):
         whole, amount = -1, Decimal(0)
-    if whole < 0 or whole != amount:
-        raise typer.BadParameter(f"{text} is no amount: dollars with up to six decimals, such as 5 or 0.25.")
+    if not 0 <= whole <= DOLLARS_MAX * MICROS or whole != amount:
+        detail = "dollars with up to six decimals, such as 5 or 0.25, a billion at most"
+        raise typer.BadParameter(f"{text} is no amount: {detail}.")
     return whole
 
 
@@ -88,4 +93,4 @@ def _drawn(body: Any) -> RenderableType:
     flat = {**body, "needed": body["blocked"]["needed"]}
     flat |= {name: dollars(flat[name]) for name in NAMES}
     flat["waiting"] = f"{body['blocked']['derivations']} derivations"
-    return details("limit spent reserved remaining waiting needed managed resumed cascade_id")(flat)
+    return details("limit spent reserved remaining waiting needed managed resumed resumed_cascades")(flat)

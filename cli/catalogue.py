@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +35,7 @@ Reference = Annotated[str, typer.Argument(metavar="ID", help="Its slug or id.")]
 @workflows.command("register")
 def register_workflow(file: File, as_json: AsJson = None) -> None:
     """Register a version of a workflow; versions are immutable."""
-    _register("workflows", file, as_json, "id version name execution digest")
+    _register("workflows", file, as_json)
 
 
 @workflows.command("validate")
@@ -79,8 +80,7 @@ def register_provider(
         document = read_document(file)
         show_plan(as_json, talk(lambda studio: studio.plan(provider=document)).body)
         return
-    names = "id revision name input_schema_id output_schema_id workflow_id active"
-    _register("providers", file, as_json, names, plan=plan)
+    _register("providers", file, as_json, plan=plan)
 
 
 @providers.command("validate")
@@ -145,7 +145,7 @@ def process(
 @schemas.command("register")
 def register_schema(file: File, as_json: AsJson = None) -> None:
     """Register a version of a schema; versions are immutable."""
-    _register("schemas", file, as_json, "schema_id id version description published created_at")
+    _register("schemas", file, as_json, "schema_id")
 
 
 @schemas.command("list")
@@ -175,12 +175,21 @@ def validate_value(
     _show_validation(talk(lambda studio: studio.validate_value(schema, value)).body, as_json)
 
 
-def _register(noun: str, file: str, as_json: bool | None, names: str, *, plan: str | None = None) -> None:
+def _register(noun: str, file: str, as_json: bool | None, name: str = "id", *, plan: str | None = None) -> None:
+    """Register; text is its name alone on stdout, as of a blob that is made, and what there is to say on stderr."""
     document = read_document(file)
     answer = talk(lambda studio: studio.under_plan(plan).register(noun, document))
-    show(as_json, answer.body, details(names))
-    if not wants_json(as_json):
-        say("Registered." if answer.status == 201 else "It was registered already; nothing changed.")  # noqa: PLR2004 - created
+    if wants_json(as_json):
+        print_json(answer.body)
+        return
+    sys.stdout.write(f"{answer.body[name]}\n")
+    version = answer.body.get("revision") or answer.body["version"]
+    new = answer.status == 201  # noqa: PLR2004 - created
+    say(
+        f"Registered: version {version}."
+        if new
+        else f"It was registered already, as version {version}; nothing changed."
+    )
 
 
 def _show_validation(body: dict[str, Any], as_json: bool | None) -> None:

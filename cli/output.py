@@ -193,15 +193,17 @@ def show_problem(problem: ApiProblem, more: Iterable[str] = ()) -> None:
         return
     from rich.text import Text  # noqa: PLC0415 - as above
 
+    from cli.problems import hint_of, sentences_of  # noqa: PLC0415 - only after a failure
+
     console = err()
+    sentence, faults = sentences_of(problem)
     status = f", {problem.status}" if problem.status else ""
-    console.print(Text.assemble(("error: ", "bold red"), clean(problem.detail), (f" ({problem.code}{status})", "dim")))
-    for fault in problem.errors:
-        pointer = clean(fault.get("pointer") or "/")
-        console.print(Text.assemble("  ", (pointer, "cyan"), f": {clean(fault.get('detail', ''))}"))
+    console.print(Text.assemble(("error: ", "bold red"), clean(sentence), (f" ({problem.code}{status})", "dim")))
+    for where, detail in faults:
+        console.print(Text.assemble("  ", (clean(where), "cyan"), f": {clean(detail)}"), soft_wrap=True)
     for line in more:
         console.print(Text(f"  {clean(line)}"), soft_wrap=True)
-    if problem.document.get("hint"):
-        console.print(Text(f"  hint: {clean(problem.document['hint'])}", style="dim"))
+    if hint := hint_of(problem):
+        console.print(Text(f"  hint: {clean(hint)}", style="dim"), soft_wrap=True)
     if problem.document.get("request_id"):
         console.print(Text(f"  request {problem.document['request_id']}", style="dim"))

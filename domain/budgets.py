@@ -17,11 +17,10 @@ from domain.derivations import Budget, Cascade, Cause, Charge, Derivation, Run
 from domain.errors import Conflict, Fault
 from domain.facts import move
 from domain.ids import BudgetId, CascadeId, RunId
+from domain.prices import money
 from domain.runs import Hold, RunStatus
 from domain.settling import Settling
 
-MICROS = 1_000_000
-"""Micro-dollars in a dollar."""
 UNIT = "micro_usd"
 AMOUNT_MAX = 10**15
 """A billion dollars: what a limit or a top-up may be at most, so that sums stay in 64 bits."""
@@ -29,7 +28,7 @@ AMOUNT_MAX = 10**15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Funds:
-    """How a budget stands; ``limit`` None: there is none, and everything is allowed."""
+    """How a budget stands; ``limit`` None: everything is allowed."""
 
     limit: int | None
     spent: int = 0
@@ -44,14 +43,15 @@ class Funds:
 def limit_too_low(funds: Funds, limit: int) -> Conflict:
     """Return the error of a limit below what is spent and reserved."""
     least = funds.spent + funds.reserved
-    detail = f"{funds.spent} are spent and {funds.reserved} reserved: the limit cannot be below {least}, {limit} is."
+    used = f"{money(funds.spent)} are spent and {money(funds.reserved)} reserved"
+    detail = f"{used}: the limit cannot be below {money(least)}, and {money(limit)} is."
     members = {"spent": funds.spent, "reserved": funds.reserved, "minimum": least, "unit": UNIT}
     return Conflict(detail, code="budget_in_use", members=members, faults=[Fault("/limit", "budget_in_use", detail)])
 
 
 def no_budget() -> Conflict:
     """Return the error of a top-up where nothing is limited."""
-    return Conflict("There is no budget, so nothing is limited: PUT budget sets one.", code="no_budget")
+    return Conflict("Nothing is limited, so there is nothing to raise: set a limit first.", code="no_budget")
 
 
 class Budgeting(Settling):
@@ -61,23 +61,23 @@ class Budgeting(Settling):
 
     @move
     def set_budget(self, budget_id: BudgetId, limit: int | None, cascade_id: CascadeId) -> CascadeId | None:
-        """Set what may be spent from now on, another limit of the same budget, or (None) no limit at all.
+        """Set what may be spent, counting from the first limit on, or (None) no limit: what is spent counts on.
 
         Answers the cascade of a raise that lifts holds. Raises Conflict ``budget_in_use`` below what is in use.
         """
-        if limit is None:
-            return self._end_budget(cascade_id)
         if self.budget is None:
             self.budget = Budget(id=budget_id, limit=limit)
+        if limit is None:
+            return self._lift_limit(self.budget, cascade_id)
         funds = self.funds()
         if limit < funds.spent + funds.reserved:
             raise limit_too_low(funds, limit)
         self.budget.limit = limit
         return self._note_lift(cascade_id) if self.call_up() else None
 
-    def _end_budget(self, cascade_id: CascadeId) -> CascadeId | None:
+    def _lift_limit(self, budget: Budget, cascade_id: CascadeId) -> CascadeId | None:
         """Nobody waits, and nothing is reserved, where nothing is limited."""
-        self.budget = None
+        budget.limit = None
         self.reservations.clear()
         held = [d for d in self.derivations.values() if d.hold == Hold.BUDGET]
         for derivation in self.derivations.values():
@@ -91,7 +91,7 @@ class Budgeting(Settling):
     @move
     def top_up(self, amount: int, cascade_id: CascadeId) -> CascadeId | None:
         """Raise the limit; answers the cascade if that lifts holds. Raises Conflict ``no_budget``."""
-        if self.budget is None:
+        if self.budget is None or self.budget.limit is None:
             raise no_budget()
         self.budget.limit += amount
         return self._note_lift(cascade_id) if self.call_up() else None
@@ -113,7 +113,7 @@ class Budgeting(Settling):
         run = self.runs.get(run_id)
         if run is None or run.status != RunStatus.RUNNING:
             return RunStatus.SUPERSEDED if run is None else run.status
-        if self.budget is None or worst <= 0 or (run_id, step_id, attempt) in self.charges:
+        if self.funds().limit is None or worst <= 0 or (run_id, step_id, attempt) in self.charges:
             return RunStatus.RUNNING
         if (had := self._reservation(run_id, step_id)) is not None:
             self.reservations[run_id, step_id, max(had, attempt)] = self.reservations.pop((run_id, step_id, had))
@@ -141,7 +141,8 @@ class Budgeting(Settling):
             del self.reservations[run_id, step_id, had]
         overrun = 0
         if self.budget is not None:
-            overrun = max(0, amount - (self.funds().remaining or 0))
+            left = self.funds().remaining
+            overrun = 0 if left is None else max(0, amount - left)
             self.budget.spent += amount - overrun
         charge = Charge(run_id=run_id, step_id=step_id, attempt=attempt, amount=amount, overrun=overrun)
         self.charges[run_id, step_id, attempt] = charge
@@ -155,7 +156,7 @@ class Budgeting(Settling):
         """End a run that cannot be paid. One that was left to finish although its inputs moved sets no hold."""
         self.end_run(derivation, run, RunStatus.BLOCKED_BUDGET)
         derivation.resume_run_id = run.id
-        if self.budget is None or not self._current(derivation, run):
+        if not self._current(derivation, run):
             self.recount([derivation.id])
             return
         if derivation.budget_place is None:

@@ -310,10 +310,10 @@ class Draft:
 
 @dataclass(slots=True, kw_only=True)
 class Budget:
-    """What a user may spend in micro-dollars, and what was charged under it."""
+    """What a user may spend in micro-dollars (None: no limit), and what was charged since it was first set."""
 
     id: BudgetId
-    limit: int
+    limit: int | None
     spent: int = 0
 
 

@@ -12,8 +12,15 @@ from typing import Any
 from domain.definitions import Step
 
 MILLION = 1_000_000
+MICROS = 1_000_000
+"""Micro-dollars in a dollar."""
 DEFAULT = "default"
 """The name under which the price of every model stands that has none of its own."""
+
+
+def money(amount: int) -> str:
+    """Return micro-dollars as people write them."""
+    return f"{amount / MICROS:.6f}".rstrip("0").rstrip(".") + " USD"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+from domain.prices import money
+
 PREFIX = "/api/v1/studio"
 NAME_CHARACTERS = 60
 POINTERS_MAX = 20
@@ -20,8 +22,6 @@ POINTERS_MAX = 20
 INPUTS_NAMED_MAX = 5
 """Inputs that a sentence, or the actions, name."""
 SECOND_MS = 1000
-MICROS = 1_000_000
-"""Micro-dollars (``domain/budgets.py``) in a dollar."""
 
 Row = Mapping[str, Any]
 Json = dict[str, Any]
@@ -334,11 +334,6 @@ def _spent(row: Row) -> str:
         parts.append(f"{reused} {'step was' if reused == 1 else 'steps were'} reused from earlier runs")
     said = ", ".join(parts)
     return f"{said[0].upper()}{said[1:]}." if said else ""
-
-
-def money(amount: float) -> str:
-    """Return micro-dollars as people write them."""
-    return f"{amount / MICROS:.6f}".rstrip("0").rstrip(".") + " USD"
 
 
 def _merged(row: Row) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from domain.bounds import explained
+from domain.prices import money
 from domain.runs import LAST_GOOD, REJECTED, DerivationState, State, derivation_state
-from domain.why_causes import INPUTS_NAMED_MAX, Json, Row, actor_of, clock, money, name_of, path, quoted, why_url
+from domain.why_causes import INPUTS_NAMED_MAX, Json, Row, actor_of, clock, name_of, path, quoted, why_url
 
 BLOCKERS_EXPLAINED_MAX = 3
 """Blockers whose own way out is given as well."""

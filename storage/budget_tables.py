@@ -18,7 +18,8 @@ from storage.columns import number as _int
 from storage.columns import words as _text
 
 # What a user may spend in micro-dollars; no row, or no limit: as much as they like. spent and reserved are what the
-# charges and reservations under this budget (id) add up to; next_place numbers those who wait for money.
+# charges (since it was first set) and reservations under this budget (id) add up to; next_place numbers those who wait
+# for money.
 budgets = Table(
     "budgets", metadata,
     _id("user_id"), _id("id"), Column("limit_amount", BigInteger), _big("spent", 0), _big("reserved", 0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,11 @@ from (select $1::uuid as user_id) u left join budgets b on b.user_id = u.user_id
 cross join lateral (select count(*)::int as waiting, coalesce(sum(budget_needed), 0)::bigint as needed from derivations
   where user_id = $1 and budget_place is not null and hold = 'budget') x
 """
+_HELD = "select array_agg(id) from derivations where user_id = $1 and budget_place is not null and hold = 'budget'"
+_GOES_ON = """
+select distinct owner_cascade_id from derivations
+where user_id = $1 and id = any($2) and hold is distinct from 'budget' order by 1 limit $3
+"""
 _SET = "select * from set_budget($1, $2, $3, $4, $5, $6, $7, $8)"
 _CHARGES = """
 select id, run_id, step_id, attempt, cascade_id, derivation_id, provider_id, service, model, prompt_tokens,
@@ -31,6 +36,10 @@ from charges where user_id = $1 and ($2::uuid is null or id < $2) and ($3::uuid 
   and ($4::uuid is null or run_id = $4) and ($5::text is null or provider_id = $5)
 order by id desc limit $6
 """
+
+
+RESUMED_SHOWN_MAX = 100
+"""Cascades that go on which an answer names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +57,12 @@ class BudgetState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raised:
-    """A budget after it was set: how many holds that lifted, and the cascade that says so."""
+    """A budget after it was set: how many holds that lifted, the cascade that says so, and those that go on."""
 
     state: BudgetState
     lifted: int
     cascade_id: CascadeId | None
+    resumed: Sequence[UUID] = ()
 
 
 class Budgets:
@@ -135,11 +145,15 @@ async def _set(
     manages: bool,
 ) -> Raised:
     versions = None if expected is None else list(expected)
+    held = await connection.fetchval(_HELD, user_id)
     row = await connection.fetchrow(_SET, user_id, limit, add, AMOUNT_MAX, versions, cascade_id, actor, manages)
     if row["problem"] is not None:
         raise _refusal(row, limit)
-    cascade = cascade_id if row["lifted"] else None
-    return Raised(state=await _read(connection, user_id), lifted=row["lifted"], cascade_id=cascade)
+    state = await _read(connection, user_id)
+    if not row["lifted"]:
+        return Raised(state=state, lifted=0, cascade_id=None)
+    on = [found["owner_cascade_id"] for found in await connection.fetch(_GOES_ON, user_id, held, RESUMED_SHOWN_MAX)]
+    return Raised(state=state, lifted=row["lifted"], cascade_id=cascade_id, resumed=on)
 
 
 def _refusal(row: asyncpg.Record, limit: int | None) -> Exception:

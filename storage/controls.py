@@ -11,8 +11,9 @@ import asyncpg
 import orjson
 
 from domain.controls import Decided
-from domain.errors import Conflict, NotFound
+from domain.errors import Conflict, Fault, NotFound
 from domain.ids import CascadeId, RunId, UserId
+from domain.runs import RunStatus
 from domain.steps import approval
 from storage.contents import Contents
 from storage.database import Database
@@ -82,7 +83,7 @@ class Controls:
                 )
             )  # fmt: skip
 
-        return await self._decide(user_id, run_id, act, "not_waiting", keep)
+        return await self._decide(user_id, run_id, act, "not_waiting", keep, step=step)
 
     async def reject(
         self,
@@ -101,7 +102,7 @@ class Controls:
             query = "select reject_run($1, $2, $3, $4, $5)"
             return str(await connection.fetchval(query, user_id, run_id, step, comment, actor))
 
-        return await self._decide(user_id, run_id, act, "not_waiting", keep)
+        return await self._decide(user_id, run_id, act, "not_waiting", keep, step=step)
 
     async def cancel_run(self, user_id: UserId, run_id: RunId, *, actor: str, keep: Keep[Decided] = unkept) -> Decided:
         """End a run. Raises NotFound, Conflict ``not_running``."""
@@ -146,10 +147,14 @@ class Controls:
             await keep(connection, decided)
         return decided
 
-    async def _decide(self, user_id: UserId, run_id: RunId, act: Act, code: str, keep: Keep[Decided]) -> Decided:
+    async def _decide(
+        self, user_id: UserId, run_id: RunId, act: Act, code: str, keep: Keep[Decided], *, step: str | None = None
+    ) -> Decided:
         async with self._database.locked(user_id) as connection:
             outcome = await act(connection)
             status = await connection.fetchval(_STATUS, user_id, run_id)
+            if outcome == "refused" and status == RunStatus.PARKED and step is not None:
+                raise _asks_elsewhere(step, await connection.fetchval(_ASKED, user_id, run_id))
             _require(outcome, "run", code, f"The run is {status}.")
             decided = Decided(outcome=outcome, cascade_id=CascadeId(await connection.fetchval(_OWNER, user_id, run_id)))
             await keep(connection, decided)
@@ -159,6 +164,11 @@ class Controls:
         """The step that a run waits at, else the one that was decided last."""
         row = await self._database.row(user_id, _ASKED, user_id, run_id)
         return str(row["step_id"]) if row else ""
+
+
+def _asks_elsewhere(step: str, asked: str) -> Conflict:
+    detail = f"The run waits at its step {asked}, not at {step}: name {asked}, or no step."
+    return Conflict(detail, code="not_waiting", faults=[Fault("/step_id", "not_waiting", detail)])
 
 
 def _require(outcome: str, noun: str, code: str, detail: str) -> None:

@@ -114,7 +114,7 @@ ALWAYS: dict[str, str] = {
         cross join lateral (select coalesce(sum(r.amount), 0) as reserved from reservations r
           where r.user_id = b.user_id) y
         where b.user_id = $1 and (b.reserved <> y.reserved or b.spent + b.reserved > b.limit_amount
-          or b.limit_amount is not null and b.spent <> x.spent)""",
+          or b.spent <> x.spent)""",
     "(12) an ended run holds no reservation": """
         select x.run_id, x.step_id, x.amount, r.status from reservations x
         left join runs r on r.user_id = x.user_id and r.id = x.run_id

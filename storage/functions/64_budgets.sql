@@ -65,6 +65,11 @@ begin
   return p_worst <= v_free;
 end $$;
 
+-- Micro-dollars as people write them (domain/prices.py, money).
+create or replace function studio_usd(p_amount bigint) returns text language sql immutable as $$
+  select rtrim(rtrim((p_amount / 1000000.0)::numeric(30, 6)::text, '0'), '.') || ' USD'
+$$;
+
 -- End a run that cannot be paid: a hold with what it needs and a place in the line; descendants stay blocked, siblings
 -- go on, no workflow waits. One that was left to finish although its input moved is followed by another, without a hold.
 create or replace function studio_block(p_user uuid, p_run runs, p_worst bigint, p_usage jsonb) returns void
@@ -75,8 +80,8 @@ begin
   select not exists (select from derivations where user_id = p_user and budget_place is not null and hold = 'budget')
     into v_first;
   update runs set status = 'blocked_budget', ended_at = now(), lease_until = null, usage = p_usage,
-      error = jsonb_build_object('code', 'budget_exhausted', 'detail', 'The next step may cost ' || p_worst
-        || ' micro-dollars, which the budget does not have left.')
+      error = jsonb_build_object('code', 'budget_exhausted', 'detail', 'The next step may cost ' || studio_usd(p_worst)
+        || ', which the budget does not have left.')
     where user_id = p_user and id = p_run.id;
   update run_steps set status = 'failed', ended_at = now(), error = jsonb_build_object('code', 'budget_exhausted')
     where user_id = p_user and run_id = p_run.id and status = 'running';
@@ -187,8 +192,9 @@ begin
   delete from reservations where user_id = p_user and run_id = p_run and step_id = p_step and attempt <= p_attempt
     returning amount into v_back;
   v_back := coalesce(v_back, 0);
-  select * into v_budget from budgets where user_id = p_user and limit_amount is not null;
+  select * into v_budget from budgets where user_id = p_user;
   if v_budget.user_id is not null then
+    -- Without a limit greatest() passes over the null.
     v_over := greatest(0, p_amount - (v_budget.limit_amount - v_budget.spent - v_budget.reserved + v_back));
     update budgets set spent = spent + p_amount - v_over, reserved = reserved - v_back, updated_at = now()
       where user_id = p_user;
@@ -227,7 +233,7 @@ begin
     when p_expected is not null and not coalesce(b.version, 1) = any(p_expected) then 'version'
     when p_add is not null and v_before is null then 'none'
     when p_limit > p_most then 'too_large'
-    when v_before is not null and p_limit < b.spent + b.reserved then 'in_use' end;
+    when p_limit < b.spent + b.reserved then 'in_use' end;
   if v_problem is not null then
     return query select v_problem, b.id, b.limit_amount, coalesce(b.spent, 0), coalesce(b.reserved, 0),
       coalesce(b.managed, false), coalesce(b.version, 1), b.updated_at, 0;
@@ -239,21 +245,21 @@ begin
   if p_limit is null then
     delete from reservations where user_id = p_user;
     update budgets set reserved = 0 where user_id = p_user;
-    with freed as (
-      update derivations set hold = case when hold = 'budget' then null else hold end,
-          hold_detail = case when hold = 'budget' then null else hold_detail end, budget_place = null,
-          budget_needed = null
-        where user_id = p_user and budget_place is not null returning id, owner_cascade_id, unsettled
+    with waiting as (
+      select w.id, w.hold is not distinct from 'budget' as held from derivations w
+        where w.user_id = p_user and w.budget_place is not null
+    ), freed as (
+      update derivations d set hold = case when w.held then null else d.hold end,
+          hold_detail = case when w.held then null else d.hold_detail end, budget_place = null, budget_needed = null
+        from waiting w where d.user_id = p_user and d.id = w.id returning d.id, d.owner_cascade_id, w.held
     ) select array_agg(distinct owner_cascade_id), count(*), array_agg(id) into v_owners, v_lifted, v_freed
-      from freed where unsettled;
+      from freed where held;
     if v_owners is not null then perform studio_ring(p_user, v_owners); end if;
     perform studio_recount(p_user, v_freed);
   end if;
-  -- A budget begins with its first limit: what was spent before, or under an earlier one, does not count.
+  -- A budget counts from when it was first set; what is spent while nothing is limited counts as well.
   update budgets set limit_amount = p_limit, managed = p_limit is not null and (managed or p_manages),
-      version = version + 1, updated_at = now(),
-      id = case when v_before is null and p_limit is not null then studio_uuid7() else budgets.id end,
-      spent = case when v_before is null or p_limit is null then 0 else spent end
+      version = version + 1, updated_at = now()
     where user_id = p_user returning * into b;
   if p_limit is not null then v_lifted := studio_call_up(p_user); end if;
   if v_lifted > 0 then

@@ -103,6 +103,10 @@ async def test_what_waits_is_listed_approved_cancelled_and_retried(
     await schedule.park(user.user_id, UUID(run), "review", 1, "May this be published?")
     assert "May this be" in (await studio("approvals", "--no-json")).out
     assert [row["run_id"] for row in (await studio("approvals")).json["data"]] == [run]
+    wrong = await studio("run", "approve", run, "--step", "edit", "--no-json")
+    assert (wrong.status, "The run waits at its step review, not at edit" in wrong.err) == (5, True)
+    assert "studio approvals" in wrong.err
+    assert "--comment: " in (await studio("run", "reject", run, "--comment", "", "--no-json")).err
     approved = await studio("run", "approve", run, "--comment", "Yes.", "--step", "review")
     assert (approved.json["status"], approved.json["outcome"]) == ("running", "done")
     told = (await studio("run", "get", run, "--no-json")).out

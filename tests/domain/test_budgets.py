@@ -104,7 +104,14 @@ def test_a_limit_is_not_set_below_what_is_in_use_and_none_lets_everybody_go_on()
     with pytest.raises(Conflict) as caught:
         schedule.set_budget(BudgetId(ident(9)), 6, CascadeId(ident(91)))
     assert (caught.value.problem_code, caught.value.members["minimum"]) == ("budget_in_use", 7)
+    assert "0.000007 USD reserved" in caught.value.detail
     assert schedule.set_budget(BudgetId(ident(9)), None, CascadeId(ident(92))) is not None
     assert (hold_of(schedule, second), schedule.funds()) == (None, Funds(limit=None))
     with pytest.raises(Conflict):
         schedule.top_up(1, CascadeId(ident(93)))
+    assert schedule.charge(first, "call", 5)
+    with pytest.raises(Conflict) as caught:  # what was spent is spent, also while nothing was limited
+        schedule.set_budget(BudgetId(ident(10)), 4, CascadeId(ident(94)))
+    assert caught.value.members["minimum"] == 5
+    schedule.set_budget(BudgetId(ident(10)), 9, CascadeId(ident(95)))
+    assert schedule.funds() == Funds(limit=9, spent=5, reserved=0)

@@ -60,6 +60,13 @@ async def test_fifty_at_once_never_overspend_and_all_come_through_one_after_the_
     assert len(freed) == 1
     found = await engine.ask("POST", "/budget/top-up", {"amount": RUNS * WORST})
     assert (found["resumed"], found["blocked"]["derivations"]) == (RUNS - 4, 0)
+    assert (
+        len(found["resumed_cascades"]) == RUNS - 4
+    )  # the cascades that were blocked go on; that of the top-up is empty
+    again = await engine.ask("POST", "/budget/top-up", {"amount": 1})
+    assert (again["resumed"], again["cascade_id"], again["resumed_cascades"]) == (0, None, [])
+    lifted = await engine.ask("PUT", "/budget", {"limit": None}, **{"if-match": "*"})
+    assert (lifted["resumed"], lifted["cascade_id"]) == (0, None)  # called up before: nobody was held
     await engine.check()
 
 
@@ -93,3 +100,25 @@ async def test_why_asks_for_what_is_missing_in_the_line_and_that_is_enough(engin
         [change] = (await engine.ask("GET", f"/derivations/{row['id']}/why"))["changes"]
         assert (change["url"].removeprefix(BASE), change["body"]) == ("/budget/top-up", {"amount": missing})
     assert (await engine.ask(change["method"], change["url"].removeprefix(BASE), change["body"]))["resumed"] == 2
+
+
+async def test_what_was_spent_stays_spent_over_a_time_without_a_limit(engine: Engine) -> None:
+    runs = await many(engine, 3)
+
+    async def spend(run: Any, amount: int) -> Any:
+        assert await begin(engine, run) == "running"
+        record = StepRecord(step_id="ask", entries={}, usage={})
+        await engine.schedule.end_step(engine.user.user_id, run.run_id, record, charge(amount))
+        await engine.check()
+        return await engine.ask("GET", "/budget")
+
+    assert (await spend(runs[0], 1))["spent"] == 0  # a budget counts from when it was first set
+    await budget(engine, 5 * WORST)
+    assert (await spend(runs[1], 2))["spent"] == 2
+    await engine.ask("PUT", "/budget", {"limit": None}, **{"if-match": "*"})
+    assert (await spend(runs[2], 3))["spent"] == 5
+    refused = await engine.http.put(f"{BASE}/budget", json={"limit": 4}, headers={"if-match": "*"})
+    assert (refused.status_code, refused.json()["minimum"]) == (409, 5)
+    await budget(engine, 7)
+    found = await engine.ask("GET", "/budget")
+    assert (found["spent"], found["remaining"]) == (5, 2)
