@@ -79,7 +79,10 @@ async def get(request: Request, dead_letter_id: str, identity: Reader, ports: St
     openapi_extra=request_body(Redriving, example={"provider_id": "text-expansion", "dry_run": True}),
 )  # fmt: skip
 async def redrive(request: Request, identity: Executor, ports: Stores) -> Response:
-    """Try dead letters again, as one cascade and with the definitions of now; a dry run, or nothing to do: 200."""
+    """Try dead letters again, as one cascade and with the definitions of now; a dry run, or nothing to do: 200.
+
+    ``outdated_providers`` are those of yours that would run an older version of their workflow: register them again.
+    """
 
     async def work(attempt: Attempt) -> Response:
         asked = await read(request, Redriving)
@@ -133,6 +136,7 @@ def _redriven(found: Redrive, *, dry_run: bool) -> Response:
         "already_redriven": found.redriven_before,
         "overtaken": found.overtaken,
         "unknown": found.unknown,
+        "outdated_providers": found.outdated,
         "cascade_id": found.cascade_id,
     }
     if found.cascade_id is None:

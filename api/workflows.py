@@ -52,7 +52,10 @@ class NewWorkflow(Wire):
     openapi_extra=request_body(NewWorkflow, example=EXAMPLE, media=MEDIA),
 )  # fmt: skip
 async def register(request: Request, identity: Registrar, ports: Stores) -> Response:
-    """Register a version of a workflow: 201; the same again: 200. Every fault is answered, each with its place."""
+    """Register a version of a workflow: 201; the same again: 200. Every fault is answered, each with its place.
+
+    ``outdated_providers`` are those of yours that use another version until they are registered again.
+    """
 
     async def work(attempt: Attempt) -> Response:
         user_id = UserId(identity.user_id)
@@ -110,7 +113,7 @@ async def get(request: Request, workflow_id: str, identity: Reader, ports: Store
 def _registered(done: tuple[Any, bool]) -> Response:
     stored, is_new = done
     headers = {"Location": f"{PREFIX}/workflows/{stored.definition.id}", "ETag": f'"{stored.digest}"'}
-    return answer(shown(stored), 201 if is_new else 200, headers)
+    return answer(shown(stored) | {"outdated_providers": stored.outdated}, 201 if is_new else 200, headers)
 
 
 def shown(stored: Any) -> dict[str, Any]:

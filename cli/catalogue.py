@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.dead_letters import say_outdated
 from cli.exits import FAILURE
 from cli.output import AsJson, clean, details, err, page, print_json, say, short, show, wants_json
 from cli.session import (
@@ -183,6 +184,7 @@ def _register(noun: str, file: str, as_json: bool | None, name: str = "id", *, p
         print_json(answer.body)
         return
     sys.stdout.write(f"{answer.body[name]}\n")
+    say_outdated(answer.body.get("outdated_providers") or [])
     version = answer.body.get("revision") or answer.body["version"]
     new = answer.status == 201  # noqa: PLR2004 - created
     say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -57,16 +58,29 @@ def redrive(
         return talk(lambda s: s.redrive(letters or None, provider_id=provider, code=code, dry_run=only_count)).body
 
     if not (dry_run or yes):
-        count = ask(only_count=True)["count"]
-        if count:
+        preview = ask(only_count=True)
+        say_outdated(preview["outdated_providers"])
+        if count := preview["count"]:
             confirm(f"Run {count} again?", yes=yes)
     body = ask(only_count=dry_run)
     if wants_json(as_json):
         print_json(body)
         return
     show(as_json, body, _redriven)
+    if dry_run or yes:
+        say_outdated(body["outdated_providers"])
     if body["cascade_id"]:
         say(f"What follows: studio cascade watch {body['cascade_id']}")
+
+
+def say_outdated(providers: Sequence[Mapping[str, Any]]) -> None:
+    """Say which providers do not use the newest version of their workflow yet, and what would change that."""
+    for row in providers:
+        version = f"version {row['version']}" if row["version"] else "an older version"
+        say(
+            f"Provider {row['provider_id']} still uses {version} of workflow {row['workflow_id']}, the newest is"
+            f" {row['newest']}: register the provider again (studio provider register) to use that."
+        )
 
 
 def _drawn(body: Any) -> RenderableType:

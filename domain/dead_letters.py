@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -21,3 +21,5 @@ class Redrive:
     more: bool = False
     """There are more than one redrive takes: ask again."""
     cascade_id: CascadeId | None = None
+    outdated: Sequence[Mapping[str, Any]] = ()
+    """The user's providers among them that would run an older version than their workflow has."""

@@ -14,6 +14,7 @@ from domain.errors import NotFound
 from domain.ids import UserId
 from storage.causes import add_cause
 from storage.database import Database
+from storage.definitions import outdated_providers
 from storage.idempotency import Keep, unkept
 
 # open: what failed is held for it still. overtaken: it ran again for another reason, or nothing needs it any more.
@@ -23,7 +24,8 @@ case when l.redriven_at is not null then 'redriven'
 """
 _LETTERS = f"""
 select * from (
-  select l.*, {_STATUS} as status, p.definition_digest as current_definition_digest, r.label,
+  select l.*, {_STATUS} as status, p.definition_digest as current_definition_digest, p.id as provider_key,
+    r.label,
     (select sum(c.amount) from charges c where c.user_id = l.user_id and c.run_id = l.run_id)::bigint as charged
   from dead_letters l
   join derivations d on d.user_id = l.user_id and d.id = l.derivation_id
@@ -92,6 +94,8 @@ class DeadLetters:
                 unknown=sorted(set(wanted or ()) - {row["id"] for row in rows}),
                 more=wanted is None and len(rows) > self._redrive_max,
             )
+            keys = list({row["provider_key"] for row in found.letters})
+            found = replace(found, outdated=await outdated_providers(connection, user_id, keys=keys))
             if not dry_run and found.letters:
                 found = await self._redriven(connection, user_id, found, actor)
             await keep(connection, found)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -38,11 +40,25 @@ _INSERT = """
 insert into definitions (owner_id, slug, version, digest, name, source, ir, published)
 select $1, $2, 1 + coalesce(max(version), 0), $3, $4, $5, $6, $7 from definitions where owner_id = $1 and slug = $2
 """
+# A registration pins the definition of its day: the user's own providers that another version has come after.
+_OUTDATED = """
+select p.slug as provider_id, p.workflow_id, u.version, n.version as newest from providers p
+cross join lateral (select owner_id, version, digest from definitions
+  where slug = p.workflow_id and (owner_id = $1 or published) order by owner_id = $1 desc, version desc limit 1) n
+left join lateral (select version from definitions
+  where owner_id = n.owner_id and slug = p.workflow_id and digest = p.definition_digest limit 1) u on true
+where p.owner_id = $1 and p.active and p.definition_digest <> n.digest
+  and ($2::text is null or p.workflow_id = $2) and ($3::uuid[] is null or p.id = any($3))
+order by p.slug
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDefinition:
-    """A definition and what registering it added; ``source`` is the text that was sent."""
+    """A definition and what registering it added; ``source`` is the text that was sent.
+
+    ``outdated``: the user's providers that use another version, as ``outdated_providers`` has them.
+    """
 
     owner_id: UserId
     version: int
@@ -51,6 +67,7 @@ class StoredDefinition:
     created_at: datetime
     definition: Definition
     digest: str
+    outdated: Sequence[Mapping[str, Any]] = ()
 
 
 class Definitions:
@@ -82,6 +99,8 @@ class Definitions:
                 }
                 subject = f"workflows/{definition.id}"
                 await emit(connection, user_id, event("workflow.registered", subject, definition.id, data))
+            behind = await outdated_providers(connection, user_id, workflow_id=definition.id)
+            stored = replace(stored, outdated=behind)
             await keep(connection, (stored, is_new))
         return stored, is_new
 
@@ -105,6 +124,16 @@ class Definitions:
         """Return up to ``limit`` workflows by id, the newest version of each owner's."""
         rows = await self._database.rows(user_id, _PAGE, *(after or (None, None)), limit)
         return [_read(row) for row in rows]
+
+
+async def outdated_providers(
+    connection: Any, user_id: UserId, *, workflow_id: str | None = None, keys: Sequence[UUID] | None = None
+) -> list[Mapping[str, Any]]:
+    """Return the user's own providers that use an older version of their workflow, of one workflow or of some keys.
+
+    ``{provider_id, workflow_id, version, newest}``; registering the provider again brings it to the newest.
+    """
+    return [dict(row) for row in await connection.fetch(_OUTDATED, user_id, workflow_id, keys)]
 
 
 async def add_definition(

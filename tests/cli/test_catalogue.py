@@ -47,6 +47,10 @@ async def test_schema_workflow_and_provider_are_registered_from_files_and_switch
     assert (await studio("provider", "activate", "shouter")).json["active"] is True
     again = await studio("workflow", "register", "wf.yaml", "--no-json")
     assert "nothing changed" in again.err
+    assert (again.out, "still uses" in again.err) == ("wf-shout\n", False)
+    (tmp_path / "wf.yaml").write_text(WORKFLOW.replace("words: len", "count: len").replace("$.words", "$.count"))
+    newer = await studio("workflow", "register", "wf.yaml", "--no-json")
+    assert "Provider shouter still uses version 1 of workflow wf-shout, the newest is 2: register" in newer.err
 
 
 async def test_an_instance_is_configured_bit_by_bit_and_given_back_to_its_provider(studio: Studio) -> None:

@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
+import yaml
+
 from domain.ids import new_id
 from tests.api.requests import problem
 from tests.conftest import BASE
@@ -155,6 +157,23 @@ async def test_a_dead_letter_keeps_what_failed_and_a_redrive_uses_what_was_fixed
     assert (after["definition_digest"], after["current_definition_digest"] != after["definition_digest"]) == (
         letter["definition_digest"], True,
     )  # fmt: skip
+
+
+async def test_a_redrive_says_whose_workflow_is_newer_than_what_would_run(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "out-v1")
+    await engine.create("in-v1", "a")
+    await fail(engine, await engine.latest())
+    asked = {"provider_id": "one", "dry_run": True}
+    assert (await engine.ask("POST", "/dead-letters/redrive", asked))["outdated_providers"] == []
+    [workflow] = [row for row in (await engine.ask("GET", "/workflows"))["data"] if row["id"] == "wf-one"]
+    source = yaml.safe_load((await engine.ask("GET", "/workflows/wf-one"))["source"])
+    source["steps"][0]["operations"] = [{"text": "$.data.text + '?'"}]
+    behind = {"provider_id": "one", "workflow_id": "wf-one", "version": workflow["version"], "newest": 2}
+    assert (await engine.ask("POST", "/workflows", source))["outdated_providers"] == [behind]
+    assert (await engine.ask("POST", "/dead-letters/redrive", asked))["outdated_providers"] == [behind]
+    await engine.ask("POST", "/providers", {"id": "one", "name": "One", "workflow_id": "wf-one",
+                                            "input_schema_id": "in-v1"})  # fmt: skip
+    assert (await engine.ask("POST", "/workflows", source))["outdated_providers"] == []
 
 
 async def test_a_redrive_tells_apart_what_it_leaves_alone(engine: Engine) -> None:
