@@ -28,6 +28,7 @@ from activities.adapters.services import HttpServices, Service
 from activities.cascades import CascadeActivities
 from activities.housekeeping import HousekeepingActivities
 from activities.runs import RunActivities
+from activities.wholes import Wholes
 from domain.definitions import AI_SERVICE
 from domain.errors import StudioError
 from domain.memo import ServiceTerms
@@ -158,6 +159,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
         starter = TemporalStarter(client, settings.workflow.task_queue)
         reached = failpoints(settings.service.failpoint)
         schedule = exposed(make_schedule(settings, database, contents), "schedule", MOVES, reached)
+        wholes = Wholes(schedule)
         worker = make_worker(
             client,
             settings,
@@ -167,6 +169,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
                 batch=settings.cascades.inline_batch,
                 budget=timedelta(seconds=settings.cascades.batch_seconds),
                 history_max=settings.cascades.history_max,
+                wholes=wholes,
             ),
             runs=RunActivities(
                 schedule,
@@ -175,6 +178,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
                 step_attempts=settings.providers.retry_policy.max_attempts,
                 prices=make_prices(settings),
                 terms=service_terms(settings),
+                wholes=wholes,
             ),
             housekeeping=HousekeepingActivities(
                 schedule,

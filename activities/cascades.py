@@ -13,6 +13,7 @@ from temporalio import activity
 
 from activities.errors import INTERNAL_DETAIL, as_failures
 from activities.turns import Turns
+from activities.wholes import Wholes
 from domain.errors import StudioError, Unavailable
 from domain.execution import carry_out
 from domain.ports import Schedule
@@ -78,6 +79,7 @@ class CascadeActivities:
         batch: int,
         budget: timedelta,
         history_max: int | None = None,
+        wholes: Wholes | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._schedule = schedule
@@ -86,6 +88,7 @@ class CascadeActivities:
         self._budget_seconds = budget.total_seconds()
         self._history_max = history_max
         self._now = now
+        self._wholes = wholes
         self.turns = Turns()
 
     @activity.defn(name="Cascade.advance")
@@ -103,7 +106,10 @@ class CascadeActivities:
                     claim = await self._carry_out_all(user_id, cascade_id, batches)
                 finally:
                     await batches.finished()
-            return self._result(cause, claim, batches.done)
+            found = self._result(cause, claim, batches.done)
+            if self._wholes is not None:
+                self._wholes.expect(user_id, [UUID(run.run_id) for run in found.runs])
+            return found
 
     async def _carry_out_all(self, user_id: UUID, cascade_id: UUID, batches: _Batches) -> Claim:
         """Claim and carry out while anything inline is there and time is not up; return the last claim.

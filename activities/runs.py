@@ -20,6 +20,7 @@ from activities.cascades import MERGE_ATTEMPTS_MAX, OPERATOR
 from activities.errors import as_failures
 from activities.heartbeat import heartbeating
 from activities.patience import PATIENCE_SECONDS, patiently
+from activities.wholes import Wholes
 from domain.definitions import AI_SERVICE, Step
 from domain.errors import StudioError, Unavailable, Unusable
 from domain.execution import carry_out, context_of, declined, evaluate, total_usage, usage_of
@@ -113,6 +114,7 @@ class RunActivities:
         step_attempts: int,
         terms: Mapping[str, ServiceTerms] | None = None,
         prices: Prices | None = None,
+        wholes: Wholes | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._schedule = schedule
@@ -123,6 +125,7 @@ class RunActivities:
         self._paying: set[asyncio.Task[StepRecord]] = set()
         self._prices = prices or Prices()
         self._now = now
+        self._wholes = wholes or Wholes(schedule, now=now)
 
     @activity.defn(name="Run.load")
     async def load(self, ref: RunRef) -> RunPlan:
@@ -131,12 +134,13 @@ class RunActivities:
         A run that neither calls nor asks anybody is carried out here and now: the answer is what it has ended as.
         """
         with as_failures():
-            work = await self._work(ref)
+            whole = await self._wholes.carry_out(UUID(ref.user_id), UUID(ref.run_id))
+            work = whole.work
             if work is None:
                 return RunPlan(status=await self._unworkable(UUID(ref.user_id), UUID(ref.run_id)))
             blob_id = str(work.inputs[0].blob_id) if work.anchor_kind == "blob" and work.inputs else ""
-            if work.definition.pure and (ended := await self._whole(work)):
-                return RunPlan(status=ended, blob_id=blob_id)
+            if whole.ended is not None:
+                return RunPlan(status=whole.ended, blob_id=blob_id)
             steps = [self._plan(work, step, position) for position, step in enumerate(work.definition.steps)]
             return RunPlan(status="running", blob_id=blob_id, steps=steps if declined(work) is None else [])
 
@@ -188,30 +192,6 @@ class RunActivities:
         """Record that somebody cancelled the run's workflow in Temporal, unless the run has ended before."""
         with as_failures():
             return await self._schedule.cancel(UUID(ref.user_id), UUID(ref.run_id), actor=OPERATOR)
-
-    async def _whole(self, work: RunWork) -> str | None:
-        """Carry out a run from its first step to its end; None if something stands in the way.
-
-        Then it goes on step by step, which tells what it is. Crashes may repeat all of it: it is free, and its steps
-        are recorded before its end.
-        """
-        try:
-            ended = [] if declined(work) is not None else self._evaluated(work)
-            settlement = carry_out(work, records=[record for _, record in ended], now=self._now())
-        except StudioError:
-            return None
-        if ended:
-            await self._schedule.end_steps(work.user_id, work.run_id, ended)
-        verdict = (await self._schedule.settle(work.user_id, [settlement], caller=None))[work.run_id]
-        return None if verdict == "moved" else verdict
-
-    def _evaluated(self, work: RunWork) -> list[tuple[Step, StepRecord]]:
-        context, ended = context_of(work, (), now=self._now()), []
-        for step in work.definition.steps:
-            entries = evaluate(work, step, context) if step.effect == "pure" else {}
-            context.update(entries)
-            ended.append((step, StepRecord(step_id=step.id, entries=entries)))
-        return ended
 
     async def _step(self, asked: StepRequest) -> StepOutcome:
         user_id, run_id = UUID(asked.user_id), UUID(asked.run_id)

@@ -112,8 +112,8 @@ class Schedule(Protocol):
         """``end_step``, and the answer goes into the memo, whatever has become of the run: it is paid for."""
         ...
 
-    async def end_steps(self, user_id: UUID, run_id: UUID, ended: Sequence[tuple[Step, StepRecord]]) -> None:
-        """Record every step of a run that was carried out as a whole, first to last; what was recorded stays."""
+    async def end_steps(self, user_id: UUID, ended: Mapping[UUID, Sequence[tuple[Step, StepRecord]]]) -> None:
+        """Record every step, first to last, of runs that were carried out as wholes; what was recorded stays."""
         ...
 
     async def distrust(self, user_id: UUID, run_id: UUID) -> None:

@@ -278,14 +278,14 @@ class PostgresSchedule:
             await connection.execute(_CHARGE, user_id, run_id, record.step_id, *astuple(charge))
             await connection.execute(query, *step)
 
-    async def end_steps(self, user_id: UUID, run_id: UUID, ended: Sequence[tuple[Step, StepRecord]]) -> None:
-        """Record every step of a run that was carried out as a whole, first to last; one round trip."""
-        placed = [await self._contents.put(user_id, orjson.dumps(dict(record.entries))) for _, record in ended]
-        columns = [list(column) for column in zip(*((one.hash, *_columns_of(one)) for one in placed), strict=True)]
-        steps = [step for step, _ in ended]
-        await self._database.call(
-            _END_ALL, user_id, run_id, [step.id for step in steps], [step.type for step in steps], *columns
-        )
+    async def end_steps(self, user_id: UUID, ended: Mapping[UUID, Sequence[tuple[Step, StepRecord]]]) -> None:
+        """Record every step, first to last, of runs that were carried out as wholes; one round trip for all."""
+        rows = []
+        for run_id, steps in ended.items():
+            for position, (step, record) in enumerate(steps):
+                placed = await self._contents.put(user_id, orjson.dumps(dict(record.entries)))
+                rows.append((run_id, step.id, position, step.type, placed.hash, *_columns_of(placed)))
+        await self._database.call(_END_ALL, user_id, *(list(column) for column in zip(*rows, strict=True)))
 
     async def distrust(self, user_id: UUID, run_id: UUID) -> None:
         """What the steps of this run were answered is not good: the memo forgets it."""
@@ -390,7 +390,7 @@ _BEGIN = "select * from begin_step($1, $2, $3, $4, $5, $6, $7, $8)"
 _BEGIN_PAID = "select * from begin_paid_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _CHARGE = "select charge_step($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _END = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
-_END_ALL = "select end_steps($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+_END_ALL = "select end_steps($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _END_MEMO = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
 _OUTPUT_COLUMNS = (
     "uuid", "text", "int", "text", "text", "text", "text", "text", "text", "text", "bigint",

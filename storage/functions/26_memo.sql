@@ -84,11 +84,11 @@ begin
       where m.output_hash is null or m.created_at <= excluded.created_at;
 end $$;
 
--- All steps of a run that was carried out as a whole, in one go: none of them calls, so none is in the memo. What is
--- recorded already stays. The run's lease is not extended: its end comes next.
+-- All steps of runs that were carried out as wholes, in one go: none of them calls, so none is in the memo. What is
+-- recorded already stays. No lease is extended: the end of these runs comes next.
 create or replace function end_steps(
-  p_user uuid, p_run uuid, p_steps text[], p_types text[], p_hashes text[], p_sizes bigint[], p_stored_sizes bigint[],
-  p_codecs text[], p_bodies bytea[], p_locations text[]
+  p_user uuid, p_runs uuid[], p_steps text[], p_positions int[], p_types text[], p_hashes text[], p_sizes bigint[],
+  p_stored_sizes bigint[], p_codecs text[], p_bodies bytea[], p_locations text[]
 ) returns void language plpgsql as $$
 begin
   perform set_config('app.user_id', p_user::text, true);
@@ -100,8 +100,8 @@ begin
     order by x.hash
     on conflict (user_id, hash) do update set touched_at = now() where c.touched_at < now() - interval '1 minute';
   insert into run_steps as s (user_id, run_id, step_id, position, type, status, output_hash, ended_at, attempts)
-    select p_user, p_run, x.step, x.position - 1, x.type, 'done', x.hash, now(), 1
-    from unnest(p_steps, p_types, p_hashes) with ordinality x(step, type, hash, position)
+    select p_user, x.run, x.step, x.position, x.type, 'done', x.hash, now(), 1
+    from unnest(p_runs, p_steps, p_positions, p_types, p_hashes) x(run, step, position, type, hash)
     on conflict (user_id, run_id, step_id) do update set status = 'done', output_hash = excluded.output_hash,
       error = null, ended_at = now(), attempts = s.attempts + 1
       where s.status <> 'done';
