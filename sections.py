@@ -65,7 +65,7 @@ class MetadataGroup(Group):
     url: SecretStr | None = None
     """Database URL of the role studio_app (API and activities)."""
     relay_url: SecretStr | None = None
-    """Database URL of the role studio_relay (relay; the API, for the queue of all users)."""
+    """Database URL of the role studio_relay (worker and relay)."""
     admin_url: SecretStr | None = None
     """Database URL that may create roles (migrate only)."""
     pool_size: Count = 16

@@ -16,7 +16,7 @@ from api.addresses import Addresses
 from api.pages import Cursors
 from api.streams import Places
 from domain.errors import Unavailable
-from sections import BlobsGroup, MetadataGroup
+from sections import BlobsGroup
 from settings import Settings, required
 from storage.api_keys import ApiKeys
 from storage.batches import Batches
@@ -43,7 +43,7 @@ from storage.objects import Objects
 from storage.plans import Bounds, Plans
 from storage.proposals import Proposals
 from storage.providers import Providers
-from storage.queues import EverybodysQueue, Queues
+from storage.queues import Queues
 from storage.reprocess import Reprocess
 from storage.runs import Runs
 from storage.schema_lookup import SchemaLookup
@@ -95,7 +95,6 @@ class Ports:
     cascades: CascadeViews
     controls: Controls
     queues: Queues
-    everybodys_queue: EverybodysQueue
     plans: Plans
     events: Events
     schemas: Schemas
@@ -156,7 +155,6 @@ async def open_ports(settings: Settings) -> Ports:
         cascades=CascadeViews(database),
         controls=_controls(settings, database, contents),
         queues=Queues(database, runs_per_user=settings.cascades.runs_per_user),
-        everybodys_queue=EverybodysQueue(await _relay(metadata)),
         plans=Plans(database, _plan_bounds(settings)),
         events=Events(database),
         schemas=schemas,
@@ -175,13 +173,6 @@ def _objects(blobs: BlobsGroup) -> Objects:
         access_key=blobs.access_key.get_secret_value() if blobs.access_key else None,
         secret_key=blobs.secret_key.get_secret_value() if blobs.secret_key else None,
     )
-
-
-async def _relay(metadata: MetadataGroup) -> Database | None:
-    """Return a pool that connects when it is first asked, and is small: only admins ask it."""
-    if metadata.relay_url is None:
-        return None
-    return await Database.connect(metadata.relay_url.get_secret_value(), size_min=0, size_max=2)
 
 
 def _plan_bounds(settings: Settings) -> Bounds:
@@ -221,7 +212,6 @@ async def close_ports(ports: Ports) -> None:
     """Let go of everything ``open_ports`` opened."""
     await ports.bell.close()
     await ports.contents.close()
-    await ports.everybodys_queue.close()
     await ports.database.close()
 
 

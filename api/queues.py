@@ -43,10 +43,10 @@ async def list_(request: Request, identity: Reader, ports: Stores, scope: Litera
 
 
 async def _everybodys(request: Request, ports: Ports, wanted: PageRequest) -> Response:
-    rows = await ports.everybodys_queue.page(after=wanted.after, limit=wanted.limit + 1)
+    rows = await ports.queues.everybodys_page(after=wanted.after, limit=wanted.limit + 1)
     return page_response(
         request, ports.cursors, wanted, rows, lambda row: (row["running"], row["ready"], str(row["user_id"])),
-        show=dict, beside=await ports.everybodys_queue.totals(),
+        show=dict, beside=await ports.queues.everybodys_totals(),
     )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import asyncpg
 
-from domain.errors import Unavailable
 from domain.ids import UserId
 from storage.database import Database
 
@@ -55,32 +54,8 @@ select
     and (pending_inputs > 0 or run_after > now())) as waiting,
   (select runs_limit from user_state where user_id = $1) as runs_limit
 """
-# Of each user, what runs, could run and waits; who has the most comes first.
-_OPEN = """
-with open as (
-  select d.user_id, count(*) filter (where d.run_id is not null and d.hold is null)::int as running,
-    count(*) filter (where d.run_id is null and d.hold is null and d.pending_inputs = 0
-      and (d.run_after is null or d.run_after <= now()))::int as ready,
-    count(*) filter (where d.run_id is null and d.hold is null
-      and (d.pending_inputs > 0 or d.run_after > now()))::int as waiting,
-    count(*) filter (where d.hold is not null)::int as held
-  from derivations d where d.unsettled group by d.user_id
-)
-"""
-_USERS = (
-    _OPEN
-    + """
-select * from open where $1::int is null or (running, ready, user_id) < ($1, $2::int, $3::uuid)
-order by running desc, ready desc, user_id desc limit $4
-"""
-)
-_SUMS = (
-    _OPEN
-    + """
-select count(*)::int as users, coalesce(sum(running), 0)::int as running, coalesce(sum(ready), 0)::int as ready,
-  coalesce(sum(waiting), 0)::int as waiting, coalesce(sum(held), 0)::int as held from open
-"""
-)
+_EVERYBODY = "select * from everybodys_queue($1, $2, $3, $4)"
+_EVERYBODYS_TOTALS = "select * from everybodys_totals()"
 HISTORY_RUNS = 20
 """Runs of a provider that an estimate goes by."""
 
@@ -96,7 +71,7 @@ class Totals:
 
 
 class Queues:
-    """Reads the queue of one user; ``runs_per_user`` is what the settings allow."""
+    """Reads the queue of one user, or how much there is of each; ``runs_per_user`` is what the settings allow."""
 
     def __init__(self, database: Database, *, runs_per_user: int | None) -> None:
         self._database = database
@@ -111,31 +86,16 @@ class Queues:
         row: Any = await self._database.row(user_id, _TOTALS, user_id)
         return Totals(**dict(row))
 
+    async def everybodys_page(self, *, after: Sequence[Any] | None, limit: int) -> list[asyncpg.Record]:
+        """Return up to ``limit`` users, who has the most under way first; ``after``: running, ready, user id.
 
-class EverybodysQueue:
-    """The queue of all users: ids and counts, over the role studio_relay, which sees no more."""
-
-    def __init__(self, relay: Database | None) -> None:
-        self._relay = relay
-
-    async def page(self, *, after: Sequence[Any] | None, limit: int) -> list[asyncpg.Record]:
-        """Return up to ``limit`` users, who has the most under way first; ``after``: running, ready, user id."""
+        Ids and counts, of all users, whoever asks: ``storage/functions/48_queues.sql``.
+        """
         running, ready, user_id = after or (None, None, None)
-        async with self._connected().connection() as connection:
-            found: list[asyncpg.Record] = await connection.fetch(_USERS, running, ready, user_id, limit)
+        async with self._database.connection() as connection:
+            found: list[asyncpg.Record] = await connection.fetch(_EVERYBODY, running, ready, user_id, limit)
         return found
 
-    async def totals(self) -> dict[str, int]:
+    async def everybodys_totals(self) -> dict[str, int]:
         """Count users, and what of theirs runs, could run, waits and is held."""
-        async with self._connected().connection() as connection:
-            return dict(await connection.fetchrow(_SUMS))
-
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._relay is not None:
-            await self._relay.close()
-
-    def _connected(self) -> Database:
-        if self._relay is None:
-            raise Unavailable("The API sees the queue of all users only if it is started with DATABASE_RELAY_URL.")
-        return self._relay
+        return dict(await self._database.call(_EVERYBODYS_TOTALS) or {})

@@ -20,6 +20,10 @@ def downgrade() -> None:
     run_script(
         op.get_bind(),
         """
+        drop policy derivations_counted on derivations;
+        drop function if exists everybodys_totals();
+        drop function if exists everybodys_queue(int, int, uuid, int);
+
         -- Why and loops
         drop table root_runs;
         drop index runs_derivation_idx;

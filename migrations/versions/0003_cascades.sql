@@ -337,3 +337,6 @@ create policy service_slots_all on service_slots for select to studio_app using 
 create policy service_slots_relay on service_slots for select to studio_relay using (true);
 grant select, insert, update, delete on service_slots to studio_app;
 grant select on service_slots to studio_relay;
+
+-- What the queue of all users is counted from (48_queues.sql), which runs as the owner and shows counts alone.
+create policy derivations_counted on derivations for select to studio_owner using (unsettled);

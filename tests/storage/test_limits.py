@@ -12,11 +12,9 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from domain.errors import Unavailable
 from domain.keys import SCOPES
 from domain.works import Settlement
 from storage.database import Database
-from storage.queues import EverybodysQueue
 from storage.schedule import Places
 from tests.conftest import BASE, Person, client_of
 from tests.storage.engine import Engine, schedule_of
@@ -293,8 +291,3 @@ async def test_an_admin_sees_how_much_of_each_users_is_under_way_and_nobody_else
     assert found[str(engine.user.user_id)] == {"running": 1, "ready": 1, "waiting": 0, "held": 0}
     assert found[str(other.user.user_id)] == {"running": 1, "ready": 0, "waiting": 0, "held": 0}
     assert (answer["users"], answer["running"]) == (len(found), sum(row["running"] for row in found.values()))
-
-
-async def test_an_api_without_the_relays_address_says_what_the_queue_of_all_users_needs() -> None:
-    with pytest.raises(Unavailable, match="DATABASE_RELAY_URL"):
-        await EverybodysQueue(None).totals()

@@ -145,8 +145,24 @@ async def test_a_user_lasts_one_transaction(database: Any, furnished: Any) -> No
         assert await connection.fetchval("select count(*) from blobs") == 0
 
 
-async def test_functions_of_ours_run_with_the_rights_of_their_caller(admin: Any) -> None:
+async def test_functions_of_ours_run_with_the_rights_of_their_caller_but_for_two_that_count(admin: Any) -> None:
     definers = await admin.fetch(
-        "select proname from pg_proc where pronamespace = 'public'::regnamespace and prosecdef"
+        "select proname, pg_get_userbyid(proowner) as owner, proconfig, array(select pg_get_userbyid(x.grantee)"
+        " from aclexplode(proacl) x where x.grantee <> proowner) as callers"
+        " from pg_proc where pronamespace = 'public'::regnamespace and prosecdef order by 1"
     )
-    assert [row["proname"] for row in definers] == []
+    assert [tuple(row) for row in definers] == [
+        (name, "studio_owner", ["search_path=pg_catalog, public, pg_temp"], ["studio_app"])
+        for name in ("everybodys_queue", "everybodys_totals")
+    ]
+
+
+async def test_the_owner_of_the_tables_sees_what_it_counts_and_no_more(admin: Any, furnished: Any) -> None:
+    async with admin.transaction():
+        await admin.execute("set local role studio_owner")
+        for table in USER_TABLES:
+            some = f"select exists (select from {table.name})"  # noqa: S608 - our table's name
+            assert not await admin.fetchval(some) or table.name == "derivations", table.name
+        assert not await admin.fetchval("select exists (select from derivations where not unsettled)")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await admin.execute("set local role studio_relay; select * from everybodys_totals()")
