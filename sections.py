@@ -193,6 +193,11 @@ class CalledService(Group):
     completion_tokens_max: Count = 4_096
     """Tokens that one call is answered at most, where the step has no ``max_tokens``."""
 
+    @property
+    def is_paid(self) -> bool:
+        """Whether any model of it takes money."""
+        return any(price.prompt or price.completion for price in self.prices.values())
+
 
 class LimitsGroup(Group):
     """Bounds of requests."""

@@ -60,6 +60,7 @@ class Ports:
     service_name: str
     services: frozenset[str]
     pure_services: frozenset[str]
+    paid_services: frozenset[str]
     """Names that definitions may call."""
     temporal_namespace: str
     temporal_ui_url: str | None
@@ -123,6 +124,7 @@ async def open_ports(settings: Settings) -> Ports:
         service_name=settings.service.name,
         services=frozenset(settings.services),
         pure_services=frozenset(name for name, called in settings.services.items() if called.pure),
+        paid_services=frozenset(name for name, called in settings.services.items() if called.is_paid),
         temporal_namespace=settings.workflow.namespace,
         temporal_ui_url=settings.workflow.ui_url,
         database=database,

@@ -123,7 +123,9 @@ async def with_actual(ports: Ports, user_id: UUID, found: Plan) -> dict[str, Any
 
 def _body(ports: Ports, write: Write, rehearsal: Any, created: datetime, expires: datetime) -> dict[str, Any]:
     bounds = ports.plans.bounds
-    said = plan_json(rehearsal.forecast, now=created, window=bounds.window, nodes_max=bounds.nodes_shown)
+    said = plan_json(
+        rehearsal.forecast, now=created, window=bounds.window, nodes_max=bounds.nodes_shown, paid=ports.paid_services
+    )
     return {
         "id": str(rehearsal.plan_id),
         "kind": write.kind,

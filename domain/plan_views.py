@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from domain.budgets import UNIT
 from domain.dag import level_of
-from domain.estimates import Estimate, Measure, Range, Total, estimate, measure
+from domain.estimates import Estimate, Measure, Range, Total, estimate, free, measure
 from domain.plans import MAY_RUN, Forecast, Node, Outlook, Root, outlooks, reason_of, work_of
 from domain.runs import derivation_state
 
 
-def plan_json(forecast: Forecast, *, now: datetime, window: int, nodes_max: int) -> dict[str, Any]:
-    """Return everything that a plan says of what would happen; at most ``nodes_max`` nodes, the first by level."""
+def plan_json(
+    forecast: Forecast, *, now: datetime, window: int, nodes_max: int, paid: Collection[str]
+) -> dict[str, Any]:
+    """Return everything that a plan says of what would happen; at most ``nodes_max`` nodes, the first by level.
+
+    ``paid`` are the services that take money.
+    """
     seen = outlooks(forecast.nodes)
-    measures = {
-        node.id: measure(forecast.history.get(node.provider_id, ()), node.definition_digest) for node in forecast.nodes
-    }
+    measures = {node.id: _measured(node, forecast, paid) for node in forecast.nodes}
     running = [node for node in forecast.nodes if seen[node.id] in MAY_RUN]
     works = [work_of(node, seen[node.id], measures[node.id], now) for node in running]
     levels, edges, level_by_blob = picture(forecast.roots, forecast.nodes)
@@ -44,6 +47,12 @@ def plan_json(forecast: Forecast, *, now: datetime, window: int, nodes_max: int)
         "bound": forecast.problem,
         "unplanned_causes": forecast.unplanned,
     }
+
+
+def _measured(node: Node, forecast: Forecast, paid: Collection[str]) -> Measure:
+    found = measure(forecast.history.get(node.provider_id, ()), node.definition_digest)
+    known = found.cost is not None or any(service in paid for service in node.services)
+    return found if known else free(found)
 
 
 def _without_print(root: Root) -> dict[str, Any]:

@@ -79,6 +79,7 @@ class Node:
     spared: UUID | None
     inputs: Sequence[UUID]
     outputs: Sequence[Mapping[str, Any]] = field(hash=False)
+    services: Sequence[str] = ()
     approval: bool = False
     known: Mapping[str, Any] | None = field(default=None, hash=False)
 

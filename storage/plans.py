@@ -62,7 +62,7 @@ select c.id, c.status, c.cut_off, c.touched, c.created_at, c.ended_at,
   (select count(*)::int from runs r where r.user_id = $1 and r.cascade_id = c.id and r.status = 'failed') as failed,
   (select coalesce(sum((r.usage->>'total_tokens')::numeric), 0)::float8 from runs r
     where r.user_id = $1 and r.cascade_id = c.id) as tokens,
-  (select sum(x.amount) from charges x where x.user_id = $1 and x.cascade_id = c.id)::float8 as cost,
+  (select coalesce(sum(x.amount), 0) from charges x where x.user_id = $1 and x.cascade_id = c.id)::float8 as cost,
   array(select distinct r.derivation_id from runs r where r.user_id = $1 and r.cascade_id = c.id) as ran
 from cascades c where c.user_id = $1 and c.id = any($2)
 """

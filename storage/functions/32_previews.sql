@@ -151,12 +151,12 @@ create or replace function studio_outlook(p_user uuid, p_ids uuid[])
 returns table (
   id uuid, provider_key uuid, provider_id text, provider text, definition_digest text, anchor_kind text, anchor_id uuid,
   anchor text, execution text, made boolean, unsettled boolean, pending int, hold text, force boolean, level int,
-  complete boolean, waits uuid[], moved boolean, spared uuid, inputs uuid[], outputs jsonb
+  complete boolean, waits uuid[], moved boolean, spared uuid, inputs uuid[], outputs jsonb, services text[]
 ) language sql stable as $$
   select d.id, d.provider_id, p.slug, p.name, split_part(d.want_digest, ':', 1), d.anchor_kind, d.anchor_id,
     coalesce(case d.anchor_kind when 'bucket' then k.name else coalesce(nullif(a.title, ''), left(a.preview, 80)) end, ''),
     d.execution, d.used_digest is not null, d.unsettled, d.pending_inputs, d.hold, d.force, d.level,
-    w.complete, i.waits, i.moved, case when d.pending_inputs = 0 then s.run_id end, i.inputs, o.outputs
+    w.complete, i.waits, i.moved, case when d.pending_inputs = 0 then s.run_id end, i.inputs, o.outputs, p.services
   from studio_want(p_user, p_ids) w
   cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
   cross join lateral (select * from providers where id = d.provider_id offset 0) p

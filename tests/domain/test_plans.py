@@ -129,16 +129,28 @@ def test_every_way_to_change_a_blob_is_about_that_blob(path: str, target: str) -
 def test_a_long_plan_shows_the_first_nodes_by_level_and_counts_all() -> None:
     top = node(1)
     nodes = [below(3, top, inputs=(UUID(int=101),)), below(2, top, inputs=(UUID(int=101),)), top]
-    found = plan_json(Forecast(roots=[ROOT], nodes=nodes), now=NOW, window=10, nodes_max=2)
+    found = plan_json(Forecast(roots=[ROOT], nodes=nodes), now=NOW, window=10, nodes_max=2, paid=())
     assert [one["derivation_id"] for one in found["nodes"]] == [str(UUID(int=1)), str(UUID(int=2))]
     assert (found["truncated"], found["counts"]["total"], found["estimate"]["runs"]) == (True, 3, 3)
     assert found["levels"] == [[str(UUID(int=99))], [str(UUID(int=101))], [str(UUID(int=102))]]
     assert len(found["edges"]) == 2
 
 
+def test_who_calls_nobody_that_takes_money_costs_nothing_and_that_is_known() -> None:
+    nodes = [node(1), replace(node(2), services=("ai-service",))]
+
+    def planned(*paid: str) -> Any:
+        body = plan_json(Forecast(roots=[ROOT], nodes=nodes), now=NOW, window=10, nodes_max=2, paid=paid)
+        return body["estimate"]["cost"], body["nodes"][1]["estimate"]["cost"]
+
+    free = {"low": 0.0, "high": 0.0}
+    assert planned() == ({**free, "unknown_nodes": 0}, free)
+    assert planned("ai-service") == ({**free, "unknown_nodes": 1}, None)
+
+
 def test_afterwards_what_ran_is_held_against_what_was_said() -> None:
     top = node(1)
-    body = plan_json(Forecast(roots=[ROOT], nodes=[top, below(2, top)]), now=NOW, window=10, nodes_max=10)
+    body = plan_json(Forecast(roots=[ROOT], nodes=[top, below(2, top)]), now=NOW, window=10, nodes_max=10, paid=())
     actual = {
         "id": UUID(int=5), "status": "completed", "runs": 2, "failed": 0, "cut_off": 0, "tokens": 3.0, "cost": None,
         "created_at": NOW, "ended_at": NOW + timedelta(seconds=4), "ran": [UUID(int=2), UUID(int=3)],
