@@ -250,6 +250,7 @@ providers = Table(
     PrimaryKeyConstraint("id"),
     UniqueConstraint("owner_id", "slug"),
     CheckConstraint("on_parent_failure in ('block','use_last_good','skip')", name="on_parent_failure"),
+    Index("providers_published_idx", "id", postgresql_where=text("published")),
 )
 
 # A user's activation of a provider. Built-ins are active without a row; plan makes one when they first match.

@@ -29,7 +29,7 @@ def downgrade() -> None:
         drop index runs_derivation_idx;
 
         -- Scale
-        drop index deltas_cause_idx, derivations_due_idx, derivations_ready_idx;
+        drop index providers_published_idx, deltas_cause_idx, derivations_due_idx, derivations_ready_idx;
 
         -- Pace and limits
         drop trigger if exists runs_moved on runs;

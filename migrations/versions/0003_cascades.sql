@@ -289,6 +289,9 @@ create index derivations_due_idx on derivations (user_id, owner_cascade_id, run_
 create index deltas_cause_idx on deltas (user_id, cascade_id, created_at)
   where cascade_id is not null and (run_id is null or operation = 'update');
 
+-- What everybody may switch on, without all that anybody has registered for themselves.
+create index providers_published_idx on providers (id) where published;
+
 -- Why and loops ---------------------------------------------------------------------------------------------
 
 -- The runs of one derivation, by number: the last one, and the one a bound ago.

@@ -5,9 +5,12 @@
 create or replace function studio_active_providers(p_user uuid)
 returns table (provider_id uuid, instance_id uuid, has_row boolean) language sql stable as $$
   select p.id, coalesce(i.id, studio_instance_id(p_user, p.id)), i.id is not null
-  from providers p left join lateral (
-    select * from instances where user_id = p_user and provider_id = p.id offset 0) i on true
-  where p.active and coalesce(i.active, p.owner_id = '00000000-0000-0000-0000-000000000000')
+  from (  -- by their indexes: other people's, which are not ours to see, are not looked at
+    (select id, owner_id, slug from providers where owner_id = p_user and active offset 0)
+    union all
+    (select id, owner_id, slug from providers where published and active and owner_id <> p_user offset 0)) p
+  left join lateral (select * from instances where user_id = p_user and provider_id = p.id offset 0) i on true
+  where coalesce(i.active, p.owner_id = '00000000-0000-0000-0000-000000000000')
     and (p.owner_id = p_user or not exists (
       select from providers o where o.owner_id = p_user and o.slug = p.slug and o.active offset 0))
 $$;
@@ -218,13 +221,15 @@ declare
   v record; v_provider providers; v_id uuid; v_outputs uuid[]; v_put int; v_direct uuid[]; v_along uuid[];
   v_gone uuid[]; v_left uuid[];
 begin
-  while p_buckets is not null loop  -- again where a cycle is no longer in the way: nothing is collected less by that
+  while p_buckets <> '{}' loop  -- again where a cycle is no longer in the way: nothing is collected less by that
     v_left := '{}';
     for v in
-      select k.id as bucket, a.* from buckets k
-      join studio_active_providers(p_user) a on true
-      join providers p on p.id = a.provider_id
-      where k.user_id = p_user and k.id = any(p_buckets) and p.anchor = 'bucket' and k.type = p.collect_bucket_type
+      select k.id as bucket, a.*
+      from (select distinct id from unnest(p_buckets) id) x
+      cross join lateral (select id, type from buckets where user_id = p_user and id = x.id offset 0) k
+      cross join lateral (select * from studio_active_providers(p_user) offset 0) a
+      cross join lateral (select from providers
+        where id = a.provider_id and anchor = 'bucket' and collect_bucket_type = k.type offset 0) p
       order by k.id, a.provider_id
     loop
       select * into v_provider from providers where id = v.provider_id;
@@ -475,11 +480,11 @@ end $$;
 
 -- Blobs that a newly active instance might react to.
 create or replace function studio_candidates(p_user uuid, p_instance uuid) returns uuid[] language sql stable as $$
-  select coalesce(array_agg(b.id), '{}') from studio_active_providers(p_user) a
-  join providers p on p.id = a.provider_id
-  join blobs b on b.user_id = p_user and b.deleted_at is null
-    and (p.input_schemas = '{}' or b.schema_id = any(p.input_schemas))
-  where a.instance_id = p_instance and p.anchor = 'blob'
+  select coalesce(array_agg(b.id), '{}')
+  from (select provider_id from studio_active_providers(p_user) where instance_id = p_instance offset 0) a
+  cross join lateral (select input_schemas from providers where id = a.provider_id and anchor = 'blob' offset 0) p
+  cross join lateral (select id from blobs where user_id = p_user and deleted_at is null
+    and (p.input_schemas = '{}' or schema_id = any(p.input_schemas)) offset 0) b
 $$;
 
 -- A person asks one provider to process one blob, whether or not it would have matched (seed 000, process).

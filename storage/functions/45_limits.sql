@@ -140,19 +140,17 @@ create or replace function studio_choose(p_user uuid, p_cascade uuid, p_window i
 language plpgsql as $$
 declare
   v record; v_limit record; v_room int; v_user_cap int; v_rooms jsonb := '{}'; v_held jsonb := '{}'; v_key text;
-  v_chosen uuid[] := '{}'; v_full uuid[] := '{}'; v_known jsonb := '{}'; v_more boolean := p_window > 0; v_blocked boolean;
-  v_free uuid[] := '{}';
+  v_chosen uuid[] := '{}'; v_full uuid[] := '{}'; v_known jsonb := '{}'; v_blocked boolean; v_free uuid[] := '{}';
+  v_found boolean; v_priority int := -1; v_level int := -1; v_id uuid := '00000000-0000-0000-0000-000000000000';
 begin
   v_user_cap := coalesce((select runs_limit from user_state where user_id = p_user), (p_limits->>'runs_per_user')::int);
   v_room := case when v_user_cap is null then p_window
     else least(p_window, studio_room(p_user, p_cascade, 'user', '', v_user_cap)) end;
-  while v_more and cardinality(v_chosen) < v_room loop
-    v_more := false;
-    for v in select d.id, d.provider_id from derivations d
-        where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
-          and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
-          and d.id <> all(v_chosen) and d.provider_id <> all(v_full)
-        order by d.priority, d.level, d.id limit v_room - cardinality(v_chosen) loop
+  while cardinality(v_chosen) < v_room loop
+    v_found := false;
+    for v in select * from studio_ready(p_user, p_cascade, v_priority, v_level, v_id, v_room - cardinality(v_chosen),
+        v_full) loop
+      v_found := true; v_priority := v.priority; v_level := v.level; v_id := v.id;
       continue when v.provider_id = any(v_full);
       if v.provider_id = any(v_free) then  -- nothing but the window holds it back, as nearly always
         v_chosen := v_chosen || v.id;
@@ -180,7 +178,7 @@ begin
         end if;
       end loop;
       if v_blocked then  -- who is behind it may have room
-        v_full := v_full || v.provider_id; v_more := true;
+        v_full := v_full || v.provider_id;
         continue;
       end if;
       for v_key in select l->>'key' from jsonb_array_elements(v_known->(v.provider_id::text)) l loop
@@ -188,11 +186,10 @@ begin
       end loop;
       v_chosen := v_chosen || v.id;
     end loop;
+    exit when not v_found;
   end loop;
-  if v_room < p_window and cardinality(v_chosen) = v_room and exists (select from derivations d
-      where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
-        and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
-        and d.id <> all(v_chosen) and d.provider_id <> all(v_full)) then
+  if v_room < p_window and cardinality(v_chosen) = v_room
+      and exists (select from studio_ready(p_user, p_cascade, v_priority, v_level, v_id, 1, v_full)) then
     v_held := v_held || jsonb_build_object('user ', v_user_cap);
   end if;
   perform studio_note_waits(p_user, p_cascade, v_held, v_chosen <> '{}');

@@ -137,16 +137,16 @@ class Player:
         await self.connection.execute(
             "insert into providers (id, owner_id, slug, name, spec, workflow_id, definition_digest, input_schemas,"
             " content_types, events, origin, anchor, collect_bucket_type, collect_schema, outputs, execution,"
-            " supersede, on_delete, debounce_ms, debounce_max_ms, priority, on_parent_failure, max_concurrency)"
+            " supersede, on_delete, debounce_ms, debounce_max_ms, priority, on_parent_failure, max_concurrency, published)"
             " values ($1, $2, $3, $3, '{}', $3, $4, $5, '{}', $6,"
-            " 'any', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+            " 'any', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
             self._provider(instance.id), STRANGER if instance.published else self.user, f"p-{self.user}-{instance.id}",
             instance.definition_digest,
             [] if joins else schemas, events,
             instance.anchor.value, "book" if joins else None, schemas[0] if joins else None, outputs,
             instance.execution.value, instance.supersede.value, instance.on_delete.value,
             int(instance.quiet_seconds * 1000), int(instance.max_wait_seconds * 1000), instance.priority,
-            instance.on_parent_failure.value, instance.max_concurrency,
+            instance.on_parent_failure.value, instance.max_concurrency, instance.published,
         )  # fmt: skip
         await self.connection.execute(
             "insert into instances (user_id, id, provider_id, active, settings) values ($1, $2, $3, false, $4)",
