@@ -33,8 +33,8 @@ do $$ begin
   execute format('grant studio_owner to %I', current_user);
   execute format('grant create, usage on schema public to studio_owner');
   grant usage on schema public to studio_app, studio_relay;
-  -- Plans are kept while tables grow: one made for a small table must not read all of a large one. Everything is keyed, and
-  -- whole keys are probed: of a table of two pages a bitmap of all the user's rows looks cheaper than one row.
+  -- Plans are kept while tables grow: one made for a small table must not read all of a large one. Everything is keyed,
+  -- and whole keys are probed: of a table of two pages a bitmap of all the user's rows looks cheaper than one row.
   alter role studio_app set enable_seqscan = off;
   alter role studio_app set enable_bitmapscan = off;
   alter role studio_app set random_page_cost = 1.1;

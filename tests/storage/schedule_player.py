@@ -137,7 +137,8 @@ class Player:
         await self.connection.execute(
             "insert into providers (id, owner_id, slug, name, spec, workflow_id, definition_digest, input_schemas,"
             " content_types, events, origin, anchor, collect_bucket_type, collect_schema, outputs, execution,"
-            " supersede, on_delete, debounce_ms, debounce_max_ms, priority, on_parent_failure, max_concurrency, published)"
+            " supersede, on_delete, debounce_ms, debounce_max_ms, priority, on_parent_failure, max_concurrency,"
+            " published)"
             " values ($1, $2, $3, $3, '{}', $3, $4, $5, '{}', $6,"
             " 'any', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
             self._provider(instance.id), STRANGER if instance.published else self.user, f"p-{self.user}-{instance.id}",

@@ -55,7 +55,7 @@ class OneConnection:
 
 
 async def looked_at(engine: Engine, move: Callable[[PostgresSchedule], Awaitable[Any]]) -> tuple[int, Any]:
-    """How many rows a move looks at, and what it answers; as the planner knows the tables a minute after they are full."""
+    """How many rows a move looks at, and what it answers; the planner knows the tables, as it does before long."""
     await engine.admin.execute("analyze")
     async with engine.database.transaction(engine.user.user_id) as connection:
         schedule = schedule_of(OneConnection(connection), engine.contents, nodes_max=5000, depth_max=5000)  # type: ignore[arg-type]
