@@ -102,7 +102,8 @@ def seconds_of(runs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 def _seconds(run: Mapping[str, Any]) -> float:
     started = datetime.fromisoformat(run["started_at"])
     ended = datetime.fromisoformat(run["ended_at"]) if run["ended_at"] else datetime.now(UTC)
-    return max(0.0, (ended - started).total_seconds())
+    waited = (run.get("waited_ms") or 0) / 1000  # for a person: no time of its own
+    return max(0.0, (ended - started).total_seconds() - waited)
 
 
 def tree(

@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.tree import Tree
 
     from sdk.problems import ApiProblem
 
@@ -25,7 +26,7 @@ FLEXIBLE_MIN = 12
 GAP = 2
 PIPE_COLUMNS = 200
 """Width of a table that goes to no terminal."""
-WHOLE = re.compile(r"(^|[_ ])(id|at|status|state|provider|version|execution|step|type)$")
+WHOLE = re.compile(r"(^|[_ ])(id|at|status|state|provider|version|execution|step|type|url)$")
 """Columns that are never cut: what they show is pasted elsewhere, or says what matters."""
 
 
@@ -127,6 +128,26 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Renderabl
     for row in cells:
         made.add_row(*map(Text, row))
     return made
+
+
+def outline(tree: Tree) -> RenderableType:
+    """Return a tree as lines that the terminal wraps: drawn by rich they are cut at its edge, and ids with them."""
+    from rich.console import Group  # noqa: PLC0415 - as above
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    def said(label: RenderableType) -> Text:
+        return label if isinstance(label, Text) else Text(str(label))
+
+    lines = [] if tree.hide_root else [said(tree.label)]
+    pending = [(child, "", child is tree.children[-1]) for child in reversed(tree.children)]
+    flat = tree.hide_root
+    while pending:
+        branch, before, last = pending.pop()
+        top = flat and branch in tree.children
+        mark, below = ("", "") if top else ("└── ", "    ") if last else ("├── ", "│   ")
+        lines.append(Text.assemble((before + mark, tree.guide_style), said(branch.label)))
+        pending += [(child, before + below, child is branch.children[-1]) for child in reversed(branch.children)]
+    return Group(*lines)
 
 
 def page(names: str, of: Mapping[str, Callable[[Any], object]] | None = None) -> Callable[[Any], RenderableType]:

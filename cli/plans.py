@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.blobs import patch_of
-from cli.output import AsJson, moment, print_json, say, short, table, wants_json
+from cli.output import AsJson, moment, outline, print_json, say, short, table, wants_json
 from cli.session import given_json, read_document, talk
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def drawn(body: Mapping[str, Any]) -> RenderableType:
     said = ", ".join(f"{counts[name]} {name}" for name in names if counts[name]) or "nothing follows"
     parts: list[RenderableType] = [Text.assemble((f"{body['kind']}: ", "bold"), said)]
     if body["nodes"]:
-        parts += [_tree(body)]
+        parts += [outline(_tree(body))]
     if body["truncated"]:
         parts.append(Text("… and more than can be shown", style="dim"))
     if counts["certain"] + counts["possible"]:

@@ -69,15 +69,50 @@ async def follow(look: Look, timeout_seconds: float | None) -> Sight:
 
 
 def advice(graph: Graph) -> list[str]:
-    """Say of each failure why, and which commands show more and try again; every id pastes."""
-    return [
-        f"{node['provider_id']} failed: {node['reason']} The run says more: "
-        f"studio run list --status failed --blob {blob}\n"
-        f"  Again, once it is mended: studio provider process {node['provider_id']} "
-        f"{next(iter(graph.parents[blob]), blob)}"
-        for blob, node in graph.nodes.items()
-        if node["state"] == "failed"
-    ]
+    """Say what failed or waits for somebody, why, and which commands go on; every id pastes."""
+    said: dict[str, str] = {}
+    for blob, node in graph.nodes.items():
+        if node["state"] in _WAYS:  # once for all outputs of a derivation
+            what, way = _WAYS[node["state"]]
+            named = {"blob": blob, "run": node.get("run_id"), "provider": node["provider_id"],
+                     "source": next(iter(graph.parents[blob]), blob)}  # fmt: skip
+            line = f"{node['provider_id']} {what}: {node['reason']}\n  {way.format(**named)}"
+            said.setdefault(node.get("derivation_id") or blob, line)
+    return list(said.values())
+
+
+_WAYS = {
+    "failed": (
+        "failed",
+        (
+            "The run says more: studio run list --status failed --blob {blob}\n"
+            "  Again, once it is mended: studio provider process {provider} {source}"
+        ),
+    ),
+    "awaiting_approval": (
+        "waits for a person",
+        (
+            "What it asks: studio approvals\n"
+            "  Go on: studio run approve {run}; or end it: studio run reject {run} --comment WHY"
+        ),
+    ),
+    "blocked_budget": (
+        "waits for money",
+        "What is left and needed: studio budget show\n  Go on: studio budget top-up DOLLARS",
+    ),
+    "conflict": (
+        "waits for a decision",
+        (
+            "What is proposed: studio blob proposals {blob}\n"
+            "  Take it: studio blob accept DELTA; or keep what is there: studio blob reject DELTA"
+        ),
+    ),
+    "cancelled": (
+        "was stopped",
+        "Who did so, and the run to retry: studio blob why {blob}\n  Go on: studio run retry RUN",
+    ),
+}
+"""Commands that show more and lead on, by the state that waits for somebody."""
 
 
 @contextlib.contextmanager

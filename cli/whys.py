@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.output import AsJson, clean, details, short, show, table
+from cli.output import AsJson, clean, details, outline, short, show
 from cli.session import talk
 
 if TYPE_CHECKING:
@@ -70,13 +70,20 @@ def _told(body: Any, because: list[Any]) -> RenderableType:
         trunk = Tree("", guide_style="dim", hide_root=True)
         for one in known:
             _grow(trunk, one)
-        parts += ["", trunk]
+        parts += ["", outline(trunk)]
     if body["truncated"]:
         parts.append(Text("… and more than can be told: ask about an input", style="dim"))
-    rows = [(one["action"], one["method"], one["url"], one["reason"]) for one in body["changes"]]
-    if rows:
-        parts += ["", table(["what would change it", "method", "url", "reason"], rows)]
+    if body["changes"]:
+        parts += ["", Text("What would change it:", style="dim")]
+        parts += [_change(one) for one in body["changes"]]
     return Group(*parts)
+
+
+def _change(one: Mapping[str, Any]) -> RenderableType:
+    """Draw one action, whole: its request is pasted."""
+    from rich.text import Text  # noqa: PLC0415 - rich is for people
+
+    return Text(f"  {clean(one['reason'])} ({one['action']})\n    {one['method']} {clean(one['url'])}")
 
 
 def _grow(branch: Tree, because: Mapping[str, Any]) -> None:
@@ -105,7 +112,7 @@ def _line(because: Mapping[str, Any]) -> RenderableType:
         spent = [run["model"], f"{run['tokens']} tokens" if run["tokens"] else None, _took(run)]
         line.append(f"  {clean(run['provider_name'] or run['provider_id'])}", "green")
         line.append("  " + ", ".join(clean(part) for part in spent if part), "dim")
-        line.append(f"  because {short(cause['words'], 80)}" if cause else "")
+        line.append(f"  because {clean(cause['words'])}" if cause else "")
     line.append(f"  {clean(because['blob_id'])}", "dim")
     return line
 
@@ -124,8 +131,11 @@ def _explained(body: Any) -> RenderableType:
     from rich.console import Group  # noqa: PLC0415 - rich is for people
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    rows = [("yes" if one["ok"] else "no", one["name"], one["words"]) for one in body["predicates"]]
-    return Group(Text(clean(body["words"])), "", table(["ok", "predicate", "found"], rows))
+    rows = [
+        Text(f"{'yes' if one['ok'] else 'no':4} {clean(one['name']):<9} {clean(one['words'])}")
+        for one in body["predicates"]
+    ]
+    return Group(Text(clean(body["words"])), "", *rows)
 
 
 def _shown(body: Any) -> RenderableType:

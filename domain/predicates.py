@@ -30,25 +30,21 @@ _Tried = tuple[str, bool, Any, Any, str]
 
 def _tried(provider: Provider, facts: Row, document: Document, depth_max: int) -> Iterator[_Tried]:
     yield _active(facts)
-    yield "present", not facts["deleted"], True, not facts["deleted"], "The blob must not be deleted."
-    events = [event for event in provider.events if event in REACTS]
-    yield (
-        "events",
-        bool(events),
-        sorted(REACTS),
-        list(provider.events),
-        "It must react to blobs that are made or edited.",
-    )
+    there = "The blob is deleted." if facts["deleted"] else "The blob is there."
+    yield "present", not facts["deleted"], True, not facts["deleted"], there
+    yield _events(provider)
     yield _schema(provider, facts)
     if provider.anchor == "blob":
         yield _type(provider, facts)
         yield _origin(provider, facts)
-        lineage = "It must not be among the producers of the blob: it would go round in a circle."
-        yield "lineage", not facts["in_lineage"], False, facts["in_lineage"], lineage
+        lineage = "is among the producers of the blob: it would go round in a circle" if facts["in_lineage"] else (
+            "is not among the producers of the blob")  # fmt: skip
+        yield "lineage", not facts["in_lineage"], False, facts["in_lineage"], f"It {lineage}."
     else:
         yield _bucket(provider, facts)
-        yield "lineage", not facts["reaches"], False, facts["reaches"], "The blob must not stem from what this makes."
-    depth = f"It would stand {facts['depth']} derivations deep."
+        stems = "stems" if facts["reaches"] else "does not stem"
+        yield "lineage", not facts["reaches"], False, facts["reaches"], f"The blob {stems} from what this makes."
+    depth = f"What it makes stands {facts['depth']} deep, of {depth_max} at most."
     yield "depth", facts["depth"] <= depth_max, depth_max, facts["depth"], depth
     yield from _content(provider, document)
 
@@ -61,6 +57,13 @@ def _active(facts: Row) -> _Tried:
         "inactive": "It is switched off for you.",
     }
     return "active", facts["active"], "active", found, words[found]
+
+
+def _events(provider: Provider) -> _Tried:
+    ok = any(event in REACTS for event in provider.events)
+    words = f"It reacts to {', '.join(provider.events) or 'no event'}"
+    words += "." if ok else "; not to blobs that are made or edited."
+    return "events", ok, sorted(REACTS), list(provider.events), words
 
 
 def _schema(provider: Provider, facts: Row) -> _Tried:

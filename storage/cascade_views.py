@@ -69,8 +69,9 @@ order by c.created_at desc, c.id desc limit $3
 _EDITS = "select count(*)::int from deltas where user_id = $1 and cascade_id = $2 and run_id is null"
 
 _RUNS = """
-select id, provider_id, derivation_id, status, label, workflow_id, started_at, ended_at, error from runs
-where user_id = $1 and cascade_id = $2 order by id limit $3
+select id, provider_id, derivation_id, status, label, workflow_id, started_at, ended_at, error,
+  round(extract(epoch from studio_waited($1, id, started_at, coalesce(ended_at, now()))) * 1000)::bigint as waited_ms
+from runs where user_id = $1 and cascade_id = $2 order by id limit $3
 """
 
 _WAITED_FOR = """

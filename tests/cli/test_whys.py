@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from rich.console import Console
 
@@ -52,5 +54,10 @@ def test_real_answers_can_be_drawn(operation: str, render: object) -> None:
     text = drawn(render(body))  # type: ignore[operator]
     assert text.strip()
     if operation == "blobs_why":
+        narrow = io.StringIO()
+        Console(width=40, file=narrow).print(render(body), soft_wrap=True)  # type: ignore[operator]
+        for whole in (body["because"]["blob_id"], *(one["url"] for one in body["changes"])):
+            assert whole in narrow.getvalue()
+        assert "…" not in narrow.getvalue()
         assert "●" in text
         assert body["changes"][0]["url"] in text
