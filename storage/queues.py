@@ -11,10 +11,24 @@ import asyncpg
 from domain.ids import UserId
 from storage.database import Database
 
-# Groups of unsettled derivations, in the order of claim: what people wait for, then by priority, then the oldest cause.
-# The place of the first ready one is counted over all groups, running ones aside.
-_GROUPS = """
-with open as materialized (
+# What has failed or was cancelled, and what waits for that alone, waits for nothing that comes by itself: it is told by
+# dead letters and cascades.
+_QUEUED = """
+with recursive stopped (id) as (
+  select id from derivations where user_id = $1 and unsettled and hold = 'cancelled'
+  union
+  select d.id from stopped s
+  cross join lateral (select blob_id from derivation_outputs where user_id = $1 and derivation_id = s.id offset 0) o
+  cross join lateral (select derivation_id from derivation_inputs where user_id = $1 and blob_id = o.blob_id offset 0) i
+  cross join lateral (select id from derivations where user_id = $1 and id = i.derivation_id and unsettled offset 0) d
+), queued as materialized (
+  select d.* from derivations d where d.user_id = $1 and d.unsettled and d.hold is distinct from 'failed'
+    and (d.run_id is not null or not d.failing and d.id not in (select id from stopped))
+)
+"""
+# Groups of them, in the order of claim: what people wait for, then by priority, then the oldest cause. The place of the
+# first ready one is counted over all groups, running ones aside.
+_GROUPS = f"""{_QUEUED}, open as materialized (
   select d.owner_cascade_id as cascade_id, d.provider_id, d.priority,
     count(*) filter (where d.run_id is not null and d.hold is null)::int as running,
     count(*) filter (where d.run_id is null and d.hold is null and d.pending_inputs = 0
@@ -25,7 +39,7 @@ with open as materialized (
     count(*) filter (where d.hold is not null)::int as held,
     min(d.run_after) filter (where d.run_id is null and d.hold is null and d.run_after > now()) as due_at,
     min(d.dirty_since) as since
-  from derivations d where d.user_id = $1 and d.unsettled group by 1, 2, 3
+  from queued d group by 1, 2, 3
 ), placed as (
   select o.*, c.label, c.cause, studio_interactive(c.cause) as interactive, p.slug, p.max_concurrency, p.services,
     c.created_at, row_number() over w as number,
@@ -44,16 +58,16 @@ left join lateral (select avg(extract(epoch from r.ended_at - r.started_at
     select id, started_at, ended_at from runs where user_id = $1 and provider_id = g.slug and status = 'settled'
     order by id desc limit $4) r offset 0) h on true
 where g.number > $2 order by g.number limit $3
-"""
-_TOTALS = """
+"""  # noqa: S608 - constants of this module
+_TOTALS = f"""{_QUEUED}
 select
   (select count(*)::int from runs where user_id = $1 and status = 'running') as running,
-  (select count(*)::int from derivations where user_id = $1 and unsettled and hold is null and run_id is null
+  (select count(*)::int from queued where hold is null and run_id is null
     and pending_inputs = 0 and (run_after is null or run_after <= now())) as ready,
-  (select count(*)::int from derivations where user_id = $1 and unsettled and hold is null and run_id is null
+  (select count(*)::int from queued where hold is null and run_id is null
     and (pending_inputs > 0 or run_after > now())) as waiting,
   (select runs_limit from user_state where user_id = $1) as runs_limit
-"""
+"""  # noqa: S608 - as above
 _EVERYBODY = "select * from everybodys_queue($1, $2, $3, $4)"
 _EVERYBODYS_TOTALS = "select * from everybodys_totals()"
 HISTORY_RUNS = 20

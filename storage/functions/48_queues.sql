@@ -8,9 +8,9 @@ language sql stable security definer set search_path = pg_catalog, public, pg_te
     select d.user_id, count(*) filter (where d.run_id is not null and d.hold is null)::int as running,
       count(*) filter (where d.run_id is null and d.hold is null and d.pending_inputs = 0
         and (d.run_after is null or d.run_after <= now()))::int as ready,
-      count(*) filter (where d.run_id is null and d.hold is null
+      count(*) filter (where d.run_id is null and d.hold is null and not d.failing
         and (d.pending_inputs > 0 or d.run_after > now()))::int as waiting,
-      count(*) filter (where d.hold is not null)::int as held
+      count(*) filter (where d.hold not in ('failed', 'cancelled'))::int as held
     from public.derivations d where d.unsettled group by d.user_id
   )
   select o.user_id, o.running, o.ready, o.waiting, o.held from open o

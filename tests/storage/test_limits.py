@@ -265,6 +265,30 @@ async def test_the_queue_tells_what_runs_what_waits_and_for_what(engine: Engine)
     assert (await engine.ask("GET", "/queue"))["running"] == 0
 
 
+async def test_what_has_failed_or_was_cancelled_and_what_waits_for_it_is_not_queued(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "mid-v1", execution="workflow")
+    await engine.provider("two", "mid-v1", "out-v1", origin="any")
+    await engine.plan_all()
+    first, second, third = await cascades_of(engine, 3)
+
+    async def queued() -> set[tuple[str, int, int]]:
+        found = await engine.ask("GET", "/queue")
+        assert found["waiting"] == sum(row["waiting"] for row in found["data"])
+        return {(row["cascade_id"], row["running"] + row["waiting"], row["held"]) for row in found["data"]}
+
+    for cascade in (first, second, third):
+        [run] = (await engine.claim(cascade)).runs
+        if cascade == first:
+            await engine.schedule.fail(engine.user.user_id, run.run_id, code="service_rejected", detail="", usage={})
+        if cascade == second:
+            await engine.rows("select cancel_run($1, $2, 'user')", run.run_id)
+    assert await queued() == {(str(third), 1, 0)}
+    await engine.schedule.park(engine.user.user_id, run.run_id, "ask", 0, "?")
+    assert await queued() == {(str(third), 0, 1), (str(third), 1, 0)}  # a person is waited for
+    await engine.rows("select retry_cascade($1, $2, 'user')", second)
+    assert str(second) in {cascade for cascade, *_ in await queued()}
+
+
 async def test_an_admin_sees_how_much_of_each_users_is_under_way_and_nobody_else_does(
     engine: Engine, other: Engine, chief: httpx2.AsyncClient
 ) -> None:
