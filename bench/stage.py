@@ -106,7 +106,7 @@ class Stage:
             return
         await self.administer(
             "update cascades set sent_seq = seq, status = 'completed', ended_at = now()",
-            "update events set published_at = now() where published_at is null",
+            "delete from outbox",
         )
         self.stack.restart("worker")
 

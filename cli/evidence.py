@@ -61,7 +61,8 @@ where x.status = 'applied' order by x.blob_id, x.to_version
 """
 _CUT_OFF = "select id::text, cut_off from cascades where cut_off > 0"
 _EVENTS = """
-select count(*) as events, coalesce(max(seq), 0) as last, count(*) filter (where published_at is null) as waiting
+select count(*) as events, coalesce(max(seq), 0) as last,
+  (select coalesce(sum(last_seq - first_seq + 1), 0)::bigint from outbox) as waiting
 from events
 """
 

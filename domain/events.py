@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -173,14 +174,21 @@ def nats_subject(event: Event, topics: Mapping[str, str] | None = None) -> str:
     ``topics`` is the seed's ``events.topics`` (``blob_created: studio.blob.created``): a prefix per event type.
     Raises Invalid if a topic is not a plain subject (wildcards and empty tokens would reach other people's).
     """
-    entity, _, verb = event.type.partition(".")
-    prefix = (topics or {}).get(f"{entity}_{verb}", f"{SUBJECT_PREFIX}.{entity}.{verb}")
+    topic = (topics or {}).get(event.type.replace(".", "_", 1))
+    return f"{_prefix(event.type, topic)}.{subject_token(str(event.user_id))}.{subject_token(event.key)}"
+
+
+@lru_cache(maxsize=256)
+def _prefix(type_name: str, topic: str | None) -> str:
+    entity, _, verb = type_name.partition(".")
+    prefix = f"{SUBJECT_PREFIX}.{entity}.{verb}" if topic is None else topic
     if not _TOPIC.fullmatch(prefix):
         detail = "A topic is a NATS subject of letters, digits, - and _ between dots."
         raise Invalid(detail, faults=[Fault(f"/events/topics/{entity}_{verb}", "invalid_value", detail)])
-    return f"{prefix}.{subject_token(str(event.user_id))}.{subject_token(event.key)}"
+    return prefix
 
 
+@lru_cache(maxsize=4096)
 def subject_token(text: str) -> str:
     """Return a text as one token of a NATS subject, ``[A-Za-z0-9_-]{1,64}``; other characters become ``-``.
 

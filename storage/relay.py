@@ -19,25 +19,38 @@ import structlog
 
 from domain.errors import Unavailable
 from storage.database import Database
+from storage.rounds import Rounds
 
 STARTS_AT_ONCE = 16
 USERS_AT_ONCE = 16
+BURST = 4
+ROUND_SECONDS = (0.01, 0.02, 0.1)
+"""Between rounds of doorbells, events and stops, once a stream of notifications has used up the burst."""
 _LEADER_LOCK = 7264601  # migrations take neighbouring numbers
 
 _NOBODY = UUID(int=0)
 
-# The next users with something unpublished, found by hopping through the index, and of each the oldest.
+# The next users with something unpublished, found by hopping through the index, and of each the oldest. What comes
+# behind a user's first unpublished event is unpublished as well.
 _UNPUBLISHED = """
 with recursive waiting (user_id) as (
-  (select user_id from events where published_at is null and user_id > $1 order by user_id limit 1)
+  (select user_id from outbox where user_id > $1 order by user_id limit 1)
   union all
   select n.user_id from waiting w cross join lateral (
-    select user_id from events where published_at is null and user_id > w.user_id order by user_id limit 1) n
+    select user_id from outbox where user_id > w.user_id order by user_id limit 1) n
 )
 select e.user_id, e.seq, e.id, e.type, e.subject, e.key, e.data, e.time
-from (select user_id from waiting limit $2) w cross join lateral (
-  select * from events x where x.user_id = w.user_id and x.published_at is null order by x.seq limit $3) e
+from (select user_id from waiting limit $2) w
+cross join lateral (select first_seq from outbox o where o.user_id = w.user_id order by first_seq limit 1) o
+cross join lateral (
+  select * from events x where x.user_id = w.user_id and x.seq >= o.first_seq order by x.seq limit $3) e
 order by row_number() over (partition by e.user_id order by e.seq), e.user_id limit $3
+"""
+_PUBLISHED = """
+with done as (select user_id, max(seq) as seq from unnest($1::uuid[], $2::bigint[]) x(user_id, seq) group by user_id),
+gone as (delete from outbox o using done d where o.user_id = d.user_id and o.last_seq <= d.seq)
+update outbox o set first_seq = d.seq + 1 from done d
+where o.user_id = d.user_id and o.first_seq <= d.seq and o.last_seq > d.seq
 """
 # Doorbells of what people wait for go first, then of each user the oldest, users in turn: nobody's import keeps
 # another's edit waiting. Of very many the oldest are looked at.
@@ -117,6 +130,7 @@ class Relay:
         self._poll_seconds = poll.total_seconds()
         self._failpoint = failpoint
         self._bells = (asyncio.Event(), asyncio.Event(), asyncio.Event())
+        self._rounds = tuple(Rounds(burst=BURST, seconds=seconds) for seconds in ROUND_SECONDS)
         self._last_user = _NOBODY
 
     async def run(self) -> None:
@@ -138,12 +152,16 @@ class Relay:
         tasks: list[asyncio.Task[None]] = []
         try:
             await connection.add_listener("studio_doorbell", self._wake)
-            tasks += [
-                asyncio.create_task(self._repeat(self._bells[0], self.ring_doorbells)),
-                asyncio.create_task(self._repeat(self._bells[1], self.publish_events)),
-                asyncio.create_task(self._repeat(self._bells[2], self.stop_runs)),
-                asyncio.create_task(self._stay(connection)),
+            tasks = [
+                asyncio.create_task(self._repeat(*each))
+                for each in zip(
+                    self._bells,
+                    self._rounds,
+                    (self.ring_doorbells, self.publish_events, self.stop_runs),
+                    strict=True,
+                )
             ]
+            tasks.append(asyncio.create_task(self._stay(connection)))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
@@ -165,8 +183,11 @@ class Relay:
         for bell in self._bells:
             bell.set()
 
-    async def _repeat(self, bell: asyncio.Event, work: Callable[[], Any]) -> None:
+    async def _repeat(self, bell: asyncio.Event, rounds: Rounds, work: Callable[[], Any]) -> None:
+        busy = False
         while True:
+            if not busy:
+                await rounds.next()
             bell.clear()
             try:
                 busy = await work()
@@ -180,7 +201,7 @@ class Relay:
                         await bell.wait()
 
     async def publish_events(self) -> bool:
-        """Publish what is unpublished, in each user's order; whether there may be more.
+        """Publish what is unpublished, in each user's order; whether there is likely to be more.
 
         Of each user the oldest first, and users in turn: nobody waits until a busy one is done.
         """
@@ -189,17 +210,16 @@ class Relay:
         if not rows:
             started_over, self._last_user = self._last_user == _NOBODY, _NOBODY
             return not started_over
-        self._last_user = max(row["user_id"] for row in rows)
+        users = {row["user_id"] for row in rows}
+        before, self._last_user = self._last_user, max(users)
         self._failpoint("relay.after_commit_before_publish")
         await self._publisher.publish(rows)
         self._failpoint("relay.after_publish_before_mark")
         async with self._database.connection() as connection:
-            await connection.execute(
-                "update events set published_at = now() from unnest($1::uuid[], $2::bigint[]) x(user_id, seq) "
-                "where events.user_id = x.user_id and events.seq = x.seq",
-                [row["user_id"] for row in rows],
-                [row["seq"] for row in rows],
-            )
+            await connection.execute(_PUBLISHED, [row["user_id"] for row in rows], [row["seq"] for row in rows])
+        if before == _NOBODY and len(rows) < self._batch and len(users) < USERS_AT_ONCE:
+            self._last_user = _NOBODY  # that was everything
+            return False
         return True
 
     async def ring_doorbells(self) -> bool:
@@ -220,7 +240,7 @@ class Relay:
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        return True
+        return len(rows) == self._batch
 
     async def stop_runs(self) -> bool:
         """Tell the workflows of cancelled runs to end; whether there may be more.
@@ -237,7 +257,7 @@ class Relay:
                 await connection.execute(
                     "delete from stops where user_id = $1 and run_id = $2", row["user_id"], row["run_id"]
                 )
-        return bool(rows)
+        return len(rows) == self._batch
 
     async def _mark(self, rows: Sequence[Any]) -> None:
         """Mark doorbells as sent, up to what was read: one that was rung again in between stays unsent.

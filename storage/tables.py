@@ -459,21 +459,27 @@ service_slots = Table(
 
 # --- outbox -----------------------------------------------------------------------------------------------
 
-# The outbox and the resume log. seq is per user, assigned under the row lock of user_state.
+# What has happened, and the resume log. seq is per user, assigned under the row lock of user_state.
 events = Table(
     "events", metadata,
     _id("user_id"), _big("seq"), _id("id"), _text("type"), _text("subject"), _text("key"), _json("data"),
-    _time("time"), _maybe_time("published_at"),
+    _time("time"),
     PrimaryKeyConstraint("user_id", "seq"),
     UniqueConstraint("id"),
-    Index("events_unpublished_idx", "user_id", "seq", postgresql_where=text("published_at is null")),
+)
+
+# Which of a user's events nobody has been told of yet, a row for each transaction that left some.
+outbox = Table(
+    "outbox", metadata,
+    _id("user_id"), _big("first_seq"), _big("last_seq"),
+    PrimaryKeyConstraint("user_id", "first_seq"),
 )
 
 USER_TABLES = (
     users, user_state, api_keys, idempotency_keys, contents, blobs, deltas, snapshots, uploads, upload_parts,
     manual_edges, buckets, bucket_blobs, instances, derivations, derivation_inputs, derivation_outputs, runs, run_steps,
     cascades, stops, dead_letters, cut_offs, memo, root_runs, budgets, reservations, charges, plans, room_waits,
-    service_slots, events,
+    service_slots, events, outbox,
 )
 """Tables of one user: the policy is ``user_id = app_user()``."""
 

@@ -28,6 +28,18 @@ def downgrade() -> None:
         drop table root_runs;
         drop index runs_derivation_idx;
 
+        -- Publishing
+        alter table events add column published_at timestamptz default now();
+        alter table events alter column published_at drop default, no force row level security;
+        alter table outbox no force row level security;
+        update events e set published_at = null from outbox o
+          where o.user_id = e.user_id and e.seq between o.first_seq and o.last_seq;
+        alter table events force row level security;
+        create index events_unpublished_idx on events (user_id, seq) where published_at is null;
+        create policy events_relay_mark on events for update to studio_relay using (true) with check (true);
+        grant update (published_at) on events to studio_relay;
+        drop table outbox;
+
         -- Scale
         drop index providers_published_idx, deltas_cause_idx, derivations_due_idx, derivations_ready_idx;
 

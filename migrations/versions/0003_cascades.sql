@@ -292,6 +292,25 @@ create index deltas_cause_idx on deltas (user_id, cascade_id, created_at)
 -- What everybody may switch on, without all that anybody has registered for themselves.
 create index providers_published_idx on providers (id) where published;
 
+-- What nobody has been told of yet: of a user's events, from one sequence to another. One row a transaction, not a mark at
+-- each event: a cascade leaves thousands.
+create table outbox (
+  user_id uuid not null,
+  first_seq bigint not null,
+  last_seq bigint not null,
+  constraint outbox_pkey primary key (user_id, first_seq)
+);
+alter table outbox enable row level security, force row level security;
+create policy outbox_user on outbox to studio_app using (user_id = app_user()) with check (user_id = app_user());
+create policy outbox_relay on outbox to studio_relay using (true) with check (true);
+grant select, insert, update, delete on outbox to studio_app;
+grant select, update (first_seq), delete on outbox to studio_relay;
+alter table events no force row level security;
+insert into outbox select user_id, min(seq), max(seq) from events where published_at is null group by user_id;
+alter table events force row level security;
+drop policy events_relay_mark on events;
+alter table events drop column published_at;
+
 -- Why and loops ---------------------------------------------------------------------------------------------
 
 -- The runs of one derivation, by number: the last one, and the one a bound ago.

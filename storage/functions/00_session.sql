@@ -58,6 +58,7 @@ begin
   insert into events (user_id, seq, id, type, subject, key, data)
     select p_user, last_seq - n + e.ord, studio_uuid7(), e.type, e.subject, e.key, e.data
     from unnest(p_events) with ordinality e(type, subject, key, data, ord) order by e.ord;
+  if n > 0 then insert into outbox (user_id, first_seq, last_seq) values (p_user, last_seq - n + 1, last_seq); end if;
 end $$;
 
 -- The same for few events, [{type, subject, key, data}].

@@ -80,6 +80,7 @@ begin
     into v_seq, v_used, v_reserved, v_quota;
   if not found then raise exception 'user % has no state', p_user; end if;
   if v_quota is not null then perform studio_charge(p_user, p_size - p_reserved, v_used, v_reserved, v_quota); end if;
+  with told as (insert into outbox (user_id, first_seq, last_seq) values (p_user, v_seq - 1, v_seq))
   insert into events (user_id, seq, id, type, subject, key, data) values
     (p_user, v_seq - 1, studio_uuid7(), 'blob.created', 'blobs/' || p_blob, p_schema,
       jsonb_build_object('blob_id', p_blob, 'user_id', p_user, 'version', 1, 'schema_id', p_schema,
@@ -185,6 +186,7 @@ begin
   if v_quota is not null then
     perform studio_charge(p_user, p_size - v_blob.size - p_reserved, v_used, v_reserved, v_quota);
   end if;
+  with told as (insert into outbox (user_id, first_seq, last_seq) values (p_user, v_seq - 1, v_seq))
   insert into events (user_id, seq, id, type, subject, key, data) values
     (p_user, v_seq - 1, studio_uuid7(), v_event, 'blobs/' || p_blob, v_blob.schema_id,
       jsonb_build_object('blob_id', p_blob, 'user_id', p_user, 'version', v_blob.version + 1,

@@ -46,7 +46,7 @@ select
   (select count(*) from runs where user_id = $1 and status in ('running', 'parked')) as live_runs,
   (select count(*) from cascades where user_id = $1 and status in ('pending', 'running')) as open_cascades,
   (select count(*) from cascades where user_id = $1 and seq > sent_seq) as unsent_doorbells,
-  (select count(*) from events where user_id = $1 and published_at is null) as unpublished_events
+  (select count(*) from outbox where user_id = $1) as unpublished_events
 """
 _RECOUNT = """
 select d.id from derivations d where d.user_id = $1 and d.pending_inputs <> (

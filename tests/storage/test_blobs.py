@@ -57,7 +57,7 @@ async def test_a_create_writes_blob_delta_events_snapshot_cascade_and_counters(
     await blobs.create(new)
     after = await count_rows(user.user_id)
     grown = {name: after[name] - before[name] for name in after if after[name] != before[name]}
-    assert grown == {"blobs": 1, "deltas": 1, "snapshots": 1, "contents": 1, "cascades": 1, "events": 2}
+    assert grown == {"blobs": 1, "deltas": 1, "snapshots": 1, "contents": 1, "cascades": 1, "events": 2, "outbox": 1}
     state = await admin.fetchrow("select * from user_state where user_id = $1", user.user_id)
     assert (state["blob_count"], state["bytes_used"]) == (1, len("The quick brown fox"))
     events = await admin.fetch("select type, key, seq from events where user_id = $1 order by seq", user.user_id)
