@@ -35,6 +35,7 @@ from domain.memo import ServiceTerms
 from domain.prices import Price, Prices, Tariff
 from failpoints import CALLS, MOVES, Reached, exposed, failpoints
 from settings import Settings, load_settings, required
+from storage.bell import Bell
 from storage.bus import Bus
 from storage.caches import caches
 from storage.contents import Contents
@@ -158,7 +159,8 @@ async def running(settings: Settings) -> AsyncIterator[None]:
         client = await connect_temporal(settings)
         starter = TemporalStarter(client, settings.workflow.task_queue)
         reached = failpoints(settings.service.failpoint)
-        schedule = exposed(make_schedule(settings, database, contents), "schedule", MOVES, reached)
+        bell = Bell(database)
+        schedule = exposed(make_schedule(settings, database, contents, bell), "schedule", MOVES, reached)
         wholes = Wholes(schedule)
         worker = make_worker(
             client,
@@ -189,17 +191,16 @@ async def running(settings: Settings) -> AsyncIterator[None]:
             ),
         )
         await stack.enter_async_context(worker)
-        task = asyncio.create_task(
-            Relay(
-                relay_database,
-                bus,
-                starter,
-                poll=settings.relay.poll_interval,
-                batch=settings.relay.batch,
-                failpoint=reached,
-            ).run()
+        relay = Relay(
+            relay_database,
+            bus,
+            starter,
+            poll=settings.relay.poll_interval,
+            batch=settings.relay.batch,
+            failpoint=reached,
         )
-        stack.push_async_callback(_cancelled, task)
+        bell.hang_beside(relay.wake)
+        stack.push_async_callback(_cancelled, asyncio.create_task(relay.run()))
         await keep_schedules(starter, settings)
         stack.push_async_callback(_cancelled, asyncio.create_task(_kept(client, starter, settings)))
         yield
@@ -290,7 +291,9 @@ def make_prices(settings: Settings) -> Prices:
     })  # fmt: skip
 
 
-def make_schedule(settings: Settings, database: Database, contents: Contents) -> PostgresSchedule:
+def make_schedule(
+    settings: Settings, database: Database, contents: Contents, bell: Bell | None = None
+) -> PostgresSchedule:
     """The schedule of the settings."""
     return PostgresSchedule(
         database,
@@ -310,6 +313,7 @@ def make_schedule(settings: Settings, database: Database, contents: Contents) ->
             },
         ),
         losses_max=settings.cascades.losses_max,
+        bell=bell,
     )
 
 

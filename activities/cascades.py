@@ -55,7 +55,8 @@ class AdvanceResult:
 
     ``more`` asks to be called again at once; ``due_in_seconds`` is the time until a derivation is due, if any is.
     ``history_max`` bounds the history of whoever asks: it is recorded with the answer, so that all replays agree. None
-    in answers that were recorded before there was one.
+    in answers that were recorded before there was one. ``rings``: a run that settles rings the doorbell of whoever
+    asks, who need not look again when its workflow ends; False in answers that were recorded when both were heeded.
     """
 
     runs: list[RunToStart]
@@ -66,6 +67,7 @@ class AdvanceResult:
     due_in_seconds: float | None = None
     ended: list[str] = field(default_factory=list)
     history_max: int | None = None
+    rings: bool = False
 
 
 class CascadeActivities:
@@ -220,6 +222,7 @@ class CascadeActivities:
             due_in_seconds=None if claim.due_in_seconds is None else max(claim.due_in_seconds, 0.01),
             ended=[run_id for run_id in cause.elsewhere if run_id not in running],
             history_max=self._history_max,
+            rings=True,
         )
 
 

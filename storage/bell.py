@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 from domain.errors import StudioError
 from storage.database import Database
@@ -22,6 +23,11 @@ class Bell:
         self._database = database
         self._rung = False
         self._task: asyncio.Task[None] | None = None
+        self._near: Callable[[], bool] | None = None
+
+    def hang_beside(self, near: Callable[[], bool]) -> None:
+        """Ring in this process first: where ``near`` says that the relay that leads has heard it, nobody else need."""
+        self._near = near
 
     def ring(self) -> None:
         """Let the relay look soon; returns at once."""
@@ -41,6 +47,7 @@ class Bell:
     async def _notify(self) -> None:
         while self._rung:
             self._rung = False
-            with contextlib.suppress(StudioError):
-                await self._database.notify()
+            if self._near is None or not self._near():
+                with contextlib.suppress(StudioError):
+                    await self._database.notify()
             await asyncio.sleep(BELL_SECONDS_MIN)

@@ -132,6 +132,12 @@ class Relay:
         self._bells = (asyncio.Event(), asyncio.Event(), asyncio.Event())
         self._rounds = tuple(Rounds(burst=BURST, seconds=seconds) for seconds in ROUND_SECONDS)
         self._last_user = _NOBODY
+        self._leads = False
+
+    def wake(self) -> bool:
+        """Look now; whether this relay leads, so that no other need be woken."""
+        self._wake()
+        return self._leads
 
     async def run(self) -> None:
         """Lead whenever it can, until cancelled; a lost database connection means waiting to lead again."""
@@ -150,6 +156,7 @@ class Relay:
         if not await connection.fetchval("select pg_try_advisory_lock($1)", _LEADER_LOCK):
             return
         tasks: list[asyncio.Task[None]] = []
+        self._leads = True
         try:
             await connection.add_listener("studio_doorbell", self._wake)
             tasks = [
@@ -166,6 +173,7 @@ class Relay:
             for task in done:
                 task.result()
         finally:
+            self._leads = False
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -66,6 +66,7 @@ class PostgresSchedule:
         repeats: Repeats | None = None,
         places: Places | None = None,
         losses_max: int = LOSSES_MAX,
+        bell: Bell | None = None,
     ) -> None:
         self._database = database
         self._contents = contents
@@ -76,12 +77,15 @@ class PostgresSchedule:
         places = places or Places()
         self._limits = {"runs_per_user": places.runs_per_user, "services": dict(places.services)}
         self._losses_max = losses_max
-        self._bell = Bell(database)
+        self._bell = bell or Bell(database)
         self._gates: dict[UUID, Gate] = {}
 
     async def plan(self, user_id: UUID, cascade_id: UUID) -> bool:
-        """Decide what the cascade touches; False when that was done before."""
-        async with self._gate(user_id):
+        """Decide what the cascade touches; False when that was done before.
+
+        The relay hears of it with what comes next, the claim.
+        """
+        async with self._gate(user_id, rings=False):
             row = await self._database.call(
                 "select * from plan_cascade($1, $2, $3, $4)", user_id, cascade_id, *self._bounds
             )
@@ -374,7 +378,7 @@ class PostgresSchedule:
         )
 
     @asynccontextmanager
-    async def _gate(self, user_id: UUID, *, first: bool = False) -> AsyncIterator[None]:
+    async def _gate(self, user_id: UUID, *, first: bool = False, rings: bool = True) -> AsyncIterator[None]:
         """Let one move per user through at a time, before it takes a connection (CASCADES rule 7).
 
         Moves leave events and doorbells behind: once one has committed, the relay is told.
@@ -383,7 +387,8 @@ class PostgresSchedule:
             self._gates = {user: gate for user, gate in self._gates.items() if gate.locked()}
         async with self._gates.setdefault(user_id, Gate()).passed(first=first):
             yield
-        self._bell.ring()
+        if rings:
+            self._bell.ring()
 
 
 _BEGIN = "select * from begin_step($1, $2, $3, $4, $5, $6, $7, $8)"

@@ -53,6 +53,8 @@ class Cascade:
         self._tries: dict[str, int] = {}
         """How often the workflow of an approved run was found not to have ended yet."""
         self._settled = 0
+        self._rings = False
+        """Whether the end of a run rings our doorbell: then the end of its workflow is no reason to look again."""
 
     @workflow.signal(name="ring")
     def ring(self, seq: int) -> None:
@@ -89,16 +91,23 @@ class Cascade:
         while True:
             self._looked = self._bell
             found = await self._advance(cause)
+            self._rings = found.rings
             self._elsewhere.difference_update(found.ended)
             for start in found.runs:
                 if start.run_id not in self._children and start.run_id not in self._elsewhere:
                     self._children[start.run_id] = asyncio.create_task(self._run(cause, start))
-            if found.closed and not found.more and not self._children and self._bell == self._looked:
+            if not found.more and self._is_over(found):
                 return self._end(found.status)
             if self._is_long(found):
                 workflow.continue_as_new(self._handed_over(cause))
             if not found.more and not (found.closed and not self._children):
-                await self._wait(found.due_in_seconds)
+                await self._wait(found)
+                if self._rings and self._is_over(found):
+                    return self._end(found.status)
+
+    def _is_over(self, found: AdvanceResult) -> bool:
+        """Nothing is left to do, nobody is under way, and nobody has rung since we looked."""
+        return found.closed and not self._children and self._bell == self._looked
 
     def _is_long(self, found: AdvanceResult) -> bool:
         """Tell whether the history should end here; what bounds it was recorded with the answer."""
@@ -134,8 +143,9 @@ class Cascade:
 
     async def _run(self, cause: CascadeInput, start: RunToStart) -> None:
         """One child workflow; whatever becomes of it, its end wakes the cascade."""
+        heard = False
         try:
-            await self._child(cause, start)
+            heard = await self._child(cause, start) == "settled" and self._rings
         except WorkflowAlreadyStartedError:
             # Started before this run of the cascade: its settle rings our doorbell. Not asked for again: a window of
             # such children, each tried again at each ring, would fill one history after the other.
@@ -143,7 +153,7 @@ class Cascade:
         except ChildWorkflowError as error:
             await self._account_for(cause, start, error)
         finally:
-            self._bell += 1
+            self._bell += not heard
             del self._children[start.run_id]
             self._started.discard(start.run_id)
 
@@ -156,7 +166,8 @@ class Cascade:
         else:
             self._elsewhere.add(start.run_id)
 
-    async def _child(self, cause: CascadeInput, start: RunToStart) -> None:
+    async def _child(self, cause: CascadeInput, start: RunToStart) -> str:
+        """Start the run's workflow and wait for it; what the run has ended as."""
         request = RunRequest(
             user_id=cause.user_id,
             cascade_id=cause.cascade_id,
@@ -180,8 +191,9 @@ class Cascade:
         )
         self._started.add(start.run_id)
         self._tries.pop(start.run_id, None)
-        await child
+        outcome = await child
         self._settled += 1
+        return outcome.status
 
     async def _account_for(self, cause: CascadeInput, start: RunToStart, error: ChildWorkflowError) -> None:
         """A child that did not end well: it has failed, or was ended by an operator, or else it is run again.
@@ -203,10 +215,12 @@ class Cascade:
             retry_policy=STORE_RETRY,
         )
 
-    async def _wait(self, due_in_seconds: float | None) -> None:
-        timeout = None if due_in_seconds is None else timedelta(seconds=due_in_seconds)
+    async def _wait(self, found: AdvanceResult) -> None:
+        timeout = None if found.due_in_seconds is None else timedelta(seconds=found.due_in_seconds)
         try:
-            await workflow.wait_condition(lambda: self._bell > self._looked, timeout=timeout)
+            await workflow.wait_condition(
+                lambda: self._bell > self._looked or (self._rings and self._is_over(found)), timeout=timeout
+            )
         except TimeoutError:
             workflow.logger.debug("something is due")
 

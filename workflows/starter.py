@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -49,6 +50,8 @@ from workflows.contracts import (
 
 RPC_TIMEOUT = timedelta(seconds=5)
 ATTEMPTS_MAX = 5
+STARTED_MAX = 1000
+"""Cascades that are remembered as started."""
 INTERACTIVE, BULK = 2, 4
 """Priorities of Temporal's task queues, 1 first: of what people wait for, and of what makes much work at once."""
 
@@ -72,14 +75,18 @@ class TemporalStarter:
     def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client
         self._task_queue = task_queue
+        self._started: OrderedDict[UUID, None] = OrderedDict()
 
     async def ring(self, doorbell: Ringing) -> None:
         """Start the cascade, else wake it: eager start with USE_EXISTING would not ring a running one.
 
+        What was started here lately is woken first: to start what is there costs Temporal as much as to wake it.
         Raises Unavailable if Temporal does not answer, or if the workflow keeps ending between the two.
         """
         for _ in range(ATTEMPTS_MAX):
             try:
+                if doorbell.cascade_id in self._started and await self._signal(doorbell):
+                    return
                 if await self._start(doorbell) or await self._signal(doorbell):
                     return
             except RPCError as error:
@@ -179,6 +186,10 @@ class TemporalStarter:
             )
         except WorkflowAlreadyStartedError:
             return False
+        finally:
+            self._started[doorbell.cascade_id] = None
+            if len(self._started) > STARTED_MAX:
+                self._started.popitem(last=False)
         return True
 
     async def _signal(self, doorbell: Ringing) -> bool:
@@ -187,6 +198,7 @@ class TemporalStarter:
             await handle.signal(RING, doorbell.seq, rpc_timeout=RPC_TIMEOUT)
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
+                self._started.pop(doorbell.cascade_id, None)
                 return False
             raise
         return True

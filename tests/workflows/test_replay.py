@@ -26,6 +26,7 @@ def test_there_are_recorded_histories() -> None:
         "cascade-with-children",
         "cascade-inline",
         "cascade-continued",
+        "cascade-of-wholes",
         "run-settled",
         "run-whole",
         "run-failed",
@@ -85,5 +86,6 @@ async def test_a_run_that_was_carried_out_as_a_whole_replays(studio: Studio, tem
     )
     history = await kept(temporal.get_workflow_handle(run["temporal"]["workflow_id"]), "run-whole")
     kinds = [event.event_type for event in history.events]
+    await kept(temporal.get_workflow_handle(f"cascade:{blob['cascade_id']}"), "cascade-of-wholes")
     assert kinds.count(EventType.EVENT_TYPE_MARKER_RECORDED) == 1
     assert kinds.count(EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED) == 1
