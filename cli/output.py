@@ -219,7 +219,9 @@ def show_problem(problem: ApiProblem, more: Iterable[str] = ()) -> None:
     console = err()
     sentence, faults = sentences_of(problem)
     status = f", {problem.status}" if problem.status else ""
-    console.print(Text.assemble(("error: ", "bold red"), clean(sentence), (f" ({problem.code}{status})", "dim")))
+    console.print(
+        Text.assemble(("error: ", "bold red"), clean(sentence), (f" ({problem.code}{status})", "dim")), soft_wrap=True
+    )
     for where, detail in faults:
         console.print(Text.assemble("  ", (clean(where), "cyan"), f": {clean(detail)}"), soft_wrap=True)
     for line in more:

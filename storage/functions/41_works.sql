@@ -11,7 +11,10 @@ begin
   -- Within one statement a setting would come too late for row-level security.
   perform set_config('app.user_id', p_user::text, true);
   return query
-    select r.id, r.derivation_id, r.label, r.definition_digest, r.settings_digest, r.inputs, r.started_at, p.slug,
+    select r.id, r.derivation_id, r.label, r.definition_digest, r.settings_digest, r.inputs,
+      -- As if it had begun so much later: what it waited for people is no time that its work took.
+      r.started_at + case r.execution when 'workflow' then studio_waited(p_user, r.id, r.started_at, now()) else '0' end,
+      p.slug,
       p.owner_id, p.spec, coalesce(i.on_conflict, p.on_conflict), coalesce(i.settings, '{}'), d.anchor_kind,
       case d.anchor_kind when 'bucket' then k.name else '' end, o.outputs
     from unnest(p_runs) x(id)

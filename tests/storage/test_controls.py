@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -85,6 +86,8 @@ async def test_estimates_count_what_a_run_took_and_not_what_a_person_did(engine:
     await engine.rows("update runs set started_at = now() - interval '1 hour' where user_id = $1")
     await engine.rows("update run_steps set started_at = now() - interval '1 hour' where user_id = $1")
     await engine.ask("POST", f"/runs/{run.run_id}/approve", {})
+    [work] = await engine.schedule.load(user, [run.run_id])
+    assert (datetime.now(UTC) - work.started_at).total_seconds() < 60  # what `$.execution_time` counts from
     await engine.finish(run)
     [sample] = await engine.rows("select seconds from studio_run_history($1, '{one}', 10)")
     assert 0 <= sample["seconds"] < 60
