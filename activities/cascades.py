@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from temporalio import activity
 
-from activities.errors import INTERNAL_DETAIL, as_failures
+from activities.errors import as_failures
+from activities.inline import Inline
 from activities.turns import Turns
 from activities.wholes import Wholes
-from domain.errors import StudioError, Unavailable
-from domain.execution import carry_out
 from domain.ports import Schedule
-from domain.works import Claim, ClaimedRun, RunWork, Settlement
+from domain.works import Claim
 
 OPERATOR = "operator:temporal"
 """Who cancels a workflow in Temporal: Temporal does not say."""
-MERGE_ATTEMPTS_MAX = 8
-"""How often a settlement is decided again because a person edited its output meanwhile, before the run is retried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,52 +99,33 @@ class CascadeActivities:
             user_id, cascade_id = UUID(cause.user_id), UUID(cause.cascade_id)
             with self.turns.here(user_id):
                 await self._schedule.plan(user_id, cascade_id)
-                batches = _Batches(self, user_id, cascade_id)
+                inline = Inline(self._schedule, self.turns, user_id, cascade_id, window=self._window, now=self._now)
                 try:
-                    claim = await self._carry_out_all(user_id, cascade_id, batches)
+                    claim = await self._carry_out_all(user_id, inline)
                 finally:
-                    await batches.finished()
-            found = self._result(cause, claim, batches.done)
+                    await inline.finished()
+            found = self._result(cause, claim, inline)
             if self._wholes is not None:
                 self._wholes.expect(user_id, [UUID(run.run_id) for run in found.runs])
             return found
 
-    async def _carry_out_all(self, user_id: UUID, cascade_id: UUID, batches: _Batches) -> Claim:
-        """Claim and carry out while anything inline is there and time is not up; return the last claim.
-
-        Each batch claims once it is settled, before another settles: what it finds is evaluated here meanwhile.
-        """
+    async def _carry_out_all(self, user_id: UUID, inline: Inline) -> Claim:
+        """Claim and carry out while anything inline is there and time is not up; return the last claim."""
         deadline = time.monotonic() + self._budget_seconds
-        claim = await self.claim(user_id, cascade_id)
+        claim = await inline.claim()
         while True:
             in_time = time.monotonic() <= deadline
             if in_time:
-                size = self.turns.size(user_id, self._batch)
-                batches.start([run for run in claim.runs if run.execution == "inline"], size=size)
-            if batches:
-                claim = await batches.next_claim(claim)
+                inline.start(self.turns.size(user_id, self._batch))
+            else:
+                inline.stop()
+            if inline:
+                await inline.next()
             elif in_time and claim.more:
-                claim = await self.claim(user_id, cascade_id)
+                await inline.claim()
             else:
                 return claim
-
-    async def claim(self, user_id: UUID, cascade_id: UUID) -> Claim:
-        """Claim as much as the window has room for."""
-        return await self._schedule.claim(user_id, cascade_id, window=self._window)
-
-    async def carry_out(self, user_id: UUID, cascade_id: UUID, runs: Sequence[ClaimedRun]) -> int:
-        """Evaluate a batch in its turn and settle it in one transaction; what fails is failed by itself."""
-        async with self.turns.turn(user_id, len(runs)):
-            pending = [run.run_id for run in runs]
-            for _ in range(MERGE_ATTEMPTS_MAX):
-                settlements = await self._decide(user_id, await self._load(user_id, pending))
-                if not settlements:
-                    break
-                verdicts = await self._settle(user_id, cascade_id, settlements)
-                pending = [run_id for run_id, verdict in verdicts.items() if verdict == "moved"]
-                if not pending:
-                    break
-        return len(runs)
+            claim = inline.newest or claim
 
     @activity.defn(name="Cascade.cancel")
     async def cancel(self, ref: CascadeRef) -> str:
@@ -156,51 +133,7 @@ class CascadeActivities:
         with as_failures():
             return await self._schedule.cancel_cascade(UUID(ref.user_id), UUID(ref.cascade_id), actor=OPERATOR)
 
-    async def _load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:
-        """Load a batch; where it cannot be loaded, those of it that can, and the others fail."""
-        try:
-            return await self._schedule.load(user_id, run_ids)
-        except Unavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one run, the others go on
-            if len(run_ids) == 1:
-                await self._fail(user_id, run_ids[0], error)
-                return []
-            return [work for run_id in run_ids for work in await self._load(user_id, [run_id])]
-
-    async def _decide(self, user_id: UUID, works: Sequence[RunWork]) -> list[Settlement]:
-        settlements = []
-        for work in works:
-            try:
-                settlements.append(carry_out(work, now=self._now()))
-            except Exception as error:  # noqa: BLE001 - as above; it is pure, so it would fail again
-                await self._fail(user_id, work.run_id, error)
-        return settlements
-
-    async def _settle(self, user_id: UUID, cascade_id: UUID, settlements: Sequence[Settlement]) -> dict[UUID, str]:
-        """Settle a batch; where it cannot be settled, those of it that can, and the others fail."""
-        try:
-            return await self._schedule.settle(user_id, settlements, caller=cascade_id)
-        except Unavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - as above
-            if len(settlements) == 1:
-                await self._fail(user_id, settlements[0].run_id, error)
-                return {}
-            verdicts: dict[UUID, str] = {}
-            for settlement in settlements:
-                verdicts |= await self._settle(user_id, cascade_id, [settlement])
-            return verdicts
-
-    async def _fail(self, user_id: UUID, run_id: UUID, error: Exception) -> None:
-        code, detail = "internal", INTERNAL_DETAIL
-        if isinstance(error, StudioError):
-            code, detail = error.problem_code, error.detail
-        else:
-            activity.logger.exception("a run failed by a fault of ours", extra={"run_id": str(run_id)})
-        await self._schedule.fail(user_id, run_id, code=code, detail=detail, usage={})
-
-    def _result(self, cause: CascadeRef, claim: Claim, done: int) -> AdvanceResult:
+    def _result(self, cause: CascadeRef, claim: Claim, inline: Inline) -> AdvanceResult:
         known = {*cause.known, *cause.elsewhere}
         running = {str(run.run_id) for run in claim.runs}
         return AdvanceResult(
@@ -217,55 +150,10 @@ class CascadeActivities:
             ],
             closed=claim.closed,
             status=claim.status,
-            more=claim.more or any(run.execution == "inline" for run in claim.runs),
-            inline_runs=done,
+            more=claim.more or inline.left,
+            inline_runs=inline.done,
             due_in_seconds=None if claim.due_in_seconds is None else max(claim.due_in_seconds, 0.01),
             ended=[run_id for run_id in cause.elsewhere if run_id not in running],
             history_max=self._history_max,
             rings=True,
         )
-
-
-class _Batches:
-    """Batches of inline runs under way, no run in two of them."""
-
-    def __init__(self, activities: CascadeActivities, user_id: UUID, cascade_id: UUID) -> None:
-        self._activities, self._user_id, self._cascade_id = activities, user_id, cascade_id
-        self._tasks: dict[asyncio.Task[int], frozenset[UUID]] = {}
-        self._claim: Claim | None = None
-        self.done = 0
-
-    def __bool__(self) -> bool:
-        """Whether any is under way."""
-        return bool(self._tasks)
-
-    def start(self, runs: Sequence[ClaimedRun], *, size: int) -> None:
-        """Start those of the runs that are not under way: a claim answers all that are unfinished."""
-        busy = frozenset[UUID]().union(*self._tasks.values())
-        fresh = [run for run in runs if run.run_id not in busy]
-        for at in range(0, len(fresh), size):
-            batch = fresh[at : at + size]
-            task = asyncio.create_task(self._carry_out(batch))
-            self._tasks[task] = frozenset(run.run_id for run in batch)
-
-    async def _carry_out(self, batch: Sequence[ClaimedRun]) -> int:
-        """Carry out a batch, then claim; claims are one after the other, so the last one to come is the newest."""
-        count = await self._activities.carry_out(self._user_id, self._cascade_id, batch)
-        self._claim = await self._activities.claim(self._user_id, self._cascade_id)
-        return count
-
-    async def next_claim(self, before: Claim) -> Claim:
-        """Wait until one that is under way has finished, and return the newest claim; raises what a batch raised."""
-        await self._collect(asyncio.FIRST_COMPLETED)
-        return self._claim or before
-
-    async def finished(self) -> None:
-        """Wait until all have finished; raises what the first of those that failed raised."""
-        if self._tasks:
-            await self._collect(asyncio.ALL_COMPLETED)
-
-    async def _collect(self, until: str) -> None:
-        finished, _ = await asyncio.wait(self._tasks, return_when=until)
-        for task in finished:
-            del self._tasks[task]
-        self.done += sum([task.result() for task in finished])

@@ -16,7 +16,7 @@ from uuid import UUID
 from temporalio import activity
 from temporalio.common import RawValue
 
-from activities.cascades import MERGE_ATTEMPTS_MAX, OPERATOR
+from activities.inline import MERGE_ATTEMPTS_MAX
 from activities.errors import as_failures
 from activities.heartbeat import heartbeating
 from activities.patience import PATIENCE_SECONDS, patiently

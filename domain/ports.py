@@ -11,7 +11,7 @@ from domain.definitions import Step
 from domain.memo import Begun, Lookup
 from domain.prices import Quote, StepCharge
 from domain.steps import ServiceCall
-from domain.works import Claim, RunWork, Settlement, StepRecord
+from domain.works import Claim, Draft, Drafting, RunWork, Settlement, StepRecord
 
 
 class Schedule(Protocol):
@@ -21,8 +21,38 @@ class Schedule(Protocol):
         """Decide what the cascade touches; False when that was done before."""
         ...
 
-    async def claim(self, user_id: UUID, cascade_id: UUID, *, window: int) -> Claim:
-        """Take what is ready, settle what is unchanged, answer every unfinished run."""
+    async def claim(
+        self,
+        user_id: UUID,
+        cascade_id: UUID,
+        *,
+        window: int,
+        busy: Sequence[UUID] = (),
+        drafting: Drafting = Drafting.NONE,
+    ) -> Claim:
+        """Take what is ready, settle what is unchanged, answer every unfinished run, and drafts if it may draft."""
+        ...
+
+    async def settle_and_claim(
+        self,
+        user_id: UUID,
+        cascade_id: UUID,
+        settlements: Sequence[Settlement],
+        drafts: Sequence[Draft],
+        *,
+        window: int,
+        busy: Sequence[UUID] = (),
+        drafting: Drafting = Drafting.NONE,
+    ) -> tuple[dict[UUID, str], Claim]:
+        """``settle`` and ``claim`` in one transaction."""
+        ...
+
+    async def read_drafts(self, user_id: UUID, drafts: Sequence[Draft]) -> Sequence[RunWork | Exception]:
+        """What these read, in their order; or why that cannot be read."""
+        ...
+
+    async def fail_draft(self, user_id: UUID, cascade_id: UUID, draft: Draft, *, code: str, detail: str) -> str:
+        """Record a draft that cannot be carried out, and that it has failed."""
         ...
 
     async def load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:

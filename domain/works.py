@@ -30,6 +30,25 @@ class ClaimedRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An inline run that nothing has recorded yet: its settlement makes it a run that has ended already."""
+
+    run_id: UUID
+    derivation_id: UUID
+    row: Mapping[str, Any]
+    """As the claim answered it."""
+    provider: Mapping[str, Any]
+
+
+class Drafting(StrEnum):
+    """What a claim may draft: nothing; what it finds, unless the advance before has died over drafts; what it finds."""
+
+    NONE = "none"
+    BEGIN = "begin"
+    MORE = "more"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """What a claim found: every unfinished run of the cascade, old and new, and whether anything is left to do."""
 
@@ -42,6 +61,9 @@ class Claim:
     cut_off: int
     more: bool = False
     """There was more to settle without a run than one claim does: claim again at once."""
+    drafts: tuple[Draft, ...] = ()
+    drafting: bool = False
+    """Whether the next claim of this advance may draft."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

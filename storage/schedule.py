@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -16,16 +16,18 @@ from uuid import UUID
 import orjson
 
 from domain.definitions import Step
-from domain.documents import content_hash, content_size, document_hash, meta_hash, preview
+from domain.documents import document_hash
 from domain.memo import Begun, Lookup, Recall
 from domain.prices import Quote, StepCharge
 from domain.providers import WAIT_SECONDS_MAX
 from domain.settling import LOSSES_MAX
-from domain.works import Claim, ClaimedRun, RunWork, SettledOutput, Settlement, StepRecord
+from domain.works import Claim, ClaimedRun, Draft, Drafting, RunWork, Settlement, StepRecord
 from storage.bell import Bell
-from storage.contents import Contents, Placed
+from storage.contents import Contents
 from storage.database import Database
+from storage.drafts import drafts_of, read_drafts, record_of
 from storage.gates import Gate
+from storage.settlements import OUTPUT_COLUMNS, columns_of, settling
 from storage.works import Works
 
 DETAIL_CHARACTERS_MAX = 2000
@@ -91,29 +93,75 @@ class PostgresSchedule:
             )
         return bool(row and row["planned"])
 
-    async def claim(self, user_id: UUID, cascade_id: UUID, *, window: int) -> Claim:
+    async def claim(
+        self,
+        user_id: UUID,
+        cascade_id: UUID,
+        *,
+        window: int,
+        busy: Sequence[UUID] = (),
+        drafting: Drafting = Drafting.NONE,
+    ) -> Claim:
         """Take what is ready, settle what is unchanged, answer every unfinished run.
 
-        Goes before settlements that wait: what it takes is evaluated while they settle.
+        ``drafting``: of the inline runs, drafts; ``busy`` are the derivations of those that are not settled yet. Goes
+        before settlements that wait: what it takes is evaluated while they settle.
         """
         async with self._gate(user_id, first=True):
+            row = await self._database.call(_CLAIM, user_id, cascade_id, *self._claiming(window, busy, drafting))
+        return _claim_of(row)
+
+    async def settle_and_claim(
+        self,
+        user_id: UUID,
+        cascade_id: UUID,
+        settlements: Sequence[Settlement],
+        drafts: Sequence[Draft],
+        *,
+        window: int,
+        busy: Sequence[UUID] = (),
+        drafting: Drafting = Drafting.NONE,
+    ) -> tuple[dict[UUID, str], Claim]:
+        """``settle`` these, runs and drafts, then ``claim``, in one transaction.
+
+        A draft is ``moved`` or ``superseded`` where it stands no more: the next claim has what became of it.
+        """
+        drafted = {draft.run_id for draft in drafts}
+        runs = [settled.run_id for settled in settlements if settled.run_id not in drafted]
+        columns, usages, unchanged = await settling(self._contents, user_id, settlements)
+        async with self._gate(user_id):
             row = await self._database.call(
-                "select *, extract(epoch from next_run_after - now())::float as due_in"
-                " from claim_runs($1, $2, $3, $4, $5, $6, $7, $8)",
-                user_id, cascade_id, window, self._lease,
-                self._repeats.runs_max, self._repeats.root_max, self._repeats.window, self._limits,
+                _SETTLE_AND_CLAIM,
+                user_id,
+                cascade_id,
+                runs,
+                usages,
+                *columns,
+                unchanged,
+                [record_of(draft) for draft in drafts],
+                *self._claiming(window, busy, drafting),
+            )
+        verdicts = {UUID(run_id): status for run_id, status in (row["verdicts"] or {}).items()} if row else {}
+        self._remember(user_id, settlements, verdicts)
+        return verdicts, _claim_of(row)
+
+    async def fail_draft(self, user_id: UUID, cascade_id: UUID, draft: Draft, *, code: str, detail: str) -> str:
+        """Record a draft that cannot be carried out, and that it has failed; ``superseded`` if it stands no more."""
+        async with self._gate(user_id):
+            row = await self._database.call(
+                "select fail_draft($1, $2, $3, $4, $5) as status",
+                user_id, cascade_id, record_of(draft), code, _shown(detail),
             )  # fmt: skip
-        if row is None:
-            return Claim(runs=(), running=0, due_in_seconds=None, closed=True, status="unknown", cut_off=0)
-        return Claim(
-            runs=tuple(_claimed(run) for run in row["runs"]),
-            running=row["running"],
-            due_in_seconds=row["due_in"],
-            closed=row["closed"],
-            status=row["status"],
-            cut_off=row["cut_off"],
-            more=row["more"],
-        )
+        return str(row["status"]) if row else "superseded"
+
+    def _claiming(self, window: int, busy: Sequence[UUID], drafting: Drafting) -> tuple[Any, ...]:
+        repeats = self._repeats
+        bounds = (self._lease, repeats.runs_max, repeats.root_max, repeats.window, self._limits)
+        return window, *bounds, list(busy), drafting.value
+
+    async def read_drafts(self, user_id: UUID, drafts: Sequence[Draft]) -> Sequence[RunWork | Exception]:
+        """What these read, in their order; or why that cannot be read. Raises Unavailable."""
+        return await read_drafts(self._works, user_id, drafts)
 
     async def load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:
         """What these runs read; runs that have ended are left out."""
@@ -121,27 +169,23 @@ class PostgresSchedule:
 
     async def settle(self, user_id: UUID, settlements: Sequence[Settlement], *, caller: UUID | None) -> dict[UUID, str]:
         """End runs: ``settled``, ``superseded``, or ``moved`` when an output changed since the merge."""
-        columns = [
-            await self._columns(user_id, settled, output) for settled in settlements for output in settled.outputs
-        ]
-        usages = {str(settled.run_id): dict(settled.usage) for settled in settlements}
-        unchanged = {
-            str(settled.run_id): [{"slot": slot.slot, "reason": slot.reason} for slot in settled.unchanged]
-            for settled in settlements
-            if settled.unchanged
-        }
-        arrays = [[row[index] for row in columns] for index in range(len(_OUTPUT_COLUMNS))]
+        columns, usages, unchanged = await settling(self._contents, user_id, settlements)
         async with self._gate(user_id), self._database.connection() as connection:
             rows = await connection.fetch(
-                _SETTLE,
-                user_id,
-                [settled.run_id for settled in settlements],
-                usages,
-                caller,
-                *arrays,
-                unchanged,
+                _SETTLE, user_id, [settled.run_id for settled in settlements], usages, caller, *columns, unchanged
             )
-        return {row["run_id"]: row["status"] for row in rows}
+        verdicts = {row["run_id"]: row["status"] for row in rows}
+        self._remember(user_id, settlements, verdicts)
+        return verdicts
+
+    def _remember(self, user_id: UUID, settlements: Sequence[Settlement], verdicts: Mapping[UUID, str]) -> None:
+        """Keep what was written: the next level reads it."""
+        for settled in settlements:
+            if verdicts.get(settled.run_id) == "settled":
+                for output in settled.outputs:
+                    if output.effect == "change":
+                        data = output.document.to_bytes()
+                        self._works.keep(user_id, output.document, document_hash(data), len(data))
 
     async def fail(self, user_id: UUID, run_id: UUID, *, code: str, detail: str, usage: Mapping[str, Any]) -> str:
         """End a run for good as failed; its descendants are blocked by it."""
@@ -263,7 +307,7 @@ class PostgresSchedule:
     ) -> None:
         """``end_step``, and the answer goes into the memo, whatever has become of the run: it is paid for."""
         placed = await self._contents.put(user_id, orjson.dumps(answer))
-        memo = (key, dict(record.usage), placed.hash, *_columns_of(placed))
+        memo = (key, dict(record.usage), placed.hash, *columns_of(placed))
         await self._end_step(user_id, run_id, record, charge, *memo)
 
     async def _end_step(
@@ -272,7 +316,7 @@ class PostgresSchedule:
         placed = await self._contents.put(user_id, orjson.dumps(dict(record.entries)))
         query = _END_MEMO if memo else _END
         step = (
-            user_id, run_id, record.step_id, dict(record.usage), placed.hash, *_columns_of(placed),
+            user_id, run_id, record.step_id, dict(record.usage), placed.hash, *columns_of(placed),
             record.reused_from, *memo,
         )  # fmt: skip
         if charge is None:
@@ -288,7 +332,7 @@ class PostgresSchedule:
         for run_id, steps in ended.items():
             for position, (step, record) in enumerate(steps):
                 placed = await self._contents.put(user_id, orjson.dumps(dict(record.entries)))
-                rows.append((run_id, step.id, position, step.type, placed.hash, *_columns_of(placed)))
+                rows.append((run_id, step.id, position, step.type, placed.hash, *columns_of(placed)))
         await self._database.call(_END_ALL, user_id, *(list(column) for column in zip(*rows, strict=True)))
 
     async def distrust(self, user_id: UUID, run_id: UUID) -> None:
@@ -340,43 +384,6 @@ class PostgresSchedule:
             for row in rows
         ]
 
-    async def _columns(self, user_id: UUID, settled: Settlement, output: SettledOutput) -> tuple[Any, ...]:
-        """One output as ``settle_runs`` takes it; large documents go to S3 now, before the transaction.
-
-        Only what becomes a version is kept whole: what is offered is its patch.
-        """
-        document, machine = output.document, output.machine
-        where = asdict(settled.storage)
-        head = await self._contents.put(user_id, machine.to_bytes(), **where)
-        if output.effect != "change":
-            placed = _unplaced(document.to_bytes())
-        elif document is machine:
-            placed = head
-        else:
-            placed = await self._contents.put(user_id, document.to_bytes(), **where)
-        return (
-            settled.run_id,
-            output.slot,
-            output.expected,
-            output.effect,
-            None if output.patch is None else output.patch.decode(),
-            None if output.inverse is None else output.inverse.decode(),
-            placed.hash,
-            content_hash(document),
-            output.cutoff_hash,
-            meta_hash(document),
-            content_size(document),
-            *_columns_of(placed),
-            document.title,
-            preview(document),
-            orjson.dumps(document.tags).decode(),
-            head.hash,
-            *_columns_of(head),
-            output.base_hash,
-            orjson.dumps(output.conflicts).decode() if output.conflicts else None,
-            orjson.dumps(output.volatile).decode(),
-        )
-
     @asynccontextmanager
     async def _gate(self, user_id: UUID, *, first: bool = False, rings: bool = True) -> AsyncIterator[None]:
         """Let one move per user through at a time, before it takes a connection (CASCADES rule 7).
@@ -397,26 +404,15 @@ _CHARGE = "select charge_step($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _END = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _END_ALL = "select end_steps($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _END_MEMO = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
-_OUTPUT_COLUMNS = (
-    "uuid", "text", "int", "text", "text", "text", "text", "text", "text", "text", "bigint",
-    "bigint", "bigint", "text", "bytea", "text", "text", "text", "text",
-    "text", "bigint", "bigint", "text", "bytea", "text", "text", "text", "text",
-)  # fmt: skip
-_SETTLE = (  # the types are this module's own
-    "select * from settle_runs($1, $2, $3, $4, "  # noqa: S608
-    + ", ".join(f"${index + 5}::{kind}[]" for index, kind in enumerate(_OUTPUT_COLUMNS))
-    + f", ${len(_OUTPUT_COLUMNS) + 5})"
+_OUTPUTS = ", ".join(f"${index + 5}::{kind}[]" for index, kind in enumerate(OUTPUT_COLUMNS))  # types of our own
+_NEXT = len(OUTPUT_COLUMNS) + 5
+_SETTLE = f"select * from settle_runs($1, $2, $3, $4, {_OUTPUTS}, ${_NEXT})"  # noqa: S608
+_SETTLE_AND_CLAIM = (
+    f"select * from settle_and_claim($1, $2, $3, $4, {_OUTPUTS}, "  # noqa: S608
+    + ", ".join(f"${_NEXT + index}" for index in range(10))
+    + ")"
 )
-
-
-def _unplaced(data: bytes) -> Placed:
-    """What is named, and stored nowhere."""
-    return Placed(document_hash(data), len(data), 0, "identity", None, None)
-
-
-def _columns_of(placed: Placed) -> tuple[object, ...]:
-    """Size, stored size, codec, body and location, as the functions take them."""
-    return placed.size, placed.stored_size, placed.codec, placed.body, placed.location
+_CLAIM = "select * from claim_runs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 
 
 def _shown(detail: str) -> str:
@@ -433,4 +429,20 @@ def _claimed(run: Mapping[str, Any]) -> ClaimedRun:
         label=run["label"],
         workflow_id=run["workflow_id"],
         resumed=run["resumed"],
+    )
+
+
+def _claim_of(row: Any) -> Claim:
+    if row is None:
+        return Claim(runs=(), running=0, due_in_seconds=None, closed=True, status="unknown", cut_off=0)
+    return Claim(
+        runs=tuple(_claimed(run) for run in row["runs"]),
+        running=row["running"],
+        due_in_seconds=row["due_in"],
+        closed=row["closed"],
+        status=row["status"],
+        cut_off=row["cut_off"],
+        more=row["more"],
+        drafts=drafts_of(row["drafts"], row["providers"]),
+        drafting=row["drafting"],
     )

@@ -25,6 +25,9 @@ from storage.states import States
 
 DEFINITIONS_CACHED = 500
 SCHEMAS_CACHED = 1000
+DOCUMENTS_CACHED = 3000
+DOCUMENT_BYTES_MAX = 8192
+"""Larger documents are read each time: those that are kept take 24 MiB at most, as they are stored."""
 PIN = "pin-"
 """How a digest begins that ``studio_pin`` has made."""
 
@@ -40,8 +43,8 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 SchemaKey: TypeAlias = tuple[UUID, str, str]
 """Owner, slug, version."""
-Documents: TypeAlias = Mapping[tuple[UUID, int], Document]
-"""By blob and version."""
+Documents: TypeAlias = Mapping[str, Document]
+"""By the hashes of their bytes."""
 
 
 class Kept(Generic[Key, Value]):
@@ -74,40 +77,76 @@ class Works:
         self._states = States(database, contents)
         self._definitions: Kept[str, Definition] = Kept(DEFINITIONS_CACHED)
         self._schemas: Kept[SchemaKey, Schema] = Kept(SCHEMAS_CACHED)
+        self._specs: Kept[str, Mapping[str, Any]] = Kept(DEFINITIONS_CACHED)
+        self._pins: Kept[str, Any] = Kept(DEFINITIONS_CACHED)
+        self._documents: Kept[tuple[UUID, str], Document] = Kept(DOCUMENTS_CACHED)
 
     async def load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:
         """The work of these runs in the order asked for; runs that have ended are left out."""
         async with self._database.connection() as connection:
             runs = await connection.fetch(_RUNS, user_id, list(run_ids))
+        works = {work.run_id: work for work in await self.of(user_id, runs)}
+        return [works[run_id] for run_id in run_ids if run_id in works]
+
+    async def of(self, user_id: UUID, runs: Sequence[Mapping[str, Any]]) -> list[RunWork]:
+        """The work of runs as ``load_works`` and ``studio_drafts`` answer them; what is kept costs nothing."""
         outputs = [output for run in runs for output in run["outputs"]]
         definitions = await self._definitions_of(user_id, runs)
         schemas = await self._schemas_of(user_id, runs, definitions)
-        current = {output["document_hash"] for output in outputs}
-        documents, named = await self._states.with_contents(
-            user_id, _versions(runs, outputs), list((_heads(outputs) - current) | _pins(runs))
-        )
-        values = {digest: orjson.loads(data) for digest, data in named.items()}
-        machine = {digest: Document.stored(values[digest]) for digest in _heads(outputs) & values.keys()}
-        # Where nobody changed what the machine wrote, the head is the document itself.
-        machine |= {
-            output["document_hash"]: documents[UUID(output["blob_id"]), output["version"]]
-            for output in outputs
-            if output["machine_hash"] == output["document_hash"] is not None
-        }
-        works = {
-            run["id"]: _work(
+        documents, values = await self._documents_of(user_id, runs, outputs)
+        return [
+            _work(
                 user_id,
                 run,
                 run["outputs"],
                 definition=definitions[run["definition_digest"]],
                 schemas=schemas,
                 documents=documents,
-                machine=machine,
                 pinned=_pinned(run, values),
+                spec=self._spec_of(run["spec"]),
             )
             for run in runs
-        }
-        return [works[run_id] for run_id in run_ids if run_id in works]
+        ]
+
+    def keep(self, user_id: UUID, document: Document, digest: str, size: int) -> None:
+        """Remember a document that has just been written: whoever reads it next is likely to be here."""
+        if size <= DOCUMENT_BYTES_MAX:
+            self._documents.put((user_id, digest), document)
+
+    async def _documents_of(
+        self, user_id: UUID, runs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
+    ) -> tuple[dict[str, Document], dict[str, Any]]:
+        """Documents by their hashes: inputs, outputs as they stand and machine heads; and what runs are pinned to."""
+        wanted = _versions(runs, outputs)
+        heads, pins = _heads(outputs), _pins(runs)
+        hashes = {*wanted.values(), *heads}
+        kept = self._documents.known((user_id, digest) for digest in hashes)
+        found = {digest: document for (_, digest), document in kept.items()}
+        values: dict[str, Any] = dict(self._pins.known(pins))
+        states = [version for version, digest in wanted.items() if digest not in found]
+        alone = heads - found.keys() - set(wanted.values())
+        documents, named = await self._states.with_contents(user_id, states, [*alone, *(pins - values.keys())])
+        for version, document in documents.items():
+            found[wanted[version]] = document
+        for digest, data in named.items():
+            value = orjson.loads(data)
+            if digest in pins:
+                values[digest] = value
+                self._pins.put(digest, value)
+            if digest in alone:
+                found[digest] = Document.stored(value)
+        sizes = {digest: len(data) for digest, data in named.items()}
+        for digest in hashes & found.keys():
+            if (user_id, digest) not in kept:
+                self.keep(user_id, found[digest], digest, sizes.get(digest) or len(found[digest].to_bytes()))
+        return found, values
+
+    def _spec_of(self, text: str) -> Mapping[str, Any]:
+        known = self._specs.known([text])
+        if text not in known:
+            known[text] = orjson.loads(text)
+            self._specs.put(text, known[text])
+        return known[text]
 
     async def _definitions_of(self, user_id: UUID, runs: Sequence[Any]) -> dict[str, Definition]:
         digests = {run["definition_digest"] for run in runs}
@@ -146,11 +185,10 @@ def _work(
     definition: Definition,
     schemas: Mapping[SchemaKey, Schema],
     documents: Documents,
-    machine: Mapping[str, Document],
     pinned: Mapping[str, Any],
+    spec: Mapping[str, Any],
 ) -> RunWork:
     pinned_schemas = {slug: schemas[run["owner_id"], slug, version] for slug, version in _references(definition)}
-    spec = orjson.loads(run["spec"])
     made = {output.slot for output in definition.outputs}
     return RunWork(
         user_id=user_id,
@@ -174,8 +212,8 @@ def _work(
                 blob_id=UUID(slot["blob_id"]),
                 version=slot["version"],
                 deleted=slot["deleted"],
-                current=documents.get((UUID(slot["blob_id"]), slot["version"])),
-                machine=machine.get(slot["machine_hash"]),
+                current=documents.get(slot["document_hash"]) if slot["version"] > 0 else None,
+                machine=documents.get(slot["machine_hash"]),
                 schema=pinned_schemas[definition.output(slot["slot"]).schema.slug],
                 on_conflict=run["on_conflict"],
                 disputed=[conflict for text in slot["disputed"] for conflict in orjson.loads(text)],
@@ -222,15 +260,24 @@ def _heads(outputs: Sequence[Any]) -> set[str]:
     return {output["machine_hash"] for output in outputs if output["machine_hash"]}
 
 
-def _versions(runs: Sequence[Any], outputs: Sequence[Any]) -> list[tuple[UUID, int]]:
-    """Pinned inputs at their versions, and outputs as they stand."""
-    pinned = [(UUID(source["blob_id"]), int(source["version"])) for run in runs for source in run["inputs"]]
-    return pinned + [(UUID(output["blob_id"]), output["version"]) for output in outputs if output["version"] > 0]
+def _versions(runs: Sequence[Any], outputs: Sequence[Any]) -> dict[tuple[UUID, int], str]:
+    """Pinned inputs at their versions, and outputs as they stand, each with its hash."""
+    pinned = {
+        (UUID(source["blob_id"]), int(source["version"])): source["document_hash"]
+        for run in runs
+        for source in run["inputs"]
+    }
+    stand = {
+        (UUID(output["blob_id"]), output["version"]): output["document_hash"]
+        for output in outputs
+        if output["version"] > 0
+    }
+    return pinned | stand
 
 
 def _input(source: Mapping[str, Any], documents: Documents) -> RunInput:
     blob_id, version = UUID(source["blob_id"]), int(source["version"])
-    found = documents.get((blob_id, version))
+    found = documents.get(source["document_hash"])
     if found is None:
         raise StudioError(f"The content of blob {blob_id} v{version} is gone.", code="integrity")
     return RunInput(blob_id=blob_id, version=version, document=found, position=source["position"])

@@ -28,6 +28,8 @@ def downgrade() -> None:
         drop table root_runs;
         drop index runs_derivation_idx;
 
+        alter table cascades drop column drafting;
+
         -- Publishing
         alter table events add column published_at timestamptz default now();
         alter table events alter column published_at drop default, no force row level security;

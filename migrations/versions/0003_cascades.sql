@@ -311,6 +311,9 @@ alter table events force row level security;
 drop policy events_relay_mark on events;
 alter table events drop column published_at;
 
+-- Whether an advance of the cascade has drafted runs and not settled them yet (42_drafts.sql).
+alter table cascades add column drafting boolean not null default false;
+
 -- Why and loops ---------------------------------------------------------------------------------------------
 
 -- The runs of one derivation, by number: the last one, and the one a bound ago.

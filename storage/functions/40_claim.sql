@@ -28,19 +28,31 @@ begin
   return v_done;
 end $$;
 
--- A page of what is ready and of none of the providers p_full, in the order in which it is taken, from behind the one
--- named: read off derivations_ready_idx. To sort would be to look at all that wait, and once there are statistics the
--- planner believes that these are few: of a fan of ten thousand each claim then looked at all.
+-- A page of what is ready, not of the providers p_full nor drafted already (p_busy), in the order in which it is taken, from
+-- behind the one named: read off derivations_ready_idx. To sort would be to look at all that wait, and once there are
+-- statistics the planner believes that these are few: of a fan of ten thousand each claim then looked at all.
 create or replace function studio_ready(
-  p_user uuid, p_cascade uuid, p_priority int, p_level int, p_id uuid, p_page int, p_full uuid[] default '{}'
+  p_user uuid, p_cascade uuid, p_priority int, p_level int, p_id uuid, p_page int, p_busy uuid[],
+  p_full uuid[] default '{}'
 ) returns table (id uuid, provider_id uuid, priority int, level int) language plpgsql stable set enable_sort = off as $$
 #variable_conflict use_column
 begin
   return query select d.id, d.provider_id, d.priority, d.level from derivations d
     where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
       and d.run_id is null and d.hold is null and (d.run_after is null or d.run_after <= now())
-      and (d.priority, d.level, d.id) > (p_priority, p_level, p_id) and d.provider_id <> all(p_full)
+      and (d.priority, d.level, d.id) > (p_priority, p_level, p_id)
+      and d.id <> all(p_busy) and d.provider_id <> all(p_full)
     order by d.priority, d.level, d.id limit p_page;
+end $$;
+
+-- When the next of a cascade's is due that only waits for its time: read off derivations_due_idx.
+create or replace function studio_next_due(p_user uuid, p_cascade uuid) returns timestamptz
+language plpgsql stable set enable_sort = off as $$
+begin
+  return (select d.run_after from derivations d
+    where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
+      and d.run_id is null and d.hold is null and d.run_after > now()
+    order by d.run_after limit 1);
 end $$;
 
 -- Settle without a run whatever is ready with used = want, and repeat until nothing more is (CASCADES rule 5).
@@ -49,8 +61,9 @@ end $$;
 -- use for more, and of a fan of ten thousand each claim would look at all again. What settles here makes ready what is
 -- below it, whose level is higher: the same way down finds it. p_most bounds how long the user's lock is held: more.
 drop function if exists studio_cut_off(uuid, uuid);
+drop function if exists studio_cut_off(uuid, uuid, int, int);
 create or replace function studio_cut_off(
-  p_user uuid, p_cascade uuid, p_page int, p_most int, out cut int, out more boolean
+  p_user uuid, p_cascade uuid, p_page int, p_most int, p_busy uuid[], out cut int, out more boolean
 ) language plpgsql as $$
 declare
   v_page uuid[]; v_priority int; v_done uuid[]; v_level int; v_id uuid; v_kept int; v_before int;
@@ -60,7 +73,7 @@ begin
     v_priority := -1; v_level := -1; v_id := '00000000-0000-0000-0000-000000000000'; v_kept := 0; v_before := cut;
     loop
       select array_agg(x.id order by x.priority, x.level, x.id) into v_page
-        from studio_ready(p_user, p_cascade, v_priority, v_level, v_id, p_page) x;
+        from studio_ready(p_user, p_cascade, v_priority, v_level, v_id, p_page, p_busy) x;
       exit when v_page is null;
       v_id := v_page[cardinality(v_page)];
       select d.priority, d.level into v_priority, v_level from derivations d where d.user_id = p_user and d.id = v_id;
@@ -76,20 +89,60 @@ begin
   end loop;
 end $$;
 
--- The run that a claim inserts: planned versions copied into its inputs; activities read exactly those.
+-- The runs that a claim makes of these: planned versions copied into their inputs; activities read exactly those.
+create or replace function studio_made_of(p_user uuid, p_ready uuid[]) returns table (
+  id uuid, derivation_id uuid, provider_id text, attempt int, execution text, definition_digest text,
+  settings_digest text, used_digest text, inputs jsonb, label text, fresh_after timestamptz
+) language plpgsql rows 1 as $$
+#variable_conflict use_column
+declare v_stale uuid[] := studio_stale_inputs(p_user, p_ready);
+begin
+  -- One derivation after the other, each probed by its whole key: a claim costs what it takes, however much the user has.
+  return query select studio_uuid7(), d.id, p.slug, d.attempt + 1, d.execution, split_part(d.want_digest, ':', 1),
+      split_part(d.want_digest, ':', 2), w.digest, coalesce(q.inputs, '[]'),
+      p.name || coalesce(' ''' || nullif(case d.anchor_kind when 'bucket' then k.name else a.title end, '') || '''', '')
+        || coalesce(' v' || a.planned_version, ''), d.fresh_after
+    from studio_want(p_user, p_ready) w
+    cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
+    cross join lateral (select slug, name from providers where id = d.provider_id offset 0) p
+    cross join lateral (
+      select jsonb_agg(jsonb_build_object('blob_id', b.id, 'version', x.to_version, 'hash',
+          -- An input that does not track is read as it was used, however often: studio_want says the same.
+          case when not i.tracks and i.used_hash is not null then i.used_hash
+            else b.planned_hash || case when d.reads_meta then ' ' || coalesce(b.planned_meta_hash, '-') else '' end
+            end,
+          'document_hash', x.document_hash, 'role', i.role, 'position', i.position)
+          || case when b.id = any(v_stale) and (i.tracks or i.used_hash is null) then '{"stale": true}' else '{}' end::jsonb
+          order by i.position, i.blob_id) as inputs
+      from (select * from derivation_inputs where user_id = p_user and derivation_id = d.id offset 0) i
+      cross join lateral (select * from blobs
+        where user_id = p_user and id = i.blob_id and planned_version > 0 offset 0) b
+      cross join lateral (select document_hash, to_version from deltas
+        where user_id = p_user and blob_id = b.id and status = 'applied' and to_version =
+          case when not i.tracks and i.used_hash is not null then i.used_version else b.planned_version end
+        offset 0) x offset 0) q
+    left join lateral (select title, planned_version from blobs
+      where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'blob' offset 0) a on true
+    left join lateral (select name from buckets
+      where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'bucket' offset 0) k on true;
+end $$;
+
+-- Take what is ready and has room: claimed are recorded, with their fence; drafted (42_drafts.sql) are not. Returns the runs
+-- of the former and the derivations of the latter.
 drop function if exists studio_claim_ready(uuid, uuid, int, interval);
 drop function if exists studio_claim_ready(uuid, uuid, int, interval, int, int, interval);
+drop function if exists studio_claim_ready(uuid, uuid, int, interval, int, int, interval, jsonb);
 create or replace function studio_claim_ready(
   p_user uuid, p_cascade uuid, p_room int, p_lease interval, p_runs_max int, p_root_max int, p_runs_window interval,
-  p_limits jsonb
-) returns uuid[] language plpgsql as $$
-declare v_ready uuid[]; v_claimed uuid[]; v_stale uuid[]; v_done uuid[];
+  p_limits jsonb, p_busy uuid[], p_drafting boolean, out claimed uuid[], out drafted uuid[]
+) language plpgsql as $$
+declare v_ready uuid[]; v_done uuid[];
 begin
   -- Again where a newer definition looks at an input again, which is in the making; and where all of them have run too often
   -- and are put off: whoever is behind them is ready as well.
   loop
-    v_ready := studio_choose(p_user, p_cascade, p_room, p_limits);
-    if v_ready = '{}' then return null; end if;
+    v_ready := studio_choose(p_user, p_cascade, p_room, p_limits, p_busy);
+    if v_ready = '{}' then return; end if;
     if exists (select from room_waits where user_id = p_user and cascade_id = p_cascade and kind <> 'user') then
       -- Nobody has looked at what is behind a provider that is full: what is unchanged there needs no run.
       v_done := studio_cut_these(p_user, p_cascade, v_ready);
@@ -102,47 +155,25 @@ begin
     v_ready := studio_within_bounds(p_user, p_cascade, v_ready, p_runs_max, p_root_max, p_runs_window);
     exit when v_ready is not null;
   end loop;
-  v_stale := studio_stale_inputs(p_user, v_ready);
-  -- What is claimed after all was not settled without a run.
+  -- What is taken after all was not settled without a run.
   delete from cut_offs where user_id = p_user and cascade_id = p_cascade and derivation_id = any(v_ready);
-  -- One derivation after the other, each probed by its whole key: a claim costs what it takes, however much the user has.
+  if p_drafting then
+    drafted := studio_draftable(p_user, v_ready);
+    v_ready := array(select x.id from unnest(v_ready) with ordinality x(id, ord)
+      where x.id <> all(drafted) order by x.ord);
+    if v_ready = '{}' then return; end if;
+  end if;
   with inserted as (
     insert into runs (user_id, id, derivation_id, cascade_id, provider_id, attempt, execution, definition_digest,
         settings_digest, used_digest, inputs, label, lease_until, started_at, fresh_after)
-      select p_user, studio_uuid7(), d.id, p_cascade, p.slug, d.attempt + 1, d.execution,
-        split_part(d.want_digest, ':', 1), split_part(d.want_digest, ':', 2), w.digest, coalesce(q.inputs, '[]'),
-        p.name || coalesce(
-          ' ''' || nullif(case d.anchor_kind when 'bucket' then k.name else a.title end, '') || '''', '')
-          || coalesce(' v' || a.planned_version, ''), now() + p_lease, now(), d.fresh_after
-      from studio_want(p_user, v_ready) w
-      cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
-      cross join lateral (select slug, name from providers where id = d.provider_id offset 0) p
-      cross join lateral (
-        select jsonb_agg(jsonb_build_object('blob_id', b.id, 'version', x.to_version, 'hash',
-            -- An input that does not track is read as it was used, however often: studio_want says the same.
-            case when not i.tracks and i.used_hash is not null then i.used_hash
-              else b.planned_hash || case when d.reads_meta then ' ' || coalesce(b.planned_meta_hash, '-') else '' end
-              end,
-            'document_hash', x.document_hash, 'role', i.role, 'position', i.position)
-            || case when b.id = any(v_stale) and (i.tracks or i.used_hash is null) then '{"stale": true}' else '{}' end::jsonb
-            order by i.position, i.blob_id) as inputs
-        from (select * from derivation_inputs where user_id = p_user and derivation_id = d.id offset 0) i
-        cross join lateral (select * from blobs
-          where user_id = p_user and id = i.blob_id and planned_version > 0 offset 0) b
-        cross join lateral (select document_hash, to_version from deltas
-          where user_id = p_user and blob_id = b.id and status = 'applied' and to_version =
-            case when not i.tracks and i.used_hash is not null then i.used_version else b.planned_version end
-          offset 0) x offset 0) q
-      left join lateral (select title, planned_version from blobs
-        where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'blob' offset 0) a on true
-      left join lateral (select name from buckets
-        where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'bucket' offset 0) k on true
+      select p_user, m.id, m.derivation_id, p_cascade, m.provider_id, m.attempt, m.execution, m.definition_digest,
+        m.settings_digest, m.used_digest, m.inputs, m.label, now() + p_lease, now(), m.fresh_after
+      from studio_made_of(p_user, v_ready) m
       returning id, derivation_id, attempt
   ), fenced as (
     update derivations d set run_id = i.id, attempt = i.attempt from inserted i
       where d.user_id = p_user and d.id = i.derivation_id
-  ) select array_agg(id) into v_claimed from inserted;
-  return v_claimed;
+  ) select array_agg(id) into claimed from inserted;
 end $$;
 
 -- What still belongs to a cascade when nothing of it moves: waits for others (their doorbell comes), or is held. Counted
@@ -180,32 +211,42 @@ create or replace function studio_waiting(p_user uuid, p_cascade uuid) returns i
   select count(*)::int from mine where id not in (select id from held)
 $$;
 
+-- p_drafts: what is to be drafted. 'none': all is recorded. 'begin': an advance begins; if the one before it has not finished
+-- what it drafted (cascades.drafting), nothing is: who dies over a run dies over one that is on record. 'more': it goes on.
 drop function if exists claim_runs(uuid, uuid, int, interval);
 drop function if exists claim_runs(uuid, uuid, int, interval, int, int, interval);
+drop function if exists claim_runs(uuid, uuid, int, interval, int, int, interval, jsonb);
 create or replace function claim_runs(
   p_user uuid, p_cascade uuid, p_window int, p_lease interval, p_runs_max int default 1000000,
-  p_root_max int default 1000000, p_runs_window interval default '1 hour', p_limits jsonb default '{}'
+  p_root_max int default 1000000, p_runs_window interval default '1 hour', p_limits jsonb default '{}',
+  p_busy uuid[] default '{}', p_drafts text default 'none'
 ) returns table (
-  runs jsonb, running int, next_run_after timestamptz, closed boolean, status text, cut_off int, more boolean
+  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, drafts jsonb,
+  providers jsonb, drafting boolean
 )
 language plpgsql as $$
 #variable_conflict use_column
 declare
   v_cascade cascades%rowtype; v_cut int; v_claimed uuid[]; v_running int; v_next timestamptz; v_status text;
-  v_runs jsonb; v_left int; v_more boolean; v_closed boolean; v_events jsonb;
+  v_runs jsonb; v_left int; v_more boolean; v_closed boolean; v_events jsonb; v_drafted uuid[]; v_drafting boolean;
 begin
   perform studio_lock(p_user);
   select * into v_cascade from cascades c where c.user_id = p_user and c.id = p_cascade;
-  if not found then return query select '[]'::jsonb, 0, null::timestamptz, true, 'unknown', 0, false; return; end if;
+  if not found then
+    return query select '[]'::jsonb, 0, null::float, true, 'unknown', 0, false, '[]'::jsonb, '{}'::jsonb, false; return;
+  end if;
+  v_drafting := p_drafts = 'more' or p_drafts = 'begin' and not v_cascade.drafting;
   select count(*) into v_running from runs r
     where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running';
+  v_running := v_running + cardinality(p_busy);
   -- As many are looked at as may be claimed, and none is claimed that nobody has looked at.
   select c.cut, c.more into v_cut, v_more
-    from studio_cut_off(p_user, p_cascade, greatest(p_window - v_running, 100), 1000) c;
+    from studio_cut_off(p_user, p_cascade, greatest(p_window - v_running, 100), 1000, p_busy) c;
   perform studio_call_up(p_user);
   if not v_more then
-    v_claimed := studio_claim_ready(p_user, p_cascade, p_window - v_running, p_lease, p_runs_max, p_root_max,
-      p_runs_window, p_limits);
+    select c.claimed, c.drafted into v_claimed, v_drafted
+      from studio_claim_ready(p_user, p_cascade, p_window - v_running, p_lease, p_runs_max, p_root_max, p_runs_window,
+        p_limits, p_busy, v_drafting) c;
   end if;
   perform studio_offer(p_user);
   v_cascade.error := (select c.error from cascades c where c.user_id = p_user and c.id = p_cascade);
@@ -218,7 +259,7 @@ begin
       'resumed', r.resumed)
       order by r.id), '[]') into v_runs
     from runs r where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running';
-  v_running := jsonb_array_length(v_runs);
+  v_running := jsonb_array_length(v_runs) + cardinality(p_busy) + coalesce(cardinality(v_drafted), 0);
   if v_running = 0 and not v_more then
     -- Of ours, and run by another cascade that claimed them before we took them over.
     select count(*) into v_running from derivations d
@@ -226,9 +267,7 @@ begin
         where user_id = p_user and id = d.run_id and status = 'running' and cascade_id <> p_cascade offset 0) r
       where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.run_id is not null;
   end if;
-  select min(d.run_after) into v_next from derivations d
-    where d.user_id = p_user and d.owner_cascade_id = p_cascade and d.unsettled and d.pending_inputs = 0
-      and d.run_id is null and d.hold is null and d.run_after > now();
+  v_next := studio_next_due(p_user, p_cascade);
   v_status := 'running';
   if v_running = 0 and v_next is null and not v_more then
     v_left := studio_waiting(p_user, p_cascade);
@@ -248,9 +287,11 @@ begin
     v_status := v_cascade.status;
   end if;
   v_closed := v_status <> 'running';
+  v_drafting := case when v_drafting then v_drafted is not null or p_busy <> '{}'
+    else v_cascade.drafting and v_runs @? '$[*] ? (@.execution == "inline")' end;
   -- A cancelled cascade may still have a run under way that a later cause wants. It is cancelled all the same.
-  if not v_closed and v_cascade.status = 'cancelled' and v_claimed is null and v_next is null
-      and not v_more then
+  if not v_closed and v_cascade.status = 'cancelled' and v_claimed is null and v_drafted is null
+      and v_next is null and not v_more then
     v_status := 'cancelled';
   end if;
   -- Whoever closes has looked: doorbells rung until now (the lock is held) need not start the workflow again.
@@ -258,9 +299,10 @@ begin
       sent_seq = case when v_status <> 'running' then c.seq else c.sent_seq end,
       superseded_by = case when v_status in ('running', 'superseded') then c.superseded_by end,
       ended_at = case when v_status <> 'running' then coalesce(c.ended_at, now()) end,
-      error = case when v_status = 'running' or c.error->>'bound' is distinct from 'runs' then c.error end
+      error = case when v_status = 'running' or c.error->>'bound' is distinct from 'runs' then c.error end,
+      drafting = v_drafting
     where c.user_id = p_user and c.id = p_cascade
-      and (c.status <> v_status or v_cut > 0 or (c.ended_at is null) <> (v_status = 'running')
+      and (c.status <> v_status or c.drafting <> v_drafting or v_cut > 0 or (c.ended_at is null) <> (v_status = 'running')
         or v_status <> 'running' and c.sent_seq < c.seq);
   -- An inline run ends in the same breath: that it has started tells nobody anything.
   select jsonb_agg(jsonb_build_object('type', 'run.started', 'subject', 'runs/' || r.id,
@@ -274,5 +316,7 @@ begin
       'subject', 'cascades/' || p_cascade, 'key', coalesce(v_cascade.target_id, v_cascade.id), 'data',
       jsonb_build_object('cascade_id', p_cascade, 'user_id', p_user, 'status', v_status))));
   end if;
-  return query select v_runs, v_running, v_next, v_closed, v_status, v_cut, v_more;
+  return query select v_runs, v_running, extract(epoch from v_next - now())::float, v_closed, v_status, v_cut, v_more,
+    studio_drafts(p_user, v_drafted), studio_draft_providers(p_user, v_drafted),
+    p_drafts = 'more' or p_drafts = 'begin' and not v_cascade.drafting;
 end $$;

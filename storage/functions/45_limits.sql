@@ -136,8 +136,9 @@ $$;
 
 -- Those to start now, by priority, level and id, as far as the window and the limits have room: {runs_per_user, services}.
 -- What is left for want of a place is noted as a wait.
-create or replace function studio_choose(p_user uuid, p_cascade uuid, p_window int, p_limits jsonb) returns uuid[]
-language plpgsql as $$
+drop function if exists studio_choose(uuid, uuid, int, jsonb);
+create or replace function studio_choose(p_user uuid, p_cascade uuid, p_window int, p_limits jsonb, p_busy uuid[])
+returns uuid[] language plpgsql as $$
 declare
   v record; v_limit record; v_room int; v_user_cap int; v_rooms jsonb := '{}'; v_held jsonb := '{}'; v_key text;
   v_chosen uuid[] := '{}'; v_full uuid[] := '{}'; v_known jsonb := '{}'; v_blocked boolean; v_free uuid[] := '{}';
@@ -145,11 +146,11 @@ declare
 begin
   v_user_cap := coalesce((select runs_limit from user_state where user_id = p_user), (p_limits->>'runs_per_user')::int);
   v_room := case when v_user_cap is null then p_window
-    else least(p_window, studio_room(p_user, p_cascade, 'user', '', v_user_cap)) end;
+    else least(p_window, studio_room(p_user, p_cascade, 'user', '', v_user_cap - cardinality(p_busy))) end;
   while cardinality(v_chosen) < v_room loop
     v_found := false;
     for v in select * from studio_ready(p_user, p_cascade, v_priority, v_level, v_id, v_room - cardinality(v_chosen),
-        v_full) loop
+        p_busy, v_full) loop
       v_found := true; v_priority := v.priority; v_level := v.level; v_id := v.id;
       continue when v.provider_id = any(v_full);
       if v.provider_id = any(v_free) then  -- nothing but the window holds it back, as nearly always
@@ -189,7 +190,7 @@ begin
     exit when not v_found;
   end loop;
   if v_room < p_window and cardinality(v_chosen) = v_room
-      and exists (select from studio_ready(p_user, p_cascade, v_priority, v_level, v_id, 1, v_full)) then
+      and exists (select from studio_ready(p_user, p_cascade, v_priority, v_level, v_id, 1, p_busy, v_full)) then
     v_held := v_held || jsonb_build_object('user ', v_user_cap);
   end if;
   perform studio_note_waits(p_user, p_cascade, v_held, v_chosen <> '{}');

@@ -3,13 +3,13 @@
 -- What settle knows of a run, and of an output, while it works: arrays of these instead of temporary tables, which
 -- PostgreSQL truncates on disk at every commit.
 drop type if exists settling_run;
-create type settling_run as (run_id uuid, derivation_id uuid, verdict text);
+create type settling_run as (run_id uuid, derivation_id uuid, verdict text, draft boolean, current boolean);
 drop type if exists settling_output;
 create type settling_output as (
   run_id uuid, derivation_id uuid, slot text, blob_id uuid, expected int, effect text, changed boolean, patch text,
   inverse text, document_hash text, content_hash text, cutoff_hash text, meta_hash text, size bigint, location text,
   title text, preview text, tags text[], machine_hash text, base_hash text, conflicts text, delta_id uuid,
-  volatile text, schema_id text, body_moved boolean, meta_moved boolean, old_size bigint, deleted boolean
+  volatile text, schema_id text, body_moved boolean, meta_moved boolean, old_size bigint, deleted boolean, version int
 );
 
 -- One row an output and effect: 'change' stores a delta, 'head' only moves the machine head (the human side won
@@ -17,6 +17,9 @@ create type settling_output as (
 drop function if exists settle_runs(uuid, uuid[], jsonb, uuid, uuid[], text[], int[], text[], text[], text[], text[], text[],
   text[], text[], bigint[], bigint[], bigint[], text[], bytea[], text[], text[], text[], text[], text[], bigint[], bigint[],
   text[], bytea[], text[], text[], text[], text[]);
+drop function if exists settle_runs(uuid, uuid[], jsonb, uuid, uuid[], text[], int[], text[], text[], text[], text[], text[],
+  text[], text[], bigint[], bigint[], bigint[], text[], bytea[], text[], text[], text[], text[], text[], bigint[], bigint[],
+  text[], bytea[], text[], text[], text[], text[], jsonb);
 create or replace function settle_runs(
   p_user uuid, p_runs uuid[], p_usages jsonb, p_caller uuid,
   p_out_run uuid[], p_out_slot text[], p_out_expected int[], p_effect text[], p_patch text[], p_inverse text[],
@@ -24,50 +27,47 @@ create or replace function settle_runs(
   p_document_size bigint[], p_stored_size bigint[], p_codec text[], p_body bytea[], p_location text[], p_title text[],
   p_preview text[], p_tags text[], p_machine_hash text[], p_machine_size bigint[], p_machine_stored_size bigint[],
   p_machine_codec text[], p_machine_body bytea[], p_machine_location text[], p_base_hash text[], p_conflicts text[],
-  p_volatile text[], p_unchanged jsonb default '{}'
+  p_volatile text[], p_unchanged jsonb default '{}', p_drafts jsonb default '[]'
 ) returns table (run_id uuid, status text) language plpgsql as $$
 #variable_conflict use_column
 declare
   v_ok uuid[]; v_derivations uuid[]; v_blobs uuid[]; v_affected uuid[]; v_cured uuid[]; v_running uuid[]; v_early uuid[];
   v_untracked uuid[]; v_without uuid[]; v_open uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_events telling[]; v_made int; v_bytes bigint;
-  v_runs settling_run[]; v_outputs settling_output[]; v_now timestamptz;
+  v_runs settling_run[] := '{}'; v_outputs settling_output[]; v_now timestamptz; v_moved uuid[]; v_effects jsonb;
 begin
   perform studio_lock(p_user);
   -- Look at the run's own status before the fence (CASCADES rule 3): an acknowledgement may have been lost.
   -- A person may be editing an output at this moment: whoever has its row goes first, and we see what came of it.
-  select array_agg(q.blob_id) into v_blobs from unnest(p_runs) x(id)
-    cross join lateral (select derivation_id from runs
-      where user_id = p_user and id = x.id and status = 'running' offset 0) r
+  select array_agg(q.blob_id) into v_blobs from (
+      select r.derivation_id from unnest(p_runs) x(id)
+      cross join lateral (select derivation_id from runs
+        where user_id = p_user and id = x.id and status = 'running' offset 0) r
+      union all select (e->>'derivation_id')::uuid from jsonb_array_elements(p_drafts) e) r
     cross join lateral (select blob_id from derivation_outputs
       where user_id = p_user and derivation_id = r.derivation_id offset 0) q;
   perform from blobs where user_id = p_user and id = any(v_blobs) order by id for no key update;
   v_now := clock_timestamp();
-  select array_agg((x.id, r.derivation_id, case
-      when r.id is null then 'superseded'
-      when r.status in ('settled', 'blocked_budget') then r.status
-      when r.status <> 'running' or d.run_id is distinct from r.id then 'superseded'
-      when exists (
-        select from unnest(p_out_run, p_out_slot, p_out_expected) o(run_id, slot, expected)
-        cross join lateral (select blob_id from derivation_outputs
-          where user_id = p_user and derivation_id = r.derivation_id and slot = o.slot offset 0) q
-        cross join lateral (select version from blobs where user_id = p_user and id = q.blob_id offset 0) b
-        where o.run_id = r.id and b.version <> o.expected) then 'moved'
-      else 'ok' end)::settling_run) into v_runs
-    from (select distinct id from unnest(p_runs) id) x
-    left join lateral (select * from runs where user_id = p_user and id = x.id offset 0) r on true
-    left join lateral (select run_id from derivations where user_id = p_user and id = r.derivation_id offset 0) d on true;
-  select array_agg(s.run_id), array_agg(s.derivation_id) into v_ok, v_derivations
-    from unnest(v_runs) s where s.verdict = 'ok';
-  if v_ok is null then
-    return query select s.run_id, s.verdict from unnest(v_runs) s; return;
+  if p_runs <> '{}' then
+    v_runs := array(select (x.id, r.derivation_id, case
+        when r.id is null then 'superseded'
+        when r.status in ('settled', 'blocked_budget') then r.status
+        when r.status <> 'running' or d.run_id is distinct from r.id then 'superseded'
+        else 'ok' end, false, false)::settling_run
+      from (select distinct id from unnest(p_runs) id) x
+      left join lateral (select * from runs where user_id = p_user and id = x.id offset 0) r on true
+      left join lateral (select run_id from derivations where user_id = p_user and id = r.derivation_id offset 0) d on true);
   end if;
-
+  if p_drafts <> '[]' then
+    v_runs := v_runs || array(select (s.run_id, s.derivation_id, case when s.stands then 'ok'
+        else coalesce((select status from runs where user_id = p_user and id = s.run_id), 'superseded') end, true,
+        s.current)::settling_run from unnest(studio_standing(p_user, p_drafts)) s);
+  end if;
   select array_agg((o.run_id, s.derivation_id, o.slot, q.blob_id, o.expected,
       case when b.deleted_at is null then o.effect else 'head' end, o.effect = 'change' and b.deleted_at is null, o.patch,
       o.inverse, o.document_hash, o.content_hash, o.cutoff_hash, o.meta_hash, o.size, o.location, o.title, o.preview,
       array(select jsonb_array_elements_text(o.tags::jsonb)), o.machine_hash, o.base_hash, o.conflicts,
       studio_uuid7(), o.volatile, b.schema_id, b.planned_hash is distinct from o.cutoff_hash,
-      b.planned_meta_hash is distinct from o.meta_hash, b.size, b.deleted_at is not null)::settling_output)
+      b.planned_meta_hash is distinct from o.meta_hash, b.size, b.deleted_at is not null, b.version)::settling_output)
     into v_outputs
     from unnest(p_out_run, p_out_slot, p_out_expected, p_effect, p_patch, p_inverse, p_document_hash, p_content_hash,
       p_cutoff_hash, p_meta_hash, p_size, p_location, p_title, p_preview, p_tags, p_machine_hash, p_base_hash,
@@ -76,8 +76,46 @@ begin
     join unnest(v_runs) s on s.run_id = o.run_id and s.verdict = 'ok'
     cross join lateral (select blob_id from derivation_outputs
       where user_id = p_user and derivation_id = s.derivation_id and slot = o.slot offset 0) q
-    cross join lateral (select schema_id, planned_hash, planned_meta_hash, size, deleted_at from blobs
+    cross join lateral (select schema_id, planned_hash, planned_meta_hash, size, deleted_at, version from blobs
       where user_id = p_user and id = q.blob_id offset 0) b;
+  v_moved := array(select o.run_id from unnest(v_outputs) o where o.version <> o.expected);
+  if v_moved <> '{}' then
+    v_runs := array(select (s.run_id, s.derivation_id, case when s.run_id = any(v_moved) then 'moved' else s.verdict end,
+      s.draft, s.current)::settling_run from unnest(v_runs) s);
+    v_outputs := array(select o from unnest(v_outputs) o where o.run_id <> all(v_moved));
+  end if;
+  select array_agg(s.run_id), array_agg(s.derivation_id) into v_ok, v_derivations
+    from unnest(v_runs) s where s.verdict = 'ok';
+  if v_ok is null then
+    return query select s.run_id, s.verdict from unnest(v_runs) s; return;
+  end if;
+  -- What became of each slot, those included that were left as they were.
+  select jsonb_object_agg(e.run_id, e.effects) into v_effects from (
+    select x.run_id, jsonb_agg(jsonb_build_object('slot', x.slot, 'blob_id', x.blob_id, 'effect', x.effect,
+        'reason', x.reason) order by x.slot, x.ord) as effects
+    from (
+      select o.run_id, o.slot, o.blob_id, case o.effect when 'change' then 'changed' when 'offer' then 'offered'
+          when 'hold' then 'held' else o.effect end, null::text, o.ordinality
+        from unnest(v_outputs) with ordinality o
+      union all
+      select s.run_id, x.item->>'slot', q.blob_id, 'unchanged', x.item->>'reason', 0
+        from unnest(v_runs) s
+        cross join lateral jsonb_array_elements(p_unchanged->(s.run_id::text)) x(item)
+        cross join lateral (select blob_id from derivation_outputs
+          where user_id = p_user and derivation_id = s.derivation_id and slot = x.item->>'slot' offset 0) q
+        where s.verdict = 'ok') x(run_id, slot, blob_id, effect, reason, ord)
+    group by x.run_id) e;
+  if p_drafts <> '[]' then
+    insert into runs (user_id, id, derivation_id, cascade_id, provider_id, attempt, execution, status, definition_digest,
+        settings_digest, used_digest, inputs, label, started_at, ended_at, fresh_after, usage, effects)
+      select p_user, x.id, x.derivation_id, p_caller, x.provider_id, x.attempt, x.execution, 'settled',
+        x.definition_digest, x.settings_digest, x.used_digest, x.inputs, x.label, x.started_at, now(), x.fresh_after,
+        coalesce(p_usages->(x.id::text), '{}'), coalesce(v_effects->(x.id::text), '[]')
+      from jsonb_to_recordset(p_drafts) x(id uuid, derivation_id uuid, provider_id text, attempt int, execution text,
+        definition_digest text, settings_digest text, used_digest text, inputs jsonb, label text, started_at timestamptz,
+        fresh_after timestamptz)
+      join unnest(v_runs) s on s.run_id = x.id and s.verdict = 'ok' and s.draft;
+  end if;
 
   insert into contents as c (user_id, hash, size, stored_size, codec, tier, body, location)
     select distinct on (n.hash) p_user, n.hash, n.size, n.stored_size, n.codec,
@@ -162,61 +200,48 @@ begin
     select from derivation_inputs where user_id = p_user and derivation_id = x.id and not tracks);
   if v_untracked is not null then perform studio_recount(p_user, v_untracked, p_caller); end if;
   -- Closed where its inputs are what it has used: as studio_close does, in the same write.
-  select array_agg(w.id) into v_closable from unnest(v_runs) s
-    cross join lateral (select used_digest, fresh_after from runs
-      where user_id = p_user and id = s.run_id offset 0) r
-    cross join lateral (select id from derivations
-      where user_id = p_user and id = s.derivation_id and pending_inputs = 0
-        and not (force and fresh_after is distinct from r.fresh_after) offset 0) d
-    join studio_want(p_user, v_derivations) w on w.id = d.id and w.digest = r.used_digest
-    where s.verdict = 'ok' and (v_held is null or d.id <> all(v_held));
+  v_closable := array(select s.derivation_id from unnest(v_runs) s
+    where s.verdict = 'ok' and s.draft and s.current and (v_held is null or s.derivation_id <> all(v_held)));
+  if p_runs <> '{}' then
+    v_closable := v_closable || array(select w.id from unnest(v_runs) s
+      cross join lateral (select used_digest, fresh_after from runs
+        where user_id = p_user and id = s.run_id offset 0) r
+      cross join lateral (select id from derivations
+        where user_id = p_user and id = s.derivation_id and pending_inputs = 0
+          and not (force and fresh_after is distinct from r.fresh_after) offset 0) d
+      join studio_want(p_user, v_derivations) w on w.id = d.id and w.digest = r.used_digest
+      where s.verdict = 'ok' and not s.draft and (v_held is null or d.id <> all(v_held)));
+  end if;
   v_without := studio_going_on(p_user, v_closable);
   -- A run that was claimed before it was asked for fresh answers is no answer to that.
-  update derivations d set run_id = null, force = d.force and d.fresh_after is distinct from r.fresh_after,
+  update derivations d set run_id = null, attempt = r.attempt, force = d.force and d.fresh_after is distinct from r.fresh_after,
       losses = 0, fresh_after = case when d.fresh_after is distinct from r.fresh_after then d.fresh_after end,
       used_digest = case when d.id = any(v_held) then d.used_digest else r.used_digest end,
       hold = case when d.id = any(v_held) then 'conflict' end,
       hold_detail = case when d.id = any(v_held) then jsonb_build_object('run_id', r.id) end,
-      unsettled = d.unsettled and not coalesce(d.id = any(v_closable), false),
+      unsettled = d.unsettled and not d.id = any(v_closable),
       dirty_since = case when d.id = any(v_closable) then null else d.dirty_since end,
       run_after = case when d.id = any(v_closable) then null else d.run_after end,
       settled_at = case when d.id = any(v_closable) then now() else d.settled_at end,
       budget_place = case when d.id = any(v_closable) then null else d.budget_place end,
       budget_needed = case when d.id = any(v_closable) then null else d.budget_needed end,
       resume_run_id = case when d.id = any(v_closable) then null else d.resume_run_id end,
-      failing = d.failing and not coalesce(d.id = any(v_closable), false),
+      failing = d.failing and not d.id = any(v_closable),
       provisional = case when d.id = any(v_without) then
         case d.on_parent_failure when 'skip' then 'skipped' else 'last_good' end end
     from runs r where r.user_id = p_user and r.id = any(v_ok) and d.user_id = p_user and d.id = r.derivation_id;
-  -- effects: what became of each slot, those included that were left as they were.
-  with done as materialized (  -- joined, else it would be made again for each run
-    select e.run_id, jsonb_agg(jsonb_build_object('slot', e.slot, 'blob_id', e.blob_id, 'effect', e.effect,
-        'reason', e.reason) order by e.slot, e.ord) as effects
-    from (
-      select o.run_id, o.slot, o.blob_id, case o.effect when 'change' then 'changed' when 'offer' then 'offered'
-          when 'hold' then 'held' else o.effect end, null::text, o.ordinality
-        from unnest(v_outputs) with ordinality o
-      union all
-      select s.run_id, x.item->>'slot', q.blob_id, 'unchanged', x.item->>'reason', 0
-        from unnest(v_runs) s
-        cross join lateral jsonb_array_elements(p_unchanged->(s.run_id::text)) x(item)
-        cross join lateral (select blob_id from derivation_outputs
-          where user_id = p_user and derivation_id = s.derivation_id and slot = x.item->>'slot' offset 0) q
-        where s.verdict = 'ok') e(run_id, slot, blob_id, effect, reason, ord)
-    group by e.run_id
-  )
-  update runs r set status = 'settled', ended_at = now(), lease_until = null,
-      usage = coalesce(p_usages->(r.id::text), '{}'),
-      effects = coalesce(x.effects, '[]')
-    from (select o.id, d.effects from unnest(v_ok) o(id) left join done d on d.run_id = o.id) x
-    where r.user_id = p_user and r.id = x.id;
+  if p_runs <> '{}' then
+    update runs r set status = 'settled', ended_at = now(), lease_until = null,
+        usage = coalesce(p_usages->(r.id::text), '{}'), effects = coalesce(v_effects->(r.id::text), '[]')
+      from unnest(v_runs) s where s.verdict = 'ok' and not s.draft and r.user_id = p_user and r.id = s.run_id;
+  end if;
 
   -- Dependants whose inputs moved look again: a failure may be cured, a run of theirs may be out of date.
   select array_agg(distinct d.id),
       array_agg(distinct d.id) filter (where d.hold in ('failed', 'conflict', 'budget') or d.losses > 0),
       array_agg(distinct d.id) filter (where d.run_id is not null),
       -- A dependant that a person's edit of its input settled too early is unsettled again.
-      array_agg(distinct d.id) filter (where not d.unsettled and (v_closable is null or d.id <> all(v_closable)))
+      array_agg(distinct d.id) filter (where not d.unsettled and (d.id <> all(v_closable)))
     into v_affected, v_cured, v_running, v_early
     from (select * from unnest(v_outputs) where changed and (body_moved or meta_moved) offset 0) o
     cross join lateral (select derivation_id from derivation_inputs
@@ -243,7 +268,7 @@ begin
         where i.derivation_id = any(v_early) order by i.derivation_id) e
       where d.user_id = p_user and d.id = e.derivation_id;
   end if;
-  v_open := array(select id from unnest(v_derivations) id where v_closable is null or id <> all(v_closable));
+  v_open := array(select id from unnest(v_derivations) id where id <> all(v_closable));
   perform studio_recount(p_user, studio_dependants(p_user, v_closable) || v_affected || v_open, p_caller);
   if v_open <> '{}' then perform studio_wait_anew(p_user, v_ok); end if;
 
@@ -292,6 +317,33 @@ begin
     into v_made, v_bytes from unnest(v_outputs) o where changed;
   perform studio_tell(p_user, v_events, v_made, v_bytes);
   return query select s.run_id, case s.verdict when 'ok' then 'settled' else s.verdict end from unnest(v_runs) s;
+end $$;
+
+-- settle, and claim at once, in one transaction and one round trip: what the settlement made ready is found under the same lock.
+create or replace function settle_and_claim(
+  p_user uuid, p_cascade uuid, p_runs uuid[], p_usages jsonb,
+  p_out_run uuid[], p_out_slot text[], p_out_expected int[], p_effect text[], p_patch text[], p_inverse text[],
+  p_document_hash text[], p_content_hash text[], p_cutoff_hash text[], p_meta_hash text[], p_size bigint[],
+  p_document_size bigint[], p_stored_size bigint[], p_codec text[], p_body bytea[], p_location text[], p_title text[],
+  p_preview text[], p_tags text[], p_machine_hash text[], p_machine_size bigint[], p_machine_stored_size bigint[],
+  p_machine_codec text[], p_machine_body bytea[], p_machine_location text[], p_base_hash text[], p_conflicts text[],
+  p_volatile text[], p_unchanged jsonb, p_drafts jsonb,
+  p_window int, p_lease interval, p_runs_max int, p_root_max int, p_runs_window interval, p_limits jsonb, p_busy uuid[],
+  p_more text
+) returns table (
+  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, drafts jsonb,
+  providers jsonb, drafting boolean, verdicts jsonb
+) language plpgsql as $$
+#variable_conflict use_column
+declare v_verdicts jsonb;
+begin
+  select jsonb_object_agg(s.run_id, s.status) into v_verdicts from settle_runs(p_user, p_runs, p_usages, p_cascade,
+    p_out_run, p_out_slot, p_out_expected, p_effect, p_patch, p_inverse, p_document_hash, p_content_hash, p_cutoff_hash,
+    p_meta_hash, p_size, p_document_size, p_stored_size, p_codec, p_body, p_location, p_title, p_preview, p_tags,
+    p_machine_hash, p_machine_size, p_machine_stored_size, p_machine_codec, p_machine_body, p_machine_location,
+    p_base_hash, p_conflicts, p_volatile, p_unchanged, p_drafts) s;
+  return query select c.*, v_verdicts from claim_runs(p_user, p_cascade, p_window, p_lease, p_runs_max, p_root_max,
+    p_runs_window, p_limits, p_busy, p_more) c;
 end $$;
 
 -- A person has accepted or rejected what a run proposed: the head takes it in, else the same conflict would come back, and

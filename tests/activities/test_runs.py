@@ -16,7 +16,7 @@ from temporalio.converter import default
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.cascades import MERGE_ATTEMPTS_MAX
+from activities.inline import MERGE_ATTEMPTS_MAX
 from activities.runs import RunActivities, RunFailure, RunRef, StepOutcome, StepRequest
 from domain.errors import ProviderFailed, Unavailable, Unusable
 from domain.prices import MILLION, Price, Prices, Tariff

@@ -298,7 +298,7 @@ class Player:
             self.user, cascade_id, window, {"runs_per_user": self.runs_per_user},
         )  # fmt: skip
         return {"runs": [run["run_id"] for run in row["runs"]], "closed": row["closed"], "status": row["status"],
-                "timer": row["next_run_after"] is not None}  # fmt: skip
+                "timer": row["due_in"] is not None}  # fmt: skip
 
     async def _settle(self, run_id: UUID, drafts: list[Any], now: float) -> Any:
         del now
