@@ -16,9 +16,10 @@ from uuid import UUID
 from temporalio import activity
 from temporalio.common import RawValue
 
-from activities.inline import MERGE_ATTEMPTS_MAX
+from activities.cascades import OPERATOR
 from activities.errors import as_failures
 from activities.heartbeat import heartbeating
+from activities.inline import MERGE_ATTEMPTS_MAX
 from activities.patience import PATIENCE_SECONDS, patiently
 from activities.wholes import Wholes
 from domain.definitions import AI_SERVICE, Step

@@ -37,7 +37,6 @@ class Draft:
     derivation_id: UUID
     row: Mapping[str, Any]
     """As the claim answered it."""
-    provider: Mapping[str, Any]
 
 
 class Drafting(StrEnum):

@@ -443,6 +443,6 @@ def _claim_of(row: Any) -> Claim:
         status=row["status"],
         cut_off=row["cut_off"],
         more=row["more"],
-        drafts=drafts_of(row["drafts"], row["providers"]),
+        drafts=drafts_of(row["drafts"]),
         drafting=row["drafting"],
     )

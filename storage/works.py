@@ -6,7 +6,7 @@ Definitions and schema versions never change, so each process keeps them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -33,6 +33,7 @@ PIN = "pin-"
 
 _RUNS = "select * from load_works($1, $2)"
 _DEFINITIONS = "select owner_id, digest, ir from definitions where digest = any($1)"
+_PROVIDERS = "select id, version, slug, owner_id, spec from providers where id = any($1)"
 _SCHEMAS = """
 select distinct on (s.slug, s.version) s.* from schemas s
 where s.slug = any($1) and (s.owner_id = $2 or s.published)
@@ -78,6 +79,7 @@ class Works:
         self._definitions: Kept[str, Definition] = Kept(DEFINITIONS_CACHED)
         self._schemas: Kept[SchemaKey, Schema] = Kept(SCHEMAS_CACHED)
         self._specs: Kept[str, Mapping[str, Any]] = Kept(DEFINITIONS_CACHED)
+        self._providers: Kept[tuple[UUID, int], Any] = Kept(DEFINITIONS_CACHED)
         self._pins: Kept[str, Any] = Kept(DEFINITIONS_CACHED)
         self._documents: Kept[tuple[UUID, str], Document] = Kept(DOCUMENTS_CACHED)
 
@@ -107,6 +109,19 @@ class Works:
             )
             for run in runs
         ]
+
+    async def providers(self, user_id: UUID, keys: Collection[tuple[UUID, int]]) -> dict[tuple[UUID, int], Any]:
+        """``slug``, ``owner_id`` and ``spec`` of providers, by id and version; a version never changes."""
+        found = self._providers.known(keys)
+        if missing := {key for key in keys if key not in found}:
+            ids = [provider_id for provider_id, _ in missing]
+            for row in await self._database.rows(user_id, _PROVIDERS, ids):
+                # Registered again a moment ago: what the run is pinned to is in its digests, this is the newest.
+                for key in [key for key in missing if key[0] == row["id"]]:
+                    found[key] = dict(row)
+                    if key[1] == row["version"]:
+                        self._providers.put(key, found[key])
+        return found
 
     def keep(self, user_id: UUID, document: Document, digest: str, size: int) -> None:
         """Remember a document that has just been written: whoever reads it next is likely to be here."""

@@ -21,10 +21,14 @@ $$ select set_config('app.user_id', p_user::text, true) $$;
 -- thousand of them a move took minutes, and a minute is what autovacuum waits.
 create or replace function studio_replan() returns void language plpgsql as $$
 declare
-  v_now bigint[] := array[pg_relation_size('derivations'), pg_relation_size('runs'), pg_relation_size('blobs'),
-    pg_relation_size('instances')];
+  v_clock float := extract(epoch from clock_timestamp()); v_now bigint[];
   v_then bigint[] := nullif(current_setting('studio.planned_for', true), '')::bigint[];
 begin
+  -- To ask for the sizes takes longer than most statements of a move.
+  if v_clock < nullif(current_setting('studio.replan_after', true), '')::float then return; end if;
+  v_now := array[pg_relation_size('derivations'), pg_relation_size('runs'), pg_relation_size('blobs'),
+    pg_relation_size('instances')];
+  perform set_config('studio.replan_after', (v_clock + 0.1)::text, false);
   if exists (select from unnest(v_now, v_then) x(now, before) where x.now > 16384 + 2 * coalesce(x.before, 0)) then
     discard plans;
     perform set_config('studio.planned_for', v_now::text, false);

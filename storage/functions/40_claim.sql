@@ -165,9 +165,10 @@ begin
   end if;
   with inserted as (
     insert into runs (user_id, id, derivation_id, cascade_id, provider_id, attempt, execution, definition_digest,
-        settings_digest, used_digest, inputs, label, lease_until, started_at, fresh_after)
+        settings_digest, used_digest, inputs, label, lease_until, started_at, fresh_after, workflow_id)
       select p_user, m.id, m.derivation_id, p_cascade, m.provider_id, m.attempt, m.execution, m.definition_digest,
-        m.settings_digest, m.used_digest, m.inputs, m.label, now() + p_lease, now(), m.fresh_after
+        m.settings_digest, m.used_digest, m.inputs, m.label, now() + p_lease, now(), m.fresh_after,
+        case m.execution when 'workflow' then 'run:' || m.provider_id || ':' || m.id end
       from studio_made_of(p_user, v_ready) m
       returning id, derivation_id, attempt
   ), fenced as (
@@ -222,7 +223,7 @@ create or replace function claim_runs(
   p_busy uuid[] default '{}', p_drafts text default 'none'
 ) returns table (
   runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, drafts jsonb,
-  providers jsonb, drafting boolean
+  drafting boolean
 )
 language plpgsql as $$
 #variable_conflict use_column
@@ -233,7 +234,7 @@ begin
   perform studio_lock(p_user);
   select * into v_cascade from cascades c where c.user_id = p_user and c.id = p_cascade;
   if not found then
-    return query select '[]'::jsonb, 0, null::float, true, 'unknown', 0, false, '[]'::jsonb, '{}'::jsonb, false; return;
+    return query select '[]'::jsonb, 0, null::float, true, 'unknown', 0, false, '[]'::jsonb, false; return;
   end if;
   v_drafting := p_drafts = 'more' or p_drafts = 'begin' and not v_cascade.drafting;
   select count(*) into v_running from runs r
@@ -250,10 +251,7 @@ begin
   end if;
   perform studio_offer(p_user);
   v_cascade.error := (select c.error from cascades c where c.user_id = p_user and c.id = p_cascade);
-  perform studio_take_over(p_user, v_claimed);
-  update runs r set workflow_id = 'run:' || r.provider_id || ':' || r.id
-    where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running' and r.execution = 'workflow'
-      and r.workflow_id is null;
+  if v_claimed is not null then perform studio_take_over(p_user, v_claimed); end if;
   select coalesce(jsonb_agg(jsonb_build_object('run_id', r.id, 'derivation_id', r.derivation_id,
       'provider_id', r.provider_id, 'execution', r.execution, 'label', r.label, 'workflow_id', r.workflow_id,
       'resumed', r.resumed)
@@ -317,6 +315,6 @@ begin
       jsonb_build_object('cascade_id', p_cascade, 'user_id', p_user, 'status', v_status))));
   end if;
   return query select v_runs, v_running, extract(epoch from v_next - now())::float, v_closed, v_status, v_cut, v_more,
-    studio_drafts(p_user, v_drafted), studio_draft_providers(p_user, v_drafted),
+    studio_drafts(p_user, v_drafted),
     p_drafts = 'more' or p_drafts = 'begin' and not v_cascade.drafting;
 end $$;

@@ -17,26 +17,16 @@ create or replace function studio_drafts(p_user uuid, p_derivations uuid[]) retu
 begin
   if p_derivations is null or p_derivations = '{}' then return '[]'; end if;
   return (select jsonb_agg(to_jsonb(m) || jsonb_build_object('started_at', now(), 'provider', d.provider_id,
-      'on_conflict', coalesce(i.on_conflict, p.on_conflict), 'settings', coalesce(i.settings, '{}'),
+      'provider_version', p.version, 'on_conflict', coalesce(i.on_conflict, p.on_conflict), 'settings', coalesce(i.settings, '{}'),
       'anchor_kind', d.anchor_kind, 'anchor_title', case d.anchor_kind when 'bucket' then k.name else '' end,
       'outputs', studio_outputs_of(p_user, d.id)))
     from studio_made_of(p_user, p_derivations) m
     cross join lateral (select * from derivations where user_id = p_user and id = m.derivation_id offset 0) d
-    cross join lateral (select on_conflict from providers where id = d.provider_id offset 0) p
+    cross join lateral (select on_conflict, version from providers where id = d.provider_id offset 0) p
     left join lateral (select on_conflict, settings from instances
       where user_id = p_user and id = d.instance_id offset 0) i on true
     left join lateral (select name from buckets
       where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'bucket' offset 0) k on true);
-end $$;
-
--- The providers of drafts, once each.
-create or replace function studio_draft_providers(p_user uuid, p_derivations uuid[]) returns jsonb language plpgsql as $$
-begin
-  if p_derivations is null or p_derivations = '{}' then return '{}'; end if;
-  return (select jsonb_object_agg(p.id, jsonb_build_object('slug', p.slug, 'owner_id', p.owner_id, 'spec', p.spec))
-    from (select distinct d.provider_id from unnest(p_derivations) x(id)
-      cross join lateral (select provider_id from derivations where user_id = p_user and id = x.id offset 0) d) n
-    cross join lateral (select * from providers where id = n.provider_id offset 0) p);
 end $$;
 
 -- Whether drafts still stand: nobody else has run, held or settled their derivations. One whose inputs have moved stands as a

@@ -287,7 +287,8 @@ begin
       where c is distinct from p_caller;
   end if;
   if v_rings is not null then perform studio_ring(p_user, v_rings); end if;
-  perform studio_call_up(p_user);
+  -- Drafts have reserved nothing, and whoever settles them claims at once.
+  if p_runs <> '{}' then perform studio_call_up(p_user); end if;
 
   select coalesce(array_agg((e.type, e.subject, e.key, e.data)::telling order by e.run_id, e.ord), '{}') into v_events from (
     select o.run_id, 1, 'blob.derived', 'blobs/' || o.blob_id, o.schema_id,
@@ -332,7 +333,7 @@ create or replace function settle_and_claim(
   p_more text
 ) returns table (
   runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, drafts jsonb,
-  providers jsonb, drafting boolean, verdicts jsonb
+  drafting boolean, verdicts jsonb
 ) language plpgsql as $$
 #variable_conflict use_column
 declare v_verdicts jsonb;
