@@ -1,0 +1,234 @@
+"""Drafts: inline runs that are recorded by their settlement, and stand there as if they had been claimed before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+
+from domain.works import Claim, Draft, Drafting, RunWork
+from tests.storage.engine import Engine, decided
+
+RECORDED = """
+select derivation_id, attempt, execution, status, definition_digest, settings_digest, used_digest, inputs, label, effects,
+  workflow_id, lease_until, fresh_after, error, usage - 'duration_ms' as usage
+from runs where user_id = $1 order by id
+"""
+
+
+async def begun(engine: Engine, cascade: UUID, **more: Any) -> Claim:
+    """What the first claim of an advance finds."""
+    found = await engine.schedule.claim(
+        engine.user.user_id, cascade, **{"window": 100, "drafting": Drafting.BEGIN, **more}
+    )
+    await engine.check()
+    return found
+
+
+async def settle(engine: Engine, cascade: UUID, drafts: Sequence[Draft], **more: Any) -> tuple[list[str], Claim]:
+    """Evaluate and settle drafts; their verdicts and what was found then."""
+    works = await engine.schedule.read_drafts(engine.user.user_id, drafts)
+    settlements = [decided(work) for work in works if isinstance(work, RunWork)]
+    return await settled(engine, cascade, drafts, settlements, **more)
+
+
+async def settled(
+    engine: Engine, cascade: UUID, drafts: Sequence[Draft], settlements: Any, **more: Any
+) -> tuple[list[str], Claim]:
+    verdicts, found = await engine.schedule.settle_and_claim(
+        engine.user.user_id, cascade, settlements, drafts, **{"window": 100, "drafting": Drafting.MORE, **more}
+    )
+    await engine.check()
+    return [verdicts[draft.run_id] for draft in drafts], found
+
+
+async def drafted(engine: Engine, *, supersede: str = "cancel") -> tuple[UUID, UUID, Draft]:
+    """A blob with one provider that wants it, and the draft of its run."""
+    await engine.provider("one", "in-v1", "out-v1", supersede=supersede)
+    await engine.rest()
+    blob = await engine.create("in-v1")
+    cascade = await engine.plan_all()
+    [draft] = (await begun(engine, cascade)).drafts
+    return blob, cascade, draft
+
+
+async def test_a_draft_leaves_what_a_claimed_run_leaves(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "mid-v1")
+    await engine.provider("two", "mid-v1", "out-v1", origin="any")
+    await engine.rest()
+    told = (
+        "select type, key, data - '{run_id,cascade_id,delta_id,version,from_version,to_version,size,attempt,operation}'"
+    )
+    told += "::text[] as data from events where user_id = $1 and seq > $2 order by seq"
+    blob = await engine.create("in-v1")
+    await engine.rest()
+    seen = []
+    for text, drafting in (("b", Drafting.NONE), ("c", Drafting.BEGIN)):
+        last = (await engine.rows("select event_seq as seq from user_state where user_id = $1"))[0]["seq"]
+        cascade = await engine.edit(blob, text)
+        await engine.plan(cascade)
+        found = await begun(engine, cascade, drafting=drafting)
+        while not found.closed:
+            for run in found.runs:
+                await engine.finish(run)
+            if drafting is Drafting.NONE:
+                found = await engine.claim(cascade)
+            else:
+                verdicts, found = await settle(engine, cascade, found.drafts)
+                assert verdicts == ["settled"]
+        assert await engine.text(await engine.output("two")) == text + "!!"
+        seen.append([dict(row) for row in await engine.rows(told, last)])
+    assert seen[0] == seen[1]
+    claimed, drafts = (await engine.rows(RECORDED))[-4:-2], (await engine.rows(RECORDED))[-2:]
+    differ = {"attempt", "used_digest", "inputs", "effects", "label"}
+    for one, other in zip(claimed, drafts, strict=True):
+        assert {name for name in one.keys() if one[name] != other[name]} <= differ  # noqa: SIM118 - a Record
+        assert other["attempt"] == one["attempt"] + 1
+        versions = [[item["version"] for item in orjson.loads(row["inputs"])] for row in (one, other)]
+        assert versions[1] == [version + 1 for version in versions[0]]
+        assert orjson.loads(one["effects"]) == orjson.loads(other["effects"])
+    await engine.rest()
+
+
+async def test_nothing_of_a_draft_is_on_record_and_who_has_it_is_not_given_it_again(engine: Engine) -> None:
+    _, cascade, draft = await drafted(engine)
+    assert await engine.runs() == []
+    again = await begun(engine, cascade, drafting=Drafting.MORE, busy=[draft.derivation_id])
+    assert (again.drafts, again.running, again.closed) == ((), 1, False)
+    assert [other.derivation_id for other in (await begun(engine, cascade, drafting=Drafting.MORE)).drafts] == [
+        draft.derivation_id
+    ]
+    await engine.rest()
+
+
+async def test_a_second_settlement_says_settled_and_writes_nothing(engine: Engine) -> None:
+    _, cascade, draft = await drafted(engine)
+    assert (await settle(engine, cascade, [draft]))[0] == ["settled"]
+    before = await engine.rows("select * from events where user_id = $1")
+    assert (await settle(engine, cascade, [draft]))[0] == ["settled"]
+    assert await engine.rows("select * from events where user_id = $1") == before
+    assert await engine.runs() == ["settled"]
+    await engine.rest()
+
+
+async def test_what_an_edit_has_moved_past_is_not_recorded_and_is_found_again(engine: Engine) -> None:
+    blob, cascade, draft = await drafted(engine)
+    second = await engine.edit(blob, "b")
+    await engine.plan(second)
+    verdicts, found = await settle(engine, cascade, [draft])
+    assert (verdicts, found.drafts) == (["superseded"], ())
+    assert await engine.runs() == []
+    [newer] = (await begun(engine, second)).drafts
+    assert (await settle(engine, second, [newer]))[0] == ["settled"]
+    assert await engine.text(await engine.output("one")) == "b!"
+    await engine.rest()
+
+
+@pytest.mark.parametrize("why", ["it is left to finish", "it has waited for long"])
+async def test_what_is_left_to_finish_settles_what_it_has_read_and_runs_again(engine: Engine, why: str) -> None:
+    blob, cascade, draft = await drafted(engine, supersede="finish" if why == "it is left to finish" else "cancel")
+    await engine.plan(await engine.edit(blob, "b"))
+    if why == "it has waited for long":
+        await engine.admin.execute("update derivations set dirty_since = now() - interval '1 hour' where unsettled")
+    assert (await settle(engine, cascade, [draft]))[0] == ["settled"]
+    assert await engine.text(await engine.output("one")) == "a!"
+    assert (await engine.derivation("one"))["unsettled"]
+    await engine.rest()
+    assert await engine.text(await engine.output("one")) == "b!"
+    assert await engine.runs() == ["settled", "settled"]
+
+
+async def test_an_output_that_a_person_edits_meanwhile_is_drafted_again_at_once(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "out-v1", also={"note": "'n'"})
+    await engine.rest()
+    blob = await engine.create("in-v1")
+    await engine.rest()
+    cascade = await engine.edit(blob, "b")
+    await engine.plan(cascade)
+    [draft] = (await begun(engine, cascade)).drafts
+    await engine.edit(await engine.output("one"), data={"note": "mine"})
+    verdicts, found = await settle(engine, cascade, [draft])
+    assert verdicts == ["moved"]
+    assert (await settle(engine, cascade, found.drafts))[0] == ["settled"]
+    shown = (await engine.ask("GET", f"/blobs/{await engine.output('one')}"))["data"]
+    assert shown == {"text": "b!", "note": "mine"}
+    await engine.rest()
+
+
+@pytest.mark.parametrize("meanwhile", ["claimed", "settled", "cancelled", "switched off", "deleted"])
+async def test_a_draft_that_has_lost_its_derivation_does_nothing(engine: Engine, meanwhile: str) -> None:
+    blob, cascade, draft = await drafted(engine)
+    if meanwhile in ("claimed", "settled"):
+        [run] = (await engine.claim(cascade)).runs
+        if meanwhile == "settled":
+            await engine.finish(run)
+    elif meanwhile == "cancelled":
+        await engine.schedule.cancel_cascade(engine.user.user_id, cascade, actor="user:me")
+    elif meanwhile == "switched off":
+        await engine.switch("one", active=False)
+        await engine.plan_all()
+    else:
+        await engine.delete(blob)
+        await engine.plan_all()
+    before = await engine.runs()
+    verdicts, _ = await settle(engine, cascade, [draft])
+    assert verdicts == ["superseded"]
+    assert (await engine.runs(), await engine.version(await engine.output("one"))) == (
+        before,
+        1 if meanwhile == "settled" else 0,
+    )
+    status = await engine.schedule.fail_draft(engine.user.user_id, cascade, draft, code="internal", detail="no")
+    assert (status, await engine.runs()) == ("superseded", before)
+    await engine.rest()
+
+
+async def test_a_draft_that_fails_is_recorded_and_is_a_dead_letter(engine: Engine) -> None:
+    _, cascade, draft = await drafted(engine)
+    status = await engine.schedule.fail_draft(engine.user.user_id, cascade, draft, code="internal", detail="no")
+    await engine.check()
+    assert (status, await engine.runs()) == ("failed", ["failed"])
+    found = await engine.derivation("one")
+    assert (found["hold"], found["attempt"]) == ("failed", 1)
+    [letter] = await engine.rows("select * from dead_letters where user_id = $1")
+    assert (letter["run_id"], letter["code"]) == (draft.run_id, "internal")
+    assert (await begun(engine, cascade)).status == "partial"
+
+
+async def test_drafts_count_against_the_window_and_the_limit_of_their_user(engine: Engine) -> None:
+    for name in "abcd":
+        await engine.provider(name, "in-v1", "out-v1")
+    await engine.rest()
+    await engine.create("in-v1")
+    cascade = await engine.plan_all()
+    first = (await begun(engine, cascade, window=3)).drafts
+    assert len(first) == 3
+    busy = [draft.derivation_id for draft in first]
+    assert (await begun(engine, cascade, window=3, busy=busy, drafting=Drafting.MORE)).drafts == ()
+    await engine.admin.execute("update user_state set runs_limit = 2 where user_id = $1", engine.user.user_id)
+    assert (await begun(engine, cascade, busy=busy, drafting=Drafting.MORE)).drafts == ()
+    assert len((await begun(engine, cascade, busy=busy[:1], drafting=Drafting.MORE)).drafts) == 1
+    await engine.rest()
+
+
+async def test_a_provider_with_a_limit_of_its_own_has_its_runs_on_record(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "out-v1", max_concurrency=1)
+    await engine.rest()
+    await engine.create("in-v1")
+    found = await begun(engine, await engine.plan_all())
+    assert (found.drafts, len(found.runs)) == ((), 1)
+    await engine.rest()
+
+
+async def test_after_an_advance_that_died_over_drafts_the_next_one_puts_its_runs_on_record(engine: Engine) -> None:
+    _, cascade, _ = await drafted(engine)
+    assert (await engine.cascade(cascade))["drafting"]
+    careful = await begun(engine, cascade)
+    assert (careful.drafts, careful.drafting, len(careful.runs)) == ((), False, 1)
+    assert (await engine.cascade(cascade))["drafting"]  # this one may die over it as well
+    await engine.finish(careful.runs[0])
+    assert (await begun(engine, cascade)).closed
+    assert not (await engine.cascade(cascade))["drafting"]
+    await engine.rest()
