@@ -24,6 +24,9 @@ from domain.works import Claim, Draft, Drafting, RunWork, Settlement
 MERGE_ATTEMPTS_MAX = 8
 """How often a settlement is decided again because a person edited its output meanwhile, before the run is retried."""
 
+AT_A_STRETCH = 5
+"""Runs evaluated before others have the event loop: a settlement that has been answered is followed by the next."""
+
 Item = TypeVar("Item")
 
 
@@ -138,7 +141,9 @@ class Inline:
         async with self._turns.turn(self._user_id, len(batch)):
             works = await self._schedule.read_drafts(self._user_id, batch)
             settlements: dict[UUID, Settlement] = {}
-            for draft, work in zip(batch, works, strict=True):
+            for number, (draft, work) in enumerate(zip(batch, works, strict=True)):
+                if number % AT_A_STRETCH == AT_A_STRETCH - 1:
+                    await asyncio.sleep(0)
                 try:
                     settlements[draft.run_id] = self._decided(work)
                 except Exception as error:  # noqa: BLE001 - whatever is wrong with one run, the others go on

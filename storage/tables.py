@@ -159,7 +159,6 @@ snapshots = Table(
     "snapshots", metadata,
     _id("user_id"), _id("blob_id"), _int("version"), _text("document_hash"), _time("created_at"),
     PrimaryKeyConstraint("user_id", "blob_id", "version"),
-    ForeignKeyConstraint(["user_id", "blob_id"], ["blobs.user_id", "blobs.id"]),
 )
 
 # A large content on its way in; reserved counts against the quota until it is completed, aborted or expired.

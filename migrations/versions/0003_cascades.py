@@ -29,6 +29,11 @@ def downgrade() -> None:
         drop index runs_derivation_idx;
 
         alter table cascades drop column drafting;
+        alter table blobs reset (fillfactor);
+        alter table derivation_inputs reset (fillfactor);
+        alter table derivation_outputs reset (fillfactor);
+        alter table snapshots add constraint snapshots_user_id_blob_id_fkey
+          foreign key (user_id, blob_id) references blobs (user_id, id);
 
         -- Publishing
         alter table events add column published_at timestamptz default now();

@@ -311,6 +311,13 @@ alter table events force row level security;
 drop policy events_relay_mark on events;
 alter table events drop column published_at;
 
+-- Room beside each row for its next version: an edit of a thousand blobs then writes no index.
+alter table blobs set (fillfactor = 80);
+alter table derivation_inputs set (fillfactor = 80);
+alter table derivation_outputs set (fillfactor = 80);
+-- A snapshot is of a version, whose delta names the blob.
+alter table snapshots drop constraint snapshots_user_id_blob_id_fkey;
+
 -- Whether an advance of the cascade has drafted runs and not settled them yet (42_drafts.sql).
 alter table cascades add column drafting boolean not null default false;
 

@@ -506,7 +506,7 @@ end $$;
 -- Everything below what moved is unsettled and ours; what moved itself is looked at afresh.
 create or replace function studio_unsettle(p_user uuid, p_cascade uuid, p_direct uuid[]) returns int
 language plpgsql as $$
-declare v_all uuid[] := studio_below(p_user, p_direct); v_former uuid[]; v_tried uuid[];
+declare v_all uuid[] := studio_below(p_user, p_direct); v_former uuid[]; v_tried uuid[]; v_mine jsonb;
 begin
   if v_all is null then
     perform studio_recount(p_user, p_direct);
@@ -528,15 +528,34 @@ begin
         hold_detail = case when hold not in ('failed', 'conflict', 'budget') then hold_detail end
       where user_id = p_user and id = any(v_tried);
   end if;
+  -- Where nothing fails, pending_inputs is counted in the same write: what is to be unsettled is known before it is.
+  -- Whether a maker is among ten thousand is looked up, as a text that the planner cannot take for ten rows to go through.
+  if not exists (select from derivations where user_id = p_user and (failing or provisional is not null)) then
+    v_mine := (select jsonb_object_agg(id, true) from unnest(v_all) id);
+  end if;
   update derivations d set unsettled = true, owner_cascade_id = p_cascade, provisional = null,
       dirty_since = coalesce(d.dirty_since, c.created_at),
       run_after = studio_due(x.quiet_ms, x.longest_ms, c.cause, c.caused_at, coalesce(d.dirty_since, c.created_at)),
       -- Cancelled is what a cause before this one did.
-      hold = nullif(d.hold, 'cancelled'), hold_detail = case when d.hold = 'cancelled' then null else d.hold_detail end
-    from studio_pace(p_user, v_all) x, cascades c
-    where d.user_id = p_user and d.id = x.id and c.user_id = p_user and c.id = p_cascade;
+      hold = nullif(d.hold, 'cancelled'), hold_detail = case when d.hold = 'cancelled' then null else d.hold_detail end,
+      pending_inputs = coalesce(w.waits, d.pending_inputs)
+    from studio_pace(p_user, v_all) x
+    cross join (select cause, caused_at, created_at from cascades where user_id = p_user and id = p_cascade offset 0) c
+    left join lateral (select count(*)::int as waits
+      from (select blob_id from derivation_inputs
+        where user_id = p_user and derivation_id = x.id and (tracks or used_hash is null) offset 0) i
+      cross join lateral (select derivation_id from derivation_outputs
+        where user_id = p_user and blob_id = i.blob_id offset 0) o
+      where v_mine ? o.derivation_id::text or exists (select from derivations
+        where user_id = p_user and id = o.derivation_id and unsettled offset 0)) w on v_mine is not null
+    where d.user_id = p_user and d.id = x.id;
   -- What is asleep is counted as well: it may wake at any time.
-  perform studio_recount(p_user, p_direct || v_all || studio_dependants(p_user, v_all), p_cascade);
+  if v_mine is null then
+    perform studio_recount(p_user, p_direct || v_all || studio_dependants(p_user, v_all), p_cascade);
+  else
+    perform studio_recount(p_user, array(select x.id from unnest(p_direct || studio_dependants(p_user, v_all)) x(id)
+      where not v_mine ? x.id::text), p_cascade);
+  end if;
   if v_former is not null then
     update cascades set superseded_by = p_cascade
       where user_id = p_user and id = any(v_former) and status in ('pending', 'running');

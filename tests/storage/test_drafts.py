@@ -13,8 +13,8 @@ from domain.works import Claim, Draft, Drafting, RunWork
 from tests.storage.engine import Engine, decided
 
 RECORDED = """
-select derivation_id, attempt, execution, status, definition_digest, settings_digest, used_digest, inputs, label, effects,
-  workflow_id, lease_until, fresh_after, error, usage - 'duration_ms' as usage
+select derivation_id, attempt, execution, status, definition_digest, settings_digest, used_digest, inputs, label,
+  effects, workflow_id, lease_until, fresh_after, error, usage - 'duration_ms' as usage
 from runs where user_id = $1 order by id
 """
 
