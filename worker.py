@@ -37,18 +37,16 @@ from failpoints import CALLS, MOVES, Reached, exposed, failpoints
 from settings import Settings, load_settings, required
 from storage.bell import Bell
 from storage.bus import Bus
-from storage.caches import caches
 from storage.contents import Contents
 from storage.database import Database
 from storage.housekeeping import Housekeeping as Keeper
 from storage.housekeeping import Rules
 from storage.idempotency import IdempotencyKeys
-from storage.object_stores import object_store
 from storage.objects import Objects
 from storage.registry import Registry
 from storage.relay import Relay
 from storage.schedule import Places, PostgresSchedule, Repeats
-from storage.uploads import Uploads
+from stores import make_contents, make_objects, make_uploads
 from workflows.cascades import Cascade
 from workflows.contracts import SEARCH_ATTRIBUTES
 from workflows.housekeeping import Housekeeping, Reconcile
@@ -223,30 +221,6 @@ async def _kept(client: Client, starter: TemporalStarter, settings: Settings) ->
             log.warning("worker.waits_for_temporal", error=str(error)[:200])
 
 
-def make_objects(settings: Settings) -> Objects:
-    """The object store of the settings."""
-    blobs = settings.storage.blobs
-    return object_store(
-        folder=required(blobs.path, "storage.blobs.path") if blobs.backend == "filesystem" else None,
-        bucket=blobs.bucket,
-        endpoint=blobs.endpoint,
-        access_key=blobs.access_key.get_secret_value() if blobs.access_key else None,
-        secret_key=blobs.secret_key.get_secret_value() if blobs.secret_key else None,
-    )
-
-
-def make_contents(settings: Settings, database: Database, objects: Objects) -> Contents:
-    """The content store of the settings."""
-    cache = settings.storage.cache
-    hot = caches(
-        database,
-        bytes_max=cache.bytes_max,
-        url=cache.url.get_secret_value() if cache.url else None,
-        ttl=cache.ttl,
-    )
-    return Contents(database, objects, inline_max=settings.storage.inline_max, caches=hot)
-
-
 def make_keeper(
     settings: Settings, database: Database, contents: Contents, objects: Objects, reached: Reached
 ) -> Keeper:
@@ -261,19 +235,12 @@ def make_keeper(
         runs_window=settings.cascades.runs_window,
         sample=settings.housekeeping.sample,
     )
-    uploads = Uploads(
-        database,
-        objects,
-        part_size=settings.storage.part_size,
-        inline_max=settings.storage.inline_max,
-        lifetime=settings.storage.upload_expires,
-    )
     return Keeper(
         database,
         contents,
         objects,
         rules=rules,
-        expire=uploads.expire,
+        expire=make_uploads(settings, database, objects).expire,
         forget=IdempotencyKeys(database).forget_old,
         failpoint=reached,
     )
