@@ -144,13 +144,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
         objects = make_objects(settings)
         contents = make_contents(settings, database, objects)
         stack.push_async_callback(contents.close)
-        services = HttpServices(
-            {
-                name: Service(url=called.url, token=called.token.get_secret_value() if called.token else None)
-                for name, called in settings.services.items()
-            },
-            answer_max=settings.limits.answer_max,
-        )
+        services = make_services(settings)
         stack.push_async_callback(services.close)
         bus = await Bus.connect(events_url, topics=settings.events.topics.model_dump())
         stack.push_async_callback(bus.close)
@@ -189,7 +183,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
             ),
         )
         await stack.enter_async_context(worker)
-        relay = Relay(
+        delivery = Relay(
             relay_database,
             bus,
             starter,
@@ -197,8 +191,8 @@ async def running(settings: Settings) -> AsyncIterator[None]:
             batch=settings.relay.batch,
             failpoint=reached,
         )
-        bell.hang_beside(relay.wake)
-        stack.push_async_callback(_cancelled, asyncio.create_task(relay.run()))
+        bell.hang_beside(delivery.wake)
+        stack.push_async_callback(_cancelled, asyncio.create_task(delivery.run()))
         await keep_schedules(starter, settings)
         stack.push_async_callback(_cancelled, asyncio.create_task(_kept(client, starter, settings)))
         yield
@@ -219,6 +213,17 @@ async def _kept(client: Client, starter: TemporalStarter, settings: Settings) ->
             await keep_schedules(starter, settings)
         except (StudioError, RPCError, RuntimeError, OSError) as error:
             log.warning("worker.waits_for_temporal", error=str(error)[:200])
+
+
+def make_services(settings: Settings) -> HttpServices:
+    """The services that definitions may call."""
+    return HttpServices(
+        {
+            name: Service(url=called.url, token=called.token.get_secret_value() if called.token else None)
+            for name, called in settings.services.items()
+        },
+        answer_max=settings.limits.answer_max,
+    )
 
 
 def make_keeper(
