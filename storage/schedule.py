@@ -96,7 +96,7 @@ class PostgresSchedule:
 
         Goes before settlements that wait: what it takes is evaluated while they settle.
         """
-        async with self._gate(user_id, first=True):
+        async with self._gate(user_id, first=True, rings=False):
             row = await self._database.call(
                 "select *, extract(epoch from next_run_after - now())::float as due_in"
                 " from claim_runs($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -105,6 +105,10 @@ class PostgresSchedule:
             )  # fmt: skip
         if row is None:
             return Claim(runs=(), running=0, due_in_seconds=None, closed=True, status="unknown", cut_off=0)
+        if row["runs"]:
+            self._bell.ring_late()  # that they have started can be told with their end
+        else:
+            self._bell.ring()
         return Claim(
             runs=tuple(_claimed(run) for run in row["runs"]),
             running=row["running"],
