@@ -16,7 +16,7 @@ from typing import Any
 
 Reached = Callable[[str], None]
 MOVES = ("plan", "claim", "load", "settle", "fail", "lose", "begin_step", "begin_call", "end_step", "end_call",
-         "end_steps", "fail_step")  # fmt: skip
+         "fail_step")  # fmt: skip
 """Moves of the schedule around which a worker may die: ``schedule.before_settle``, ``schedule.after_settle``."""
 CALLS = ("call",)
 """``service.before_call``, ``service.after_call``: a paid answer that nobody has recorded yet."""

@@ -50,6 +50,8 @@ class Bell:
 
     async def close(self) -> None:
         """Stop; a ring that was not passed on is the relay's next poll."""
+        if self._late is not None:
+            self._late.cancel()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -15,7 +15,6 @@ from uuid import UUID
 
 import orjson
 
-from domain.definitions import Step
 from domain.documents import content_hash, content_size, document_hash, meta_hash, preview
 from domain.memo import Begun, Lookup, Recall
 from domain.prices import Quote, StepCharge
@@ -135,15 +134,17 @@ class PostgresSchedule:
             if settled.unchanged
         }
         arrays = [[row[index] for row in columns] for index in range(len(_OUTPUT_COLUMNS))]
+        steps = await self._step_columns(user_id, settlements)
         async with self._gate(user_id), self._database.connection() as connection:
             rows = await connection.fetch(
-                _SETTLE,
+                _SETTLE_WHOLE if steps else _SETTLE,
                 user_id,
                 [settled.run_id for settled in settlements],
                 usages,
                 caller,
                 *arrays,
                 unchanged,
+                *steps,
             )
         return {row["run_id"]: row["status"] for row in rows}
 
@@ -286,15 +287,6 @@ class PostgresSchedule:
             await connection.execute(_CHARGE, user_id, run_id, record.step_id, *astuple(charge))
             await connection.execute(query, *step)
 
-    async def end_steps(self, user_id: UUID, ended: Mapping[UUID, Sequence[tuple[Step, StepRecord]]]) -> None:
-        """Record every step, first to last, of runs that were carried out as wholes; one round trip for all."""
-        rows = []
-        for run_id, steps in ended.items():
-            for position, (step, record) in enumerate(steps):
-                placed = await self._contents.put(user_id, orjson.dumps(dict(record.entries)))
-                rows.append((run_id, step.id, position, step.type, placed.hash, *_columns_of(placed)))
-        await self._database.call(_END_ALL, user_id, *(list(column) for column in zip(*rows, strict=True)))
-
     async def distrust(self, user_id: UUID, run_id: UUID) -> None:
         """What the steps of this run were answered is not good: the memo forgets it."""
         await self._database.call("select studio_distrust($1, $2)", user_id, run_id)
@@ -343,6 +335,15 @@ class PostgresSchedule:
             )
             for row in rows
         ]
+
+    async def _step_columns(self, user_id: UUID, settlements: Sequence[Settlement]) -> list[list[Any]]:
+        """The steps that are recorded with the end of their runs, as ``end_steps`` takes them; nothing of none."""
+        rows = []
+        for settled in settlements:
+            for position, (step, record) in enumerate(settled.steps):
+                placed = await self._contents.put(user_id, orjson.dumps(dict(record.entries)))
+                rows.append((settled.run_id, step.id, position, step.type, placed.hash, *_columns_of(placed)))
+        return [list(column) for column in zip(*rows, strict=True)]
 
     async def _columns(self, user_id: UUID, settled: Settlement, output: SettledOutput) -> tuple[Any, ...]:
         """One output as ``settle_runs`` takes it; large documents go to S3 now, before the transaction.
@@ -399,7 +400,6 @@ _BEGIN = "select * from begin_step($1, $2, $3, $4, $5, $6, $7, $8)"
 _BEGIN_PAID = "select * from begin_paid_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _CHARGE = "select charge_step($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _END = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
-_END_ALL = "select end_steps($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _END_MEMO = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
 _OUTPUT_COLUMNS = (
     "uuid", "text", "int", "text", "text", "text", "text", "text", "text", "text", "bigint",
@@ -410,6 +410,11 @@ _SETTLE = (  # the types are this module's own
     "select * from settle_runs($1, $2, $3, $4, "  # noqa: S608
     + ", ".join(f"${index + 5}::{kind}[]" for index, kind in enumerate(_OUTPUT_COLUMNS))
     + f", ${len(_OUTPUT_COLUMNS) + 5})"
+)
+_SETTLE_WHOLE = (  # the steps after the end: who settles has the user's lock before any other
+    f"with s as materialized ({_SETTLE}), e as materialized (select end_steps($1, "  # noqa: S608 - as above
+    + ", ".join(f"${len(_OUTPUT_COLUMNS) + 6 + index}" for index in range(10))
+    + ") from (select count(*) from s) c) select s.* from s cross join e"
 )
 
 

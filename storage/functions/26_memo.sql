@@ -86,7 +86,7 @@ begin
 end $$;
 
 -- All steps of runs that were carried out as wholes, in one go: none of them calls, so none is in the memo. What is
--- recorded already stays. No lease is extended: the end of these runs comes next.
+-- recorded already stays. In one statement with settle_runs, after it: content that both name is locked in one order.
 create or replace function end_steps(
   p_user uuid, p_runs uuid[], p_steps text[], p_positions int[], p_types text[], p_hashes text[], p_sizes bigint[],
   p_stored_sizes bigint[], p_codecs text[], p_bodies bytea[], p_locations text[]
