@@ -17,7 +17,7 @@ from typing import Any
 Reached = Callable[[str], None]
 MOVES = (
     "plan", "claim", "read_drafts", "settle_and_claim", "fail_draft", "load", "settle", "fail", "lose", "begin_step",
-    "begin_call", "end_step", "end_call", "end_steps", "fail_step",
+    "begin_call", "end_step", "end_call", "fail_step",
 )  # fmt: skip
 """Moves of the schedule around which a worker may die: ``schedule.before_settle``, ``schedule.after_settle``."""
 CALLS = ("call",)

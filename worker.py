@@ -37,18 +37,16 @@ from failpoints import CALLS, MOVES, Reached, exposed, failpoints
 from settings import Settings, load_settings, required
 from storage.bell import Bell
 from storage.bus import Bus
-from storage.caches import caches
 from storage.contents import Contents
 from storage.database import Database
 from storage.housekeeping import Housekeeping as Keeper
 from storage.housekeeping import Rules
 from storage.idempotency import IdempotencyKeys
-from storage.object_stores import object_store
 from storage.objects import Objects
 from storage.registry import Registry
 from storage.relay import Relay
 from storage.schedule import Places, PostgresSchedule, Repeats
-from storage.uploads import Uploads
+from stores import make_contents, make_objects, make_uploads
 from workflows.cascades import Cascade
 from workflows.contracts import SEARCH_ATTRIBUTES
 from workflows.housekeeping import Housekeeping, Reconcile
@@ -146,13 +144,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
         objects = make_objects(settings)
         contents = make_contents(settings, database, objects)
         stack.push_async_callback(contents.close)
-        services = HttpServices(
-            {
-                name: Service(url=called.url, token=called.token.get_secret_value() if called.token else None)
-                for name, called in settings.services.items()
-            },
-            answer_max=settings.limits.answer_max,
-        )
+        services = make_services(settings)
         stack.push_async_callback(services.close)
         bus = await Bus.connect(events_url, topics=settings.events.topics.model_dump())
         stack.push_async_callback(bus.close)
@@ -191,7 +183,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
             ),
         )
         await stack.enter_async_context(worker)
-        relay = Relay(
+        delivery = Relay(
             relay_database,
             bus,
             starter,
@@ -199,8 +191,8 @@ async def running(settings: Settings) -> AsyncIterator[None]:
             batch=settings.relay.batch,
             failpoint=reached,
         )
-        bell.hang_beside(relay.wake)
-        stack.push_async_callback(_cancelled, asyncio.create_task(relay.run()))
+        bell.hang_beside(delivery.wake)
+        stack.push_async_callback(_cancelled, asyncio.create_task(delivery.run()))
         await keep_schedules(starter, settings)
         stack.push_async_callback(_cancelled, asyncio.create_task(_kept(client, starter, settings)))
         yield
@@ -223,28 +215,15 @@ async def _kept(client: Client, starter: TemporalStarter, settings: Settings) ->
             log.warning("worker.waits_for_temporal", error=str(error)[:200])
 
 
-def make_objects(settings: Settings) -> Objects:
-    """The object store of the settings."""
-    blobs = settings.storage.blobs
-    return object_store(
-        folder=required(blobs.path, "storage.blobs.path") if blobs.backend == "filesystem" else None,
-        bucket=blobs.bucket,
-        endpoint=blobs.endpoint,
-        access_key=blobs.access_key.get_secret_value() if blobs.access_key else None,
-        secret_key=blobs.secret_key.get_secret_value() if blobs.secret_key else None,
+def make_services(settings: Settings) -> HttpServices:
+    """The services that definitions may call."""
+    return HttpServices(
+        {
+            name: Service(url=called.url, token=called.token.get_secret_value() if called.token else None)
+            for name, called in settings.services.items()
+        },
+        answer_max=settings.limits.answer_max,
     )
-
-
-def make_contents(settings: Settings, database: Database, objects: Objects) -> Contents:
-    """The content store of the settings."""
-    cache = settings.storage.cache
-    hot = caches(
-        database,
-        bytes_max=cache.bytes_max,
-        url=cache.url.get_secret_value() if cache.url else None,
-        ttl=cache.ttl,
-    )
-    return Contents(database, objects, inline_max=settings.storage.inline_max, caches=hot)
 
 
 def make_keeper(
@@ -261,19 +240,12 @@ def make_keeper(
         runs_window=settings.cascades.runs_window,
         sample=settings.housekeeping.sample,
     )
-    uploads = Uploads(
-        database,
-        objects,
-        part_size=settings.storage.part_size,
-        inline_max=settings.storage.inline_max,
-        lifetime=settings.storage.upload_expires,
-    )
     return Keeper(
         database,
         contents,
         objects,
         rules=rules,
-        expire=uploads.expire,
+        expire=make_uploads(settings, database, objects).expire,
         forget=IdempotencyKeys(database).forget_old,
         failpoint=reached,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -156,24 +156,22 @@ class Wholes:
         return works
 
     async def _settled(self, user_id: UUID, works: Mapping[UUID, RunWork]) -> dict[UUID, str]:
-        """Evaluate what can be, record its steps, settle it; the verdict of each of those."""
+        """Evaluate what can be, settle it with its steps; the verdict of each of those."""
         settlements: list[Settlement] = []
-        ended: dict[UUID, Sequence[tuple[Step, StepRecord]]] = {}
         for work in works.values():
             if not work.definition.pure:
                 continue
             try:
-                steps = [] if declined(work) is not None else self._evaluated(work)
-                settlement = carry_out(work, records=[record for _, record in steps], now=self._now())
+                settlements.append(self._decided(work))
             except StudioError:
                 continue  # step by step, which tells the step that is at fault
-            settlements.append(settlement)
-            if steps:
-                ended[work.run_id] = steps
             await asyncio.sleep(0)  # others are here as well
-        if ended:
-            await self._schedule.end_steps(user_id, ended)
         return await self._schedule.settle(user_id, settlements, caller=None) if settlements else {}
+
+    def _decided(self, work: RunWork) -> Settlement:
+        steps = [] if declined(work) is not None else self._evaluated(work)
+        settlement = carry_out(work, records=[record for _, record in steps], now=self._now())
+        return replace(settlement, steps=steps)
 
     def _evaluated(self, work: RunWork) -> list[tuple[Step, StepRecord]]:
         context = context_of(work, (), now=self._now())
@@ -190,6 +188,11 @@ class Wholes:
             return {work.run_id: work for work in await self._schedule.load(user_id, run_ids)}
         except Exception:  # noqa: BLE001 - as above
             return {}
+
+    async def loaded(self, user_id: UUID) -> None:
+        """Wait until whatever is expected has been loaded."""
+        for one in list(self._users[user_id].coming.values()):
+            await one.loading
 
     def _forget(self) -> None:
         """What nobody came for, and users who have nothing here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,10 +13,12 @@ from starlette.responses import Response
 from api.auth import Reader
 from api.bodies import answer, fault, path_id
 from api.deps import Ports, Stores
+from api.idempotency import Attempt, once
 from api.middleware import PREFIX
 from api.pages import page_request, page_response
 from api.plans import with_actual
 from api.waiting import waited
+from api.wire import cascade_link
 from domain.bounds import explained
 from domain.errors import NotFound
 from domain.ids import BlobId, CascadeId, UserId, parse_id
@@ -62,6 +64,31 @@ async def get(request: Request, cascade_id: str, identity: Reader, ports: Stores
     await ports.cascades.get(user_id, wanted)
     headers = await waited(request, ports, user_id, wanted)
     return answer(await detailed(ports, user_id, wanted), headers=headers)
+
+
+async def ask_once(
+    request: Request,
+    ports: Ports,
+    user_id: UserId,
+    ask: Callable[[Attempt], Awaitable[Mapping[str, Any]]],
+    *,
+    show: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> Response:
+    """Ask once per Idempotency-Key for what a cascade does, wait as the request prefers, and answer the cascade then.
+
+    ``ask`` tells at least ``cascade_id``, and ``instance_id`` if its run alone is waited for; ``show`` what of it the
+    answer says. Waiting comes after the effect: who takes over then finds what was asked, and waits in its turn.
+    """
+
+    async def work(attempt: Attempt) -> Response:
+        asked = dict(attempt.outcome or await ask(attempt))
+        ports.bell.ring()
+        cascade, instance = CascadeId(UUID(asked["cascade_id"])), asked.pop("instance_id", None)
+        headers = await waited(request, ports, user_id, cascade, instance_id=instance and UUID(instance))
+        headers |= {"Location": f"{PREFIX}/cascades/{cascade}", "Link": cascade_link(cascade)}
+        return answer({**await detailed(ports, user_id, cascade), **show(asked)}, 202, headers)
+
+    return await once(request, ports, user_id, work)
 
 
 async def detailed(ports: Ports, user_id: UserId, cascade_id: CascadeId) -> dict[str, Any]:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
-from uuid import UUID
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.auth import Controller, Identity
 from api.bodies import answer, path_id
-from api.cascades import detailed
+from api.cascades import ask_once
 from api.deps import Ports, Stores
 from api.idempotency import Attempt, once
 from api.middleware import PREFIX
 from api.queries import require_known
 from api.runs import detailed_run
-from api.waiting import waited
-from api.wire import cascade_link
 from domain.controls import Decided
 from domain.ids import CascadeId, RunId, UserId
 
@@ -95,12 +92,8 @@ async def _cascade_answer(request: Request, ports: Ports, identity: Identity, de
     """Decide once per Idempotency-Key, wait as the request prefers, and answer the cascade as it is then."""
     require_known(request, ())
 
-    async def work(attempt: Attempt) -> Response:
-        done = dict(attempt.outcome or described(await decide(attempt)))
-        ports.bell.ring()
-        user_id, cascade = UserId(identity.user_id), CascadeId(UUID(done["cascade_id"]))
-        headers = await waited(request, ports, user_id, cascade)
-        headers |= {"Location": f"{PREFIX}/cascades/{cascade}", "Link": cascade_link(cascade)}
-        return answer({**await detailed(ports, user_id, cascade), "outcome": done["outcome"]}, 202, headers)
+    async def ask(attempt: Attempt) -> dict[str, Any]:
+        return described(await decide(attempt))
 
-    return await once(request, ports, identity.user_id, work)
+    user_id = UserId(identity.user_id)
+    return await ask_once(request, ports, user_id, ask, show=lambda asked: {"outcome": asked["outcome"]})

@@ -16,7 +16,6 @@ from api.addresses import Addresses
 from api.pages import Cursors
 from api.streams import Places
 from domain.errors import Unavailable
-from sections import BlobsGroup
 from settings import Settings, required
 from storage.api_keys import ApiKeys
 from storage.batches import Batches
@@ -24,7 +23,6 @@ from storage.bell import Bell
 from storage.blobs import Blobs
 from storage.buckets import Buckets
 from storage.budgets import Budgets
-from storage.caches import caches
 from storage.cascade_views import CascadeViews
 from storage.contents import Contents
 from storage.controls import Controls
@@ -38,8 +36,6 @@ from storage.events import Events
 from storage.idempotency import IdempotencyKeys
 from storage.instances import Instances
 from storage.members import Members
-from storage.object_stores import object_store
-from storage.objects import Objects
 from storage.plans import Bounds, Plans
 from storage.proposals import Proposals
 from storage.providers import Providers
@@ -51,6 +47,7 @@ from storage.schemas import Schemas
 from storage.uploads import Uploads
 from storage.users import KeyHolders, Users
 from storage.whys import Whys
+from stores import make_contents, make_objects, make_uploads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,16 +107,13 @@ async def open_ports(settings: Settings) -> Ports:
     metadata = settings.storage.metadata
     url = required(metadata.url, "storage.metadata.url").get_secret_value()
     database = await Database.connect(url, size_max=metadata.pool_size)
-    objects = _objects(settings.storage.blobs)
+    objects = make_objects(settings)
     installation = await database.call("select id, secret from installation")
     if installation is None:
         await database.close()
         raise Unavailable("The database has no installation: run python -m migrations first.")
     schemas = Schemas(database)
-    cache = settings.storage.cache
-    cache_url = cache.url.get_secret_value() if cache.url else None
-    hot = caches(database, bytes_max=cache.bytes_max, url=cache_url, ttl=cache.ttl)
-    contents = Contents(database, objects, inline_max=settings.storage.inline_max, caches=hot)
+    contents = make_contents(settings, database, objects)
     return Ports(
         service_name=settings.service.name,
         services=frozenset(settings.services),
@@ -129,7 +123,7 @@ async def open_ports(settings: Settings) -> Ports:
         temporal_ui_url=settings.workflow.ui_url,
         database=database,
         contents=contents,
-        uploads=_uploads(settings, database, objects),
+        uploads=make_uploads(settings, database, objects),
         downloads=Downloads(database, contents, objects),
         places=Places(settings.storage.parts_at_once),
         part_size=settings.storage.part_size,
@@ -167,16 +161,6 @@ async def open_ports(settings: Settings) -> Ports:
     )
 
 
-def _objects(blobs: BlobsGroup) -> Objects:
-    return object_store(
-        folder=required(blobs.path, "storage.blobs.path") if blobs.backend == "filesystem" else None,
-        bucket=blobs.bucket,
-        endpoint=blobs.endpoint,
-        access_key=blobs.access_key.get_secret_value() if blobs.access_key else None,
-        secret_key=blobs.secret_key.get_secret_value() if blobs.secret_key else None,
-    )
-
-
 def _plan_bounds(settings: Settings) -> Bounds:
     cascades = settings.cascades
     return Bounds(
@@ -187,16 +171,6 @@ def _plan_bounds(settings: Settings) -> Bounds:
         expires=cascades.plan_expires,
         history_runs=cascades.plan_history_runs,
         nodes_shown=cascades.plan_nodes_shown,
-    )
-
-
-def _uploads(settings: Settings, database: Database, objects: Objects) -> Uploads:
-    return Uploads(
-        database,
-        objects,
-        part_size=settings.storage.part_size,
-        inline_max=settings.storage.inline_max,
-        lifetime=settings.storage.upload_expires,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
-from uuid import UUID
 
 from fastapi import APIRouter, Request
 from pydantic import Field
@@ -13,12 +12,11 @@ from starlette.responses import Response
 
 from api.auth import Executor, Identity, Reader
 from api.bodies import Wire, answer, etag, fault, read, request_body
-from api.cascades import detailed
+from api.cascades import ask_once
 from api.deps import Ports, Stores
 from api.idempotency import Attempt, Keep, once
 from api.middleware import PREFIX
 from api.preconditions import if_match, moved_on
-from api.waiting import waited
 from api.wire import cascade_link
 from domain.canonical import canonical
 from domain.errors import Conflict, Fault, Invalid, StudioError, VersionConflict
@@ -84,15 +82,10 @@ class InstanceState(Wire):
 async def process(request: Request, provider_id: str, identity: Executor, ports: Stores) -> Response:
     """Ask a provider to process a blob: 202, and the cascade that does; ``Prefer: wait`` until the run ends."""
 
-    async def work(attempt: Attempt) -> Response:
-        # Waiting comes after the effect: who takes over then finds what was asked, and waits in its turn.
-        asked = dict(attempt.outcome or await _ask(request, ports, identity, attempt, provider_id))
-        user_id, cascade = UserId(identity.user_id), CascadeId(UUID(asked["cascade_id"]))
-        headers = await waited(request, ports, user_id, cascade, instance_id=UUID(asked.pop("instance_id")))
-        headers |= {"Location": f"{PREFIX}/cascades/{cascade}", "Link": cascade_link(cascade)}
-        return answer({**await detailed(ports, user_id, cascade), **asked}, 202, headers)
+    async def ask(attempt: Attempt) -> dict[str, str]:
+        return await _ask(request, ports, identity, attempt, provider_id)
 
-    return await once(request, ports, identity.user_id, work)
+    return await ask_once(request, ports, UserId(identity.user_id), ask)
 
 
 async def _ask(

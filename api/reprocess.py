@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Literal
-from uuid import UUID
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.auth import Executor, Identity
-from api.bodies import Wire, answer, path_id, read, request_body
-from api.cascades import detailed
-from api.deps import Ports, Stores
-from api.idempotency import Attempt, once
-from api.middleware import PREFIX
+from api.auth import Executor
+from api.bodies import Wire, path_id, read, request_body
+from api.cascades import ask_once
+from api.deps import Stores
+from api.idempotency import Attempt
 from api.queries import require_known
-from api.waiting import waited
-from api.wire import cascade_link
-from domain.ids import BlobId, CascadeId, DerivationId, UserId
+from domain.ids import BlobId, DerivationId, UserId
 from domain.reprocess import Asked, Scope
 
 router = APIRouter(tags=["reprocess"])
@@ -46,9 +42,6 @@ class ReprocessBlob(ReprocessDerivation):
     provider_id: str | None = None
 
 
-Ask = Callable[[Attempt], Awaitable[dict[str, Any]]]
-
-
 @router.post(
     "/blobs/{blob_id}/reprocess", operation_id="blobs_reprocess", status_code=202,
     openapi_extra=request_body(ReprocessBlob, example=EXAMPLE),
@@ -70,7 +63,7 @@ async def blob(request: Request, blob_id: str, identity: Executor, ports: Stores
             )
         )  # fmt: skip
 
-    return await _asked(request, ports, identity, ask)
+    return await ask_once(request, ports, user_id, ask)
 
 
 @router.post(
@@ -91,21 +84,7 @@ async def derivation(request: Request, derivation_id: str, identity: Executor, p
             )
         )
 
-    return await _asked(request, ports, identity, ask)
-
-
-async def _asked(request: Request, ports: Ports, identity: Identity, ask: Ask) -> Response:
-    """Ask once per Idempotency-Key, then wait as long as the request prefers to."""
-
-    async def work(attempt: Attempt) -> Response:
-        asked = dict(attempt.outcome or await ask(attempt))
-        ports.bell.ring()
-        user_id, cascade = UserId(identity.user_id), CascadeId(UUID(asked["cascade_id"]))
-        headers = await waited(request, ports, user_id, cascade)
-        headers |= {"Location": f"{PREFIX}/cascades/{cascade}", "Link": cascade_link(cascade)}
-        return answer({**await detailed(ports, user_id, cascade), **asked}, 202, headers)
-
-    return await once(request, ports, identity.user_id, work)
+    return await ask_once(request, ports, user_id, ask)
 
 
 def _scope(body: ReprocessDerivation) -> Scope:

@@ -170,7 +170,7 @@ async def _verification(settings: Settings, user: UUID | None) -> AsyncIterator[
     from storage.database import Database  # noqa: PLC0415
     from storage.users import Users  # noqa: PLC0415
     from storage.verification import Verification  # noqa: PLC0415
-    from worker import make_objects  # noqa: PLC0415
+    from stores import make_objects  # noqa: PLC0415
 
     url = required(settings.storage.metadata.url, "storage.metadata.url").get_secret_value()
     database = await Database.connect(url, size_max=2)

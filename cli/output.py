@@ -26,7 +26,7 @@ FLEXIBLE_MIN = 12
 GAP = 2
 PIPE_COLUMNS = 200
 """Width of a table that goes to no terminal."""
-WHOLE = re.compile(r"(^|[_ ])(id|at|status|state|provider|version|execution|step|type|url)$")
+WHOLE = re.compile(r"(^|[_ ])(id|at|since|status|state|provider|version|execution|step|type|url)$")
 """Columns that are never cut: what they show is pasted elsewhere, or says what matters."""
 
 

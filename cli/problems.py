@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdk.problems import ApiProblem
@@ -44,6 +44,24 @@ HINTS: Mapping[str, str] = {
 }
 """What leads on, by problem code, where the API's own hint is a request."""
 
+COMMANDS: Sequence[tuple[str, str]] = (
+    ("PATCH /blobs/([^/]+)", "studio blob edit {0}"),
+    ("POST /blobs/([^/]+)/restore", "studio blob restore {0}"),
+    ("POST /derivations/([^/]+)/reprocess", "studio derivation reprocess {0}"),
+    ("GET /cascades/([^/]+)", "studio cascade watch {0}"),
+    ("POST /cascades/([^/]+)/retry", "studio cascade retry {0}"),
+    ("POST /runs/([^/]+)/reject", "studio run reject {0} --comment WHY"),
+    ("POST /runs/([^/]+)/(approve|cancel|retry)", "studio run {1} {0}"),
+    ("POST /deltas/([^/]+)/(accept|reject)", "studio blob {1} {0}"),
+    ("POST /dead-letters/([^/]+)/redrive", "studio dead-letter redrive {0}"),
+    ("POST /providers/([^/]+)/upgrade", "studio provider upgrade {0}"),
+    ("PUT /providers/([^/]+)/instance", "studio provider activate {0}"),
+    ("POST /budget/top-up", "studio budget top-up {dollars}"),
+)
+"""What sends the requests that explanations name."""
+_PREFIX = "/api/v1/studio"
+_MICROS = 1_000_000
+
 _IN_ADDRESS = re.compile(r"^/(query|path)/([a-z_]+?)(?:_id)?$")
 
 
@@ -73,3 +91,13 @@ def sentences_of(problem: ApiProblem) -> tuple[str, Sequence[tuple[str, str]]]:
     if where == OPTIONS[PLAN_POINTER]:
         return f"{where} names a plan by its id.", ()
     return (detail if where in detail else f"{where}: {detail}"), ()
+
+
+def command_of(action: Mapping[str, Any]) -> str:
+    """Return the command that does what an explanation names as a request; that itself where there is none."""
+    request = f"{action['method']} {str(action['url']).removeprefix(_PREFIX)}"
+    for pattern, command in COMMANDS:
+        if (found := re.fullmatch(pattern, request)) is not None:
+            amount = (action.get("body") or {}).get("amount", 0)
+            return command.format(*found.groups(), dollars=f"{amount / _MICROS:.6f}")
+    return f"{action['method']} {action['url']}"

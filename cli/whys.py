@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.output import AsJson, clean, details, outline, short, show
+from cli.problems import command_of
 from cli.session import talk
 
 if TYPE_CHECKING:
@@ -80,10 +81,10 @@ def _told(body: Any, because: list[Any]) -> RenderableType:
 
 
 def _change(one: Mapping[str, Any]) -> RenderableType:
-    """Draw one action, whole: its request is pasted."""
+    """Draw one action, whole: its command is pasted."""
     from rich.text import Text  # noqa: PLC0415 - rich is for people
 
-    return Text(f"  {clean(one['reason'])} ({one['action']})\n    {one['method']} {clean(one['url'])}")
+    return Text(f"  {clean(one['reason'])}\n    {clean(command_of(one))}")
 
 
 def _grow(branch: Tree, because: Mapping[str, Any]) -> None:

@@ -61,10 +61,15 @@ class Schedule(Controls, Budgeting):
             self._plan(cascade, now)  # the database was restored to before the plan that our caller remembers
         closed = self._close_unchanged(cascade, now)
         self.call_up()
-        ready = [d for d in self.owned(cascade_id) if self._ready(d) and self._due(d, now)]
         room = max(0, window - len(self._running(cascade_id)))
         unused = [found for found in run_ids if found not in self.runs]
-        chosen = self.choose(cascade, ready, min(room, len(unused)))
+        while True:  # again where all of them have run too often and are put off: others are behind them
+            ready = [d for d in self.owned(cascade_id) if self._ready(d) and self._due(d, now)]
+            asked = self.choose(cascade, ready, min(room, len(unused)))
+            chosen = self.within_bounds(asked)
+            if chosen or not asked:
+                break
+        ready = [d for d in ready if self._due(d, now)]
         started = [self._start(d, run, cascade) for d, run in zip(chosen, unused, strict=False)]
         self.offer()
         later = [d.run_after for d in self.owned(cascade_id) if self._ready(d) and not self._due(d, now)]

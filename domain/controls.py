@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from domain.bounds import Bounded
 from domain.derivations import OPEN, CascadeStatus, Derivation, Run
 from domain.facts import move
 from domain.ids import CascadeId, RunId
-from domain.limits import Limits
 from domain.planning import Planning
 from domain.runs import UNFINISHED, Hold, RunStatus
 from domain.settling import Ending, Settling
@@ -40,7 +40,7 @@ class Decided:
     cascade_id: CascadeId
 
 
-class Controls(Planning, Settling, Limits):
+class Controls(Planning, Settling, Bounded):
     """Runs wait for people and go on, stop and start again, by facts of the schedule alone."""
 
     # --- approval -----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -115,7 +116,7 @@ def _node(row: Sequence[Any], level: int, blocked: Mapping[str, list[tuple[str, 
             blocked_by_label=held[0][1] if held else "",
             made=version > 0,
             skipped=skipped,
-            run_after=run_after,
+            run_after=None if run_after is None else datetime.fromisoformat(run_after),
         )
         state, reason, blocked_by = str(seen.state), seen.reason, [str(blob) for blob in seen.blocked_by]
     return {

@@ -154,7 +154,7 @@ CATALOGUE: dict[str, ProblemKind] = {
     "no_budget": ProblemKind("There is no budget", "Nothing is limited; PUT /budget sets a limit."),
     "rate_limited": ProblemKind("Too many requests", "Wait for Retry-After.", retryable=True),
     "egress_denied": ProblemKind("This address may not be called", "Declare the service in the configuration."),
-    "provider_failed": ProblemKind("The provider failed", "The run says why; correct it and reprocess."),
+    "provider_failed": ProblemKind("The provider failed", "The run says why; mend it, then retry."),
     "service_rejected": ProblemKind("The service refused the call", "The run's error quotes its answer."),
     "invalid_output": ProblemKind("The provider's output is not valid", "It does not satisfy its output schema."),
     "run_lost": ProblemKind(

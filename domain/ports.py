@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
-from domain.definitions import Step
 from domain.memo import Begun, Lookup
 from domain.prices import Quote, StepCharge
 from domain.steps import ServiceCall
@@ -140,10 +139,6 @@ class Schedule(Protocol):
         answer: Any,
     ) -> None:
         """``end_step``, and the answer goes into the memo, whatever has become of the run: it is paid for."""
-        ...
-
-    async def end_steps(self, user_id: UUID, ended: Mapping[UUID, Sequence[tuple[Step, StepRecord]]]) -> None:
-        """Record every step, first to last, of runs that were carried out as wholes; what was recorded stays."""
         ...
 
     async def distrust(self, user_id: UUID, run_id: UUID) -> None:

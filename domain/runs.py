@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -111,7 +112,7 @@ def derivation_state(
     blocked_by_label: str = "",
     made: bool = True,
     skipped: str | None = None,
-    run_after: str | None = None,
+    run_after: datetime | None = None,
 ) -> DerivationState:
     """Return what people see of one derivation.
 
@@ -147,12 +148,12 @@ def _settled(skipped: str | None, last: str) -> str:
 _UP_TO_DATE = "Up to date with its inputs."
 
 
-def _waits(pending_inputs: int, run_after: str | None) -> str:
+def _waits(pending_inputs: int, run_after: datetime | None) -> str:
     if pending_inputs:
         inputs = "input" if pending_inputs == 1 else "inputs"
         return f"Waits for {pending_inputs} {inputs} in the making."
     if run_after:
-        return f"Its inputs have changed; it is put off until {run_after}."
+        return f"Its inputs have changed; it is put off until {run_after.astimezone(UTC):%Y-%m-%d %H:%M:%S %Z}."
     return "Its inputs have changed; it runs next."
 
 

@@ -140,7 +140,8 @@ def _cancelled(standing: Row) -> Iterator[Json]:
     elif cascade:
         reason = "Let everything of this cascade that failed or was cancelled run again."
         yield action("retry_cascade", "POST", path("cascades", cascade, "retry"), reason)
-    yield _reprocess(standing, "Let it run after all.")
+    else:
+        yield _reprocess(standing, "Let it run after all.")
 
 
 def _inactive(standing: Row) -> Iterator[Json]:

@@ -34,7 +34,7 @@ def state_of(standing: Row) -> DerivationState:
         blocked_by_label=blocker_name(blockers[0]) if blockers else "",
         made=is_made(standing),
         skipped=skipped(standing),
-        run_after=None if standing.get("run_after") is None else standing["run_after"].isoformat(),
+        run_after=standing.get("run_after"),
     )
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from domain.definitions import Definition
+from domain.definitions import Definition, Step
 from domain.documents import Document
 from domain.provider_ir import BY_SIZE, Placement
 from domain.schemas import Schema
@@ -178,4 +178,6 @@ class Settlement:
     outputs: tuple[SettledOutput, ...]
     usage: Mapping[str, Any]
     storage: Placement = BY_SIZE
+    steps: Sequence[tuple[Step, StepRecord]] = ()
+    """The steps of a run that was carried out as a whole, first to last: recorded with its end."""
     unchanged: tuple[UnchangedOutput, ...] = ()

@@ -14,6 +14,8 @@ from storage.database import Database
 
 BELL_SECONDS_MIN = 0.005
 """Pause between two notifications of one process."""
+LATE_SECONDS = 0.05
+"""How long what nobody waits for is kept back, to be told with what comes next."""
 
 
 class Bell:
@@ -23,22 +25,33 @@ class Bell:
         self._database = database
         self._rung = False
         self._task: asyncio.Task[None] | None = None
+        self._late: asyncio.TimerHandle | None = None
         self._near: Callable[[], bool] | None = None
 
     def hang_beside(self, near: Callable[[], bool]) -> None:
         """Ring in this process first: where ``near`` says that the relay that leads has heard it, nobody else need."""
         self._near = near
 
+    def ring_late(self) -> None:
+        """Let the relay look, if nobody else lets it within ``LATE_SECONDS``: what was committed can wait as long."""
+        if self._late is None and not self._database.rehearsing:
+            self._late = asyncio.get_running_loop().call_later(LATE_SECONDS, self.ring)
+
     def ring(self) -> None:
         """Let the relay look soon; returns at once."""
         if self._database.rehearsing:
             return
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
         self._rung = True
         if self._task is None or self._task.done():
             self._task = self._database.apart(self._notify(), name="bell")
 
     async def close(self) -> None:
         """Stop; a ring that was not passed on is the relay's next poll."""
+        if self._late is not None:
+            self._late.cancel()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

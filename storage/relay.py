@@ -236,19 +236,24 @@ class Relay:
         Raises Unavailable if some could not be rung; the others are marked all the same.
         """
         async with self._database.connection() as connection:
-            await connection.execute("select studio_offer_services()")
             rows = await connection.fetch(_UNSENT, self._batch)
-        if not rows:
-            return False
+        answers = await self._ring_all(rows) if rows else []
+        # Whoever is offered a place of a service is rung in the next round: nobody who has rung waits for offers.
+        async with self._database.connection() as connection:
+            offered = await connection.fetchval("select studio_offer_services()")
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return offered > 0 or len(rows) == self._batch
+
+    async def _ring_all(self, rows: Sequence[Any]) -> list[BaseException | None]:
+        """Ring doorbells and mark those that were heard; why the others were not."""
         self._failpoint("relay.after_commit_before_start")
         gate = asyncio.Semaphore(STARTS_AT_ONCE)
         answers = await asyncio.gather(*(self._ring(gate, row) for row in rows), return_exceptions=True)
         self._failpoint("relay.after_start_before_mark")
         await self._mark([row for row, answer in zip(rows, answers, strict=True) if answer is None])
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        return len(rows) == self._batch
+        return answers
 
     async def stop_runs(self) -> bool:
         """Tell the workflows of cancelled runs to end; whether there may be more.

@@ -15,7 +15,6 @@ from uuid import UUID
 
 import orjson
 
-from domain.definitions import Step
 from domain.documents import document_hash
 from domain.memo import Begun, Lookup, Recall
 from domain.prices import Quote, StepCharge
@@ -27,7 +26,7 @@ from storage.contents import Contents
 from storage.database import Database
 from storage.drafts import drafts_of, read_drafts, record_of
 from storage.gates import Gate
-from storage.settlements import OUTPUT_COLUMNS, columns_of, settling
+from storage.settlements import OUTPUT_COLUMNS, columns_of, settling, step_columns
 from storage.works import Works
 
 DETAIL_CHARACTERS_MAX = 2000
@@ -107,8 +106,12 @@ class PostgresSchedule:
         ``drafting``: of the inline runs, drafts; ``busy`` are the derivations of those that are not settled yet. Goes
         before settlements that wait: what it takes is evaluated while they settle.
         """
-        async with self._gate(user_id, first=True):
+        async with self._gate(user_id, first=True, rings=False):
             row = await self._database.call(_CLAIM, user_id, cascade_id, *self._claiming(window, busy, drafting))
+        if row and row["runs"]:
+            self._bell.ring_late()  # that they have started can be told with their end
+        else:
+            self._bell.ring()
         return _claim_of(row)
 
     async def settle_and_claim(
@@ -170,9 +173,17 @@ class PostgresSchedule:
     async def settle(self, user_id: UUID, settlements: Sequence[Settlement], *, caller: UUID | None) -> dict[UUID, str]:
         """End runs: ``settled``, ``superseded``, or ``moved`` when an output changed since the merge."""
         columns, usages, unchanged = await settling(self._contents, user_id, settlements)
+        steps = await step_columns(self._contents, user_id, settlements)
         async with self._gate(user_id), self._database.connection() as connection:
             rows = await connection.fetch(
-                _SETTLE, user_id, [settled.run_id for settled in settlements], usages, caller, *columns, unchanged
+                _SETTLE_WHOLE if steps else _SETTLE,
+                user_id,
+                [settled.run_id for settled in settlements],
+                usages,
+                caller,
+                *columns,
+                unchanged,
+                *steps,
             )
         verdicts = {row["run_id"]: row["status"] for row in rows}
         self._remember(user_id, settlements, verdicts)
@@ -326,15 +337,6 @@ class PostgresSchedule:
             await connection.execute(_CHARGE, user_id, run_id, record.step_id, *astuple(charge))
             await connection.execute(query, *step)
 
-    async def end_steps(self, user_id: UUID, ended: Mapping[UUID, Sequence[tuple[Step, StepRecord]]]) -> None:
-        """Record every step, first to last, of runs that were carried out as wholes; one round trip for all."""
-        rows = []
-        for run_id, steps in ended.items():
-            for position, (step, record) in enumerate(steps):
-                placed = await self._contents.put(user_id, orjson.dumps(dict(record.entries)))
-                rows.append((run_id, step.id, position, step.type, placed.hash, *columns_of(placed)))
-        await self._database.call(_END_ALL, user_id, *(list(column) for column in zip(*rows, strict=True)))
-
     async def distrust(self, user_id: UUID, run_id: UUID) -> None:
         """What the steps of this run were answered is not good: the memo forgets it."""
         await self._database.call("select studio_distrust($1, $2)", user_id, run_id)
@@ -402,11 +404,15 @@ _BEGIN = "select * from begin_step($1, $2, $3, $4, $5, $6, $7, $8)"
 _BEGIN_PAID = "select * from begin_paid_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 _CHARGE = "select charge_step($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _END = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
-_END_ALL = "select end_steps($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _END_MEMO = "select end_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
 _OUTPUTS = ", ".join(f"${index + 5}::{kind}[]" for index, kind in enumerate(OUTPUT_COLUMNS))  # types of our own
 _NEXT = len(OUTPUT_COLUMNS) + 5
 _SETTLE = f"select * from settle_runs($1, $2, $3, $4, {_OUTPUTS}, ${_NEXT})"  # noqa: S608
+_SETTLE_WHOLE = (  # the steps after the end: who settles has the user's lock before any other
+    f"with s as materialized ({_SETTLE}), e as materialized (select end_steps($1, "  # noqa: S608 - as above
+    + ", ".join(f"${_NEXT + 1 + index}" for index in range(10))
+    + ") from (select count(*) from s) c) select s.* from s cross join e"
+)
 _SETTLE_AND_CLAIM = (
     f"select * from settle_and_claim($1, $2, $3, $4, {_OUTPUTS}, "  # noqa: S608
     + ", ".join(f"${_NEXT + index}" for index in range(10))

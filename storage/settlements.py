@@ -35,6 +35,16 @@ async def settling(
     return [[row[index] for row in rows] for index in range(len(OUTPUT_COLUMNS))], usages, unchanged
 
 
+async def step_columns(contents: Contents, user_id: UUID, settlements: Sequence[Settlement]) -> list[list[Any]]:
+    """The steps that are recorded with the end of their runs, as ``end_steps`` takes them; nothing of none."""
+    rows = []
+    for settled in settlements:
+        for position, (step, record) in enumerate(settled.steps):
+            placed = await contents.put(user_id, orjson.dumps(dict(record.entries)))
+            rows.append((settled.run_id, step.id, position, step.type, placed.hash, *columns_of(placed)))
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
 def columns_of(placed: Placed) -> tuple[object, ...]:
     """Size, stored size, codec, body and location, as the functions take them."""
     return placed.size, placed.stored_size, placed.codec, placed.body, placed.location

@@ -36,11 +36,12 @@ end $$;
 
 -- How long a run waited for people: that is no time that its work takes.
 create or replace function studio_waited(p_user uuid, p_run uuid, p_started timestamptz, p_ended timestamptz)
-returns interval language sql stable as $$
-  select coalesce(sum(coalesce(s.ended_at, p_ended) - s.started_at), interval '0') from run_steps s
-  where s.user_id = p_user and s.run_id = p_run and s.type = 'approval' and s.started_at >= p_started
-    and coalesce(s.ended_at, p_ended) <= p_ended
-$$;
+returns interval language plpgsql stable as $$
+begin
+  return (select coalesce(sum(coalesce(s.ended_at, p_ended) - s.started_at), interval '0') from run_steps s
+    where s.user_id = p_user and s.run_id = p_run and s.type = 'approval' and s.started_at >= p_started
+      and coalesce(s.ended_at, p_ended) <= p_ended);
+end $$;
 
 -- How far cascades are: what of theirs is unsettled, runs, has failed, and cannot go on. Blocked is found downwards, once
 -- for all: what unsettled stands below a hold.
@@ -68,6 +69,10 @@ $$;
 -- How a cascade ended is history: later ones take over what it left, and settle it.
 create or replace function studio_cascade_ended() returns trigger language plpgsql as $$
 begin
+  if not exists (select from derivations where user_id = new.user_id and owner_cascade_id = new.id and unsettled) then
+    new.ended_counts := jsonb_build_object('unsettled', 0, 'running', 0, 'failed', 0, 'blocked', 0, 'taken', new.taken);
+    return new;
+  end if;
   new.ended_counts := (select jsonb_build_object('unsettled', coalesce(sum(n.unsettled), 0),
       'running', coalesce(sum(n.running), 0), 'failed', coalesce(sum(n.failed), 0),
       'blocked', coalesce(sum(n.blocked), 0), 'taken', new.taken)

@@ -1,6 +1,7 @@
 -- Memo: the answer of a paid or pure step under a key that covers everything it depends on (domain/memo.py), so that nothing
 -- is paid for twice. Who calls holds a lease; who comes meanwhile waits for the answer. Nothing in the schedule reads it.
--- Lock order: a run's row, then its memo's; neither under the user lock unless by fail_run, which takes them so as well.
+-- Lock order: a run's row, then its memo's, several by key; neither under the user lock unless by fail_run, which takes
+-- them so as well.
 
 -- A step begins: its run's lease is extended, the step is recorded, and with a key the memo is asked, all in one round trip.
 -- status: 'running', or what the run has ended as. memo: 'hit' (the answer is in the other columns), 'mine' (call; the
@@ -85,7 +86,7 @@ begin
 end $$;
 
 -- All steps of runs that were carried out as wholes, in one go: none of them calls, so none is in the memo. What is
--- recorded already stays. No lease is extended: the end of these runs comes next.
+-- recorded already stays. In one statement with settle_runs, after it: content that both name is locked in one order.
 create or replace function end_steps(
   p_user uuid, p_runs uuid[], p_steps text[], p_positions int[], p_types text[], p_hashes text[], p_sizes bigint[],
   p_stored_sizes bigint[], p_codecs text[], p_bodies bytea[], p_locations text[]
@@ -114,6 +115,7 @@ begin
   select array_agg(memo_key) into v_keys from run_steps
     where user_id = p_user and run_id = p_run and memo_key is not null and status <> 'done';
   if v_keys is null then return; end if;
+  perform from memo where user_id = p_user and key = any(v_keys) and leased_by = p_run order by key for update;
   delete from memo where user_id = p_user and key = any(v_keys) and leased_by = p_run and output_hash is null;
   update memo set state = 'done', leased_by = null, lease_until = null
     where user_id = p_user and key = any(v_keys) and leased_by = p_run;
@@ -128,6 +130,7 @@ begin
   select array_agg(memo_key) into v_keys from run_steps
     where user_id = p_user and run_id = p_run and memo_key is not null and status = 'done';
   if v_keys is null then return; end if;
+  perform from memo where user_id = p_user and key = any(v_keys) order by key for update;
   delete from memo where user_id = p_user and key = any(v_keys) and leased_by is null;
   update memo set output_hash = null where user_id = p_user and key = any(v_keys) and leased_by is not null;
 end $$;

@@ -57,16 +57,10 @@ begin
     return '{}';
   end if;
   return (
-    with recursive up (blob_id, id) as (
-      select i.blob_id, p.id from unnest(p_derivations) x(id)
-      cross join lateral (select blob_id from derivation_inputs
-        where user_id = p_user and derivation_id = x.id and (tracks or used_hash is null) offset 0) i
-      cross join lateral (select derivation_id from derivation_outputs
-        where user_id = p_user and blob_id = i.blob_id offset 0) o
-      cross join lateral (select id from derivations where user_id = p_user and id = o.derivation_id
-        and hold is distinct from 'inactive' and hold is distinct from 'retired' offset 0) p
+    with recursive up (blob_id, id) as (  -- blob_id: the input of ours that it comes in by, null for us
+      select null::uuid, id from unnest(p_derivations) id
       union
-      select u.blob_id, p.id from up u
+      select coalesce(u.blob_id, i.blob_id), p.id from up u
       cross join lateral (select blob_id from derivation_inputs
         where user_id = p_user and derivation_id = u.id and (tracks or used_hash is null) offset 0) i
       cross join lateral (select derivation_id from derivation_outputs
@@ -76,7 +70,8 @@ begin
     )
     select coalesce(array_agg(distinct u.blob_id), '{}') from up u
     cross join lateral (select from derivations
-      where user_id = p_user and id = u.id and (unsettled or provisional = 'skipped') offset 0) d);
+      where user_id = p_user and id = u.id and (unsettled or provisional = 'skipped') offset 0) d
+    where u.blob_id is not null);
 end $$;
 
 -- What is to run anyway runs with the newest definition of a provider that others define, if that makes the same slots:

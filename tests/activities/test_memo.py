@@ -315,3 +315,30 @@ async def dropped(engine: Engine, user: UUID, kept: str, most: int) -> int:
     row = await engine.database.call(f"select drop_memo($1, interval '{kept}', $2, 100)", user, most)
     assert row is not None
     return int(row[0])
+
+
+async def test_whoever_forgets_several_answers_locks_them_in_one_order(engine: Engine) -> None:
+    run = await claimed(engine)
+    user_id = engine.user.user_id
+    for position, key in enumerate("ba"):  # stored in the other order
+        await engine.admin.execute(
+            "insert into run_steps (user_id, run_id, step_id, position, type, status, memo_key)"
+            " values ($1, $2, $3, $4, 'api-call', 'done', $3)", user_id, run.run_id, key, position,
+        )  # fmt: skip
+        await engine.admin.execute(
+            "insert into memo (user_id, key, state, run_id, step_id, provider_id)"
+            " values ($1, $2, 'done', $3, $2, 'one')", user_id, key, run.run_id,
+        )  # fmt: skip
+    hold = "select from memo where user_id = $1 and key = $2 for update nowait"
+    # As a plan may have it that reads the table as it lies.
+    for name, value in (("enable_indexscan", "off"), ("enable_bitmapscan", "off"), ("enable_seqscan", "on")):
+        await engine.admin.execute(f"alter function studio_distrust set {name} = {value}")
+    try:
+        async with asyncio.TaskGroup() as group, engine.locked(hold, user_id, "a"):
+            group.create_task(engine.schedule.distrust(user_id, run.run_id))
+            await engine.blocked(1)
+            async with engine.locked(hold, user_id, "b"):  # it waits for the first, and has not taken the other
+                pass
+    finally:
+        await engine.admin.execute("alter function studio_distrust reset all")
+    assert await engine.rows("select key from memo where user_id = $1") == []

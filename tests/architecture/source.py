@@ -13,7 +13,7 @@ PACKAGES = (
     *("activities", "ai", "api", "bench", "cli", "devstack", "domain", "migrations", "providers"),
     *("sdk", "storage", "workflows"),
 )
-MODULES = ("sections.py", "settings.py", "worker.py")
+MODULES = ("sections.py", "settings.py", "stores.py", "worker.py")
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.architecture.source import ROOT, code_files, imports, imports_of, name
 
 # deps.py opens the ports for app.py, seed.py the first users for python -m migrations: parts of those roots.
-SETTINGS_READERS = {"worker.py", "api/app.py", "api/deps.py", "migrations/env.py", "migrations/seed.py"}
+SETTINGS_READERS = {"stores.py", "worker.py", "api/app.py", "api/deps.py", "migrations/env.py", "migrations/seed.py"}
 STORAGE_USERS_IN_API = {"api/app.py", "api/deps.py"}
 NONDETERMINISTIC = ("os", "random", "secrets", "socket", "subprocess", "threading", "time", "requests")
 IO_OF_WORKFLOWS = (

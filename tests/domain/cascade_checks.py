@@ -369,3 +369,15 @@ def check_history(schedule: Schedule) -> None:
     for blob_id, version in last.items():
         blob = schedule.blobs[blob_id]
         expect((blob.version, (blob.hash, blob.deleted)) == (version, content[blob_id]), f"(11) {blob_id}: replay")
+
+
+def check_repeats(schedule: Schedule, now: float) -> None:
+    """Nothing has run more often within its window than it may."""
+    repeats = schedule.repeats
+    if repeats is None:
+        return
+    lately = [run.derivation_id for run in schedule.runs.values() if round(run.started_at + repeats.window, 6) > now]
+    for found, runs in Counter(lately).items():
+        expect(runs <= repeats.derivation, f"derivation {found} has had {runs} runs, {repeats} allows fewer")
+    for root, (_, runs) in schedule.root_runs.items():
+        expect(runs <= repeats.root, f"root {root} has had {runs} runs, {repeats} allows fewer")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from domain.cascades import Schedule
@@ -299,6 +299,13 @@ class ChargesOnlyTheFirst(Schedule):
         return super().charge(run_id, step_id, amount, attempt)
 
 
+class PutsNothingOff(Schedule):
+    """Bounds: what has had its runs runs again at once."""
+
+    def within_bounds(self, chosen: Sequence[Derivation]) -> list[Derivation]:
+        return list(chosen)
+
+
 class KeepsNoLine(Schedule):
     """Money: whoever comes first with a need that fits takes it, whoever has waited for longer."""
 
@@ -334,5 +341,6 @@ MUTANTS: dict[str, type[Schedule]] = {
         ParksWhatIsOutOfDate, KeepsParkedRuns, ParksInSilence, ReportsOnParkedRuns, ApprovesInSilence,
         CancelsInSilence, CancelsWithoutEndingRuns, CancelsWithoutPlanning, RetriesInSilence,
         ReleasesNothingAtTheEnd, ReservesTwice, ChargesTwice, ChargesOnlyTheFirst, KeepsNoLine, CallsNobodyUp,
+        PutsNothingOff,
     )
 }  # fmt: skip

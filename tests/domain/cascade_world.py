@@ -370,7 +370,7 @@ class World(People):
 
     def step(self) -> None:
         """One thing happens, somewhere."""
-        self.now += self.random.choice([0.0, 0.1, 1.0])
+        self.now = round(self.now + self.random.choice([0.0, 0.1, 1.0]), 6)
         if self.chance(0.01):
             self.now += MAX_WAIT_SECONDS
         dice = self.random.random()

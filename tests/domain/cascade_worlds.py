@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
+from domain.bounds import Repeats
 from domain.cascades import Schedule
 from domain.derivations import Execution, Instance, OnParentFailure
 from domain.ids import BudgetId
-from tests.domain.cascade_world import Attempt, World
+from tests.domain.cascade_checks import check_repeats
+from tests.domain.cascade_world import Attempt, Workflow, World
 
 
 class DecidingWorld(World):
@@ -75,5 +77,21 @@ class LimitedWorld(World):
             yield replace(instance, max_concurrency=cap, priority=1 + instance.id.int % 5)
 
 
-WORLDS = (World, FrailWorld, DecidingWorld, PayingWorld, LimitedWorld)
+class RepeatingWorld(World):
+    """A world in which few runs of the same are allowed within a window: much is put off, and goes on by itself."""
+
+    def __init__(self, random: Random, schedule: Schedule | None = None, *, disasters: bool = False) -> None:
+        schedule = Schedule() if schedule is None else schedule
+        schedule.repeats = Repeats(derivation=random.choice([1, 2, 3]), root=random.choice([2, 4, 8]), window=20.0)
+        super().__init__(random, schedule, disasters=disasters)
+
+    def person(self) -> None:
+        self.random.choice([super().person] * 3 + [self._edit] * 5)()
+
+    def _flow_claim(self, flow: Workflow) -> None:
+        super()._flow_claim(flow)
+        check_repeats(self.schedule, self.now)
+
+
+WORLDS = (World, FrailWorld, DecidingWorld, PayingWorld, LimitedWorld, RepeatingWorld)
 """Every kind: a soak plays all of them."""

@@ -15,7 +15,7 @@ from domain.derivations import Derivation
 from tests.domain.cascade_checks import Violation
 from tests.domain.cascade_mutants import MUTANTS
 from tests.domain.cascade_world import World, play, replay, scenario
-from tests.domain.cascade_worlds import WORLDS, DecidingWorld, FrailWorld, LimitedWorld, PayingWorld
+from tests.domain.cascade_worlds import WORLDS, DecidingWorld, FrailWorld, LimitedWorld, PayingWorld, RepeatingWorld
 from tests.domain.soaks import SOAK_EXAMPLES, Tally
 
 RULES = {
@@ -60,6 +60,8 @@ PAYING_RULES = {
     "CallsNobodyUp": 20,
 }
 """The same for money, in a world where it is short."""
+REPEATING_RULES = {"PutsNothingOff": 5}
+"""The same for what runs too often."""
 FOUND_BY = {"ParksInSilence": 49, "CancelsInSilence": 22, "RingsNobodyAtTheEnd": 14, "CallsNobodyUp": 14}
 """The seed to begin with where many before it notice nothing."""
 REACHED = {
@@ -94,7 +96,7 @@ def test_a_lost_temporal_or_a_restored_database_is_survived_by_reconciling() -> 
         played(seed, disasters=True)
 
 
-@pytest.mark.parametrize("world", [FrailWorld, DecidingWorld, PayingWorld, LimitedWorld])
+@pytest.mark.parametrize("world", [FrailWorld, DecidingWorld, PayingWorld, LimitedWorld, RepeatingWorld])
 def test_where_one_thing_happens_much_no_invariant_breaks(world: type[World]) -> None:
     for seed in range(20):
         played(seed, world=world, disasters=seed % 4 == 0)
@@ -135,6 +137,11 @@ def test_each_rule_of_decisions_is_missed_when_it_is_taken_out(name: str) -> Non
 @pytest.mark.parametrize("name", PAYING_RULES)
 def test_each_rule_of_money_is_missed_when_it_is_taken_out(name: str) -> None:
     missed(name, PayingWorld, PAYING_RULES[name])
+
+
+@pytest.mark.parametrize("name", REPEATING_RULES)
+def test_each_rule_of_repeats_is_missed_when_it_is_taken_out(name: str) -> None:
+    missed(name, RepeatingWorld, REPEATING_RULES[name])
 
 
 def test_a_recorded_scenario_replays_to_the_same_state() -> None:

@@ -1,4 +1,5 @@
 import hashlib
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from domain.runs import ASLEEP, Hold, State, derivation_state, provider_state, want_digest
 
 RUN, FIRST, SECOND = (UUID(int=n) for n in (1, 2, 3))
+NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,7 @@ RUN, FIRST, SECOND = (UUID(int=n) for n in (1, 2, 3))
         ({"hold": None, "unsettled": True, "pending_inputs": 1}, State.STALE, "1 input in"),
         ({"hold": None, "unsettled": True, "pending_inputs": 2}, State.STALE, "2 inputs in"),
         ({"hold": None, "unsettled": True}, State.STALE, "runs next"),
-        ({"hold": None, "unsettled": True, "run_after": "noon"}, State.STALE, "put off until noon"),
+        ({"hold": None, "unsettled": True, "run_after": NOON}, State.STALE, "put off until 2026-11-30 12:00:00 UTC"),
         ({"hold": None, "unsettled": True, "blocked_by": [FIRST], "made": False}, State.BLOCKED, "nothing has"),
         ({"hold": None, "unsettled": False}, State.FRESH, "Up to date"),
         ({"hold": None, "unsettled": False, "skipped": "last_good"}, State.FRESH, "the last good output"),

@@ -131,7 +131,7 @@ def test_every_state_has_words_and_a_way_out(state: State) -> None:
         (State.CONFLICT, ["conflicts"], ["accept", "reject", "reprocess"]),
         (State.BLOCKED_BUDGET, ["It needs up to 0.05 USD; 0.01 USD are left."], ["top_up"]),
         (State.FAILED, ["service_rejected", "No such model."], ["redrive", "edit", "reprocess"]),
-        (State.CANCELLED, ["ada did so at 2026-11-30 15:00:00 UTC."], ["retry_run", "reprocess"]),
+        (State.CANCELLED, ["ada did so at 2026-11-30 15:00:00 UTC."], ["retry_run"]),
         (State.RUNNING, ["Run 2"], ["wait", "cancel_run"]),
         (State.BLOCKED, ["Waits for Outline", "Outline is failed: No such model."], ["retry_run", "reprocess"]),
         (State.STALE, ["“Outline” (read: 2, now: 3)"], ["wait"]),
@@ -164,7 +164,7 @@ def test_a_top_up_is_what_is_missing_for_the_line_and_a_managed_budget_is_an_adm
 
 def test_what_was_cancelled_before_it_ran_is_retried_with_its_cascade() -> None:
     found = said({**held("cancelled"), "hold_detail": {"actor": "user:1", "at": WHEN.isoformat()}})["changes"]
-    assert [one["action"] for one in found] == ["retry_cascade", "reprocess"]
+    assert [one["action"] for one in found] == ["retry_cascade"]
 
 
 @given(

@@ -24,6 +24,7 @@ from uuid import UUID, uuid5
 
 import orjson
 
+from domain.bounds import Repeats
 from domain.cascades import Schedule
 from domain.derivations import Anchor, Instance
 from domain.ids import CascadeId, RunId, new_id
@@ -98,6 +99,9 @@ _SETTLE = (  # the types are this module's own
 )
 
 
+NO_BOUNDS = Repeats(derivation=1_000_000, root=1_000_000, window=3600.0)
+
+
 class Player:
     """Executes the moves of one user's scenario; the connection is a superuser's, in ``SESSION``."""
 
@@ -109,6 +113,7 @@ class Player:
         """From the model's run ids to those that claim made."""
         self.seconds = -1.0
         self.runs_per_user: int | None = None
+        self.repeats = NO_BOUNDS
 
     async def play(self, step: Step) -> Any:
         """Execute one move; returns what SQL answers, in words of the model where both have one."""
@@ -294,8 +299,9 @@ class Player:
     async def _claim(self, cascade_id: UUID, run_ids: list[UUID], now: float, window: int) -> Any:
         del run_ids, now
         row = await self.connection.fetchrow(
-            "select * from claim_runs($1, $2, $3, interval '1 hour', p_limits => $4)",
-            self.user, cascade_id, window, {"runs_per_user": self.runs_per_user},
+            "select * from claim_runs($1, $2, $3, interval '1 hour', $4, $5, make_interval(secs => $6), $7)",
+            self.user, cascade_id, window, self.repeats.derivation, self.repeats.root, self.repeats.window,
+            {"runs_per_user": self.runs_per_user},
         )  # fmt: skip
         return {"runs": [run["run_id"] for run in row["runs"]], "closed": row["closed"], "status": row["status"],
                 "timer": row["due_in"] is not None}  # fmt: skip

@@ -26,7 +26,7 @@ from domain.ids import new_id
 from storage.database import prepare
 from tests.domain.cascade_people import plain
 from tests.domain.cascade_world import play
-from tests.domain.cascade_worlds import DecidingWorld, FrailWorld, LimitedWorld, PayingWorld
+from tests.domain.cascade_worlds import DecidingWorld, FrailWorld, LimitedWorld, PayingWorld, RepeatingWorld
 from tests.domain.soaks import SOAK_EXAMPLES, Tally
 from tests.storage import invariants
 from tests.storage.schedule_expected import closes, differences, expected
@@ -43,6 +43,7 @@ from tests.storage.schedule_world import (
 EXAMPLES = 4
 SURVIVED = 5
 LIMITED = 2
+REPEATED = 2
 STEPS = 60
 DECIDED = 3
 PAID = 3
@@ -68,6 +69,9 @@ MUTANTS = {
     "what a step did not cost is not given back": (
         "64_budgets.sql", "spent = spent + p_amount - v_over, reserved = reserved - v_back",
         "spent = spent + p_amount - v_over",
+    ),
+    "what stems from one root runs once too often": (
+        "46_loops.sql", "filter (where c.nth <= p_root_max),", "filter (where c.nth <= p_root_max + 1),",
     ),
 }  # fmt: skip
 """Rules taken out of the functions: file, what says the rule, and what stands there instead."""
@@ -117,9 +121,17 @@ class Limited(LimitedWorld, Lockstep):
     """The same where places are few."""
 
 
-WORLD_OF = {"a parked run is kept when its input moves": Deciding, "what a step did not cost is not given back": Paying}
+class Repeating(RepeatingWorld, Lockstep):
+    """The same where little may run twice within a window."""
+
+
+WORLD_OF = {
+    "a parked run is kept when its input moves": Deciding,
+    "what a step did not cost is not given back": Paying,
+    "what stems from one root runs once too often": Repeating,
+}
 """Where a mutant is looked for, if not in the usual world."""
-LOCKSTEPS = (Lockstep, Limited, Deciding, Paying)
+LOCKSTEPS = (Lockstep, Limited, Deciding, Paying, Repeating)
 SURVIVALS = (SqlWorld, SqlFrailWorld, SqlDecidingWorld, SqlPayingWorld, SqlLimitedWorld)
 FILE = "tests/storage/test_schedule_oracle.py"
 
@@ -171,6 +183,8 @@ async def compare(
     trace = played.trace
     player, model = Player(connection, await new_user(connection)), Schedule()
     player.runs_per_user = model.runs_per_user = played.schedule.runs_per_user
+    model.repeats = played.schedule.repeats
+    player.repeats = model.repeats or player.repeats
     seqs: dict[str, int] = {}
     for number, step in enumerate(trace):
         told = {name: value for name, value in step.args.items() if name != "run_ids"}
@@ -245,6 +259,11 @@ async def test_postgresql_does_what_the_model_does(connection: Any, seed: int) -
 @pytest.mark.parametrize("seed", range(LIMITED))
 async def test_postgresql_keeps_the_limits_of_the_model(connection: Any, seed: int) -> None:
     assert await compare(connection, seed, every=10, world=Limited) > 0
+
+
+@pytest.mark.parametrize("seed", range(REPEATED))
+async def test_postgresql_puts_off_what_the_model_puts_off(connection: Any, seed: int) -> None:
+    assert await compare(connection, seed, every=10, world=Repeating) > 0
 
 
 @pytest.mark.parametrize("seed", range(DECIDED))
