@@ -114,6 +114,12 @@ class RetryPolicyGroup(Group):
     """Attempts of one step, the first included."""
     backoff: Literal["exponential"] = "exponential"
     """How the pause grows from attempt to attempt."""
+    first_pause: Duration = timedelta(seconds=1)
+    """Pause before the second attempt."""
+    factor: float = Field(default=2.0, ge=1, le=10)
+    """By how much each pause is longer than the one before."""
+    longest_pause: Duration = timedelta(minutes=1)
+    """Longest pause between two attempts; what a service asks for with Retry-After is honoured beyond it."""
 
 
 class ProvidersGroup(Group):

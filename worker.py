@@ -33,6 +33,7 @@ from domain.definitions import AI_SERVICE
 from domain.errors import StudioError
 from domain.memo import ServiceTerms
 from domain.prices import Price, Prices, Tariff
+from domain.retries import Retry
 from failpoints import CALLS, MOVES, Reached, exposed, failpoints
 from settings import Settings, load_settings, required
 from storage.bell import Bell
@@ -170,6 +171,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
                 exposed(services, "service", CALLS, reached),
                 step_timeout=settings.providers.timeout,
                 step_attempts=settings.providers.retry_policy.max_attempts,
+                step_retry=make_retry(settings),
                 prices=make_prices(settings),
                 terms=service_terms(settings),
                 wholes=wholes,
@@ -223,6 +225,16 @@ def make_services(settings: Settings) -> HttpServices:
             for name, called in settings.services.items()
         },
         answer_max=settings.limits.answer_max,
+    )
+
+
+def make_retry(settings: Settings) -> Retry:
+    """How calls are tried again of which neither step nor provider says it."""
+    policy = settings.providers.retry_policy
+    return Retry(
+        first_pause=policy.first_pause.total_seconds(),
+        factor=policy.factor,
+        longest_pause=policy.longest_pause.total_seconds(),
     )
 
 

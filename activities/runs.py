@@ -23,11 +23,12 @@ from activities.inline import MERGE_ATTEMPTS_MAX
 from activities.patience import PATIENCE_SECONDS, patiently
 from activities.wholes import Wholes
 from domain.definitions import AI_SERVICE, Step
-from domain.errors import StudioError, Unavailable, Unusable
+from domain.errors import ProviderFailed, StudioError, Unavailable, Unusable
 from domain.execution import carry_out, context_of, declined, evaluate, total_usage, usage_of
 from domain.memo import Cache, Lookup, Recall, ServiceTerms, reused_usage
 from domain.ports import Schedule, Services
 from domain.prices import Prices, Quote, StepCharge
+from domain.retries import DEFAULT, UNSAID, Retry
 from domain.runs import RunStatus
 from domain.steps import ServiceCall, absorb, kept_answer, question, request
 from domain.works import RunWork, Settlement, StepRecord
@@ -58,6 +59,9 @@ class StepPlan:
     position: int
     timeout_seconds: float
     attempts_max: int
+    first_pause: float = 1.0
+    factor: float = 2.0
+    longest_pause: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +117,7 @@ class RunActivities:
         *,
         step_timeout: timedelta,
         step_attempts: int,
+        step_retry: Retry = DEFAULT,
         terms: Mapping[str, ServiceTerms] | None = None,
         prices: Prices | None = None,
         wholes: Wholes | None = None,
@@ -122,6 +127,7 @@ class RunActivities:
         self._services = services
         self._step_timeout = step_timeout
         self._step_attempts = step_attempts
+        self._step_retry = step_retry.or_else(DEFAULT)
         self._terms = dict(terms or {})
         self._paying: set[asyncio.Task[StepRecord]] = set()
         self._prices = prices or Prices()
@@ -298,6 +304,10 @@ class RunActivities:
         except StudioError as error:  # an answer that is of no use is charged all the same
             if isinstance(error, Unusable):
                 charge = self._prices.charge(step, error.usage, attempt)
+            if self._retry(work, step).final(error.members):
+                refused = ProviderFailed(error.detail, code="service_rejected")
+                await self._fail_step(work, step, refused, charge)
+                raise refused from error
             await self._fail_step(work, step, error, charge)
             raise
         if charge is not None:
@@ -345,13 +355,22 @@ class RunActivities:
         seconds = step.timeout_seconds or work.timeout_seconds
         return timedelta(seconds=seconds) if seconds else self._step_timeout
 
+    def _retry(self, work: RunWork, step: Step) -> Retry:
+        """The same of pauses, and of answers that are final."""
+        return (step.retry or UNSAID).or_else(work.retry).or_else(self._step_retry)
+
     def _plan(self, work: RunWork, step: Step, position: int) -> StepPlan:
+        retry = self._retry(work, step)
+        first = retry.first_pause or 1.0
         return StepPlan(
             id=step.id,
             effect=step.effect,
             position=position,
             timeout_seconds=self._timeout(work, step).total_seconds(),
             attempts_max=step.max_attempts or work.max_attempts or self._step_attempts,
+            first_pause=first,
+            factor=retry.factor or 1.0,
+            longest_pause=max(first, retry.longest_pause or first),
         )
 
 

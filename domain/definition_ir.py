@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from domain.canonical import canonical
 from domain.memo import Cache
+from domain.retries import Retry
 
 IR_VERSION: Final = 1
 CONTENT_TYPE: Final = "application/json"
@@ -48,6 +49,7 @@ class Step:
     schema: SchemaRef | None = None
     timeout_seconds: float | None = None
     max_attempts: int | None = None
+    retry: Retry | None = None
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
@@ -169,12 +171,14 @@ def _step_json(step: Step) -> dict[str, Any]:
         "schema": _ref_json(step.schema) if step.schema else None,
         "timeout_seconds": step.timeout_seconds,
         "max_attempts": step.max_attempts,
+        **({"retry": step.retry.to_json()} if step.retry else {}),  # what says nothing has the digest of before
         "config": dict(step.config),
     }
 
 
 def _step_of(stored: Mapping[str, Any]) -> Step:
-    return Step(**{**stored, "schema": SchemaRef(**stored["schema"]) if stored["schema"] else None})
+    retry = Retry.from_json(stored["retry"]) if stored.get("retry") else None
+    return Step(**{**stored, "schema": SchemaRef(**stored["schema"]) if stored["schema"] else None, "retry": retry})
 
 
 def output_to_json(output: Output) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from domain.expression_tree import MEMBERS, Path
 from domain.expressions import compile_expression, interpolations, is_expression, sources
 from domain.fields import Fields, near
 from domain.memo import Cache
+from domain.retries import read_retry
 from domain.schemas import Schema, canonical_slug, definition_faults
 
 TIMEOUT_SECONDS_MAX: Final = 3600
-ATTEMPTS_MAX: Final = 20
 OPERATIONS_MAX: Final = 100
 OUTPUTS_MAX: Final = 20
 PROMPT_CHARS_MAX: Final = 32_000
@@ -126,22 +126,20 @@ def read_step(raw: Any, pointer: str, reading: Reading) -> Step | None:
         return None
     name = fields.text("name", most=100) or step_id
     timeout = fields.duration("timeout", least=0.1, most=TIMEOUT_SECONDS_MAX)
-    attempts = _attempts(fields)
+    attempts, retry = read_retry(fields, "retry")
     schema, config = _READERS[kind](fields, step_id, reading)
     fields.finish()
     ref = SchemaRef(schema.slug, schema.version) if schema else None
     return Step(
-        id=step_id, type=kind, name=name, schema=ref, timeout_seconds=timeout, max_attempts=attempts, config=config
+        id=step_id,
+        type=kind,
+        name=name,
+        schema=ref,
+        timeout_seconds=timeout,
+        max_attempts=attempts,
+        retry=retry,
+        config=config,
     )
-
-
-def _attempts(fields: Fields) -> int | None:
-    if not fields.has("retry"):
-        return None
-    retry = Fields(fields.raw("retry"), fields.at("retry"), fields.faults, "retry")
-    attempts = retry.integer("max_attempts", least=1, most=ATTEMPTS_MAX)
-    retry.finish()
-    return attempts
 
 
 Read = tuple[Schema | None, dict[str, Any]]

@@ -10,6 +10,7 @@ from typing import Any, Final
 from domain.canonical import canonical
 from domain.definition_ir import Output, output_from_json, output_to_json
 from domain.patterns import compile_pattern
+from domain.retries import Retry
 
 #: spellings of the seeds that the built-in catalogue answers to
 PROVIDER_ALIASES: Final = {"content-expander": "text-expansion"}
@@ -95,6 +96,7 @@ class Provider:
     max_input_size: int | None = None
     timeout_seconds: float | None = None
     max_attempts: int | None = None
+    retry: Retry | None = None
     supersede: str = "finish"
     services: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
@@ -132,8 +134,9 @@ class Provider:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as ``from_json`` reads it."""
-        plain = {name: getattr(self, name) for name in self.__slots__}
+        plain = {name: getattr(self, name) for name in self.__slots__ if name != "retry"}
         return {
+            **({"retry": self.retry.to_json()} if self.retry else {}),  # what says nothing has the digest of before
             **{name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()},
             "outputs": [output_to_json(output) for output in self.outputs],
             "collect": asdict(self.collect) if self.collect else None,
@@ -152,6 +155,7 @@ class Provider:
         plain["outputs"] = tuple(output_from_json(output) for output in stored["outputs"])
         plain["collect"] = Collect(**stored["collect"]) if stored["collect"] else None
         plain["debounce"] = Debounce(**stored["debounce"]) if stored["debounce"] else None
+        plain["retry"] = Retry.from_json(stored["retry"]) if stored.get("retry") else None
         plain["storage"] = Placement(**stored.get("storage", {}))
         return cls(**plain)
 

@@ -28,6 +28,7 @@ from domain.provider_ir import (
     canonical_provider,
     canonical_workflow,
 )
+from domain.retries import read_retry
 from domain.schemas import Schema, canonical_slug, compile_validator, definition_faults
 
 __all__ = [
@@ -46,7 +47,6 @@ __all__ = [
 REGISTRATION_BYTES_MAX: Final = 128 * 1024
 REGISTRATION_DEPTH_MAX: Final = 32
 TIMEOUT_SECONDS_MAX: Final = 86_400
-ATTEMPTS_MAX: Final = 20
 CONCURRENCY_MAX: Final = 1000
 #: as Temporal has it: 1 is the most urgent
 PRIORITY_MAX: Final = 5
@@ -291,13 +291,7 @@ def _settings(fields: Fields) -> tuple[dict[str, Any] | None, dict[str, Any]]:
 
 def _scheduling(fields: Fields) -> dict[str, Any]:
     fields.text("type", most=64)  # seed 001 names a kind there; nothing depends on it
-    attempts = None
-    name = fields.one_of("retry", "retry_policy")
-    if fields.has(name):
-        retry = Fields(fields.raw(name), fields.at(name), fields.faults, name)
-        attempts = retry.integer("max_attempts", least=1, most=ATTEMPTS_MAX)
-        retry.choice("backoff", ("exponential",), "exponential")
-        retry.finish()
+    attempts, retry = read_retry(fields, fields.one_of("retry", "retry_policy"), backoff=True)
     concurrency = fields.one_of("max_concurrency", "concurrency", "max_concurrent")
     timeout = fields.one_of("timeout", "timeout_seconds")
     return {
@@ -306,6 +300,7 @@ def _scheduling(fields: Fields) -> dict[str, Any]:
         "max_input_size": fields.integer("max_input_size", least=1, most=INPUT_BYTES_MAX),
         "timeout_seconds": fields.duration(timeout, least=0.1, most=TIMEOUT_SECONDS_MAX),
         "max_attempts": attempts,
+        "retry": retry,
         "on_conflict": fields.choice("on_conflict", ("keep_human", "wait", "take_machine"), "keep_human"),
         "on_delete": fields.choice("on_delete", ("keep", "delete"), "keep"),
         "on_parent_failure": fields.choice("on_parent_failure", ("block", "use_last_good", "skip"), "block"),

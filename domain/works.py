@@ -12,6 +12,7 @@ from uuid import UUID
 from domain.definitions import Definition, Step
 from domain.documents import Document
 from domain.provider_ir import BY_SIZE, Placement
+from domain.retries import UNSAID, Retry
 from domain.schemas import Schema
 
 
@@ -95,8 +96,8 @@ class RunOutput:
 class RunWork:
     """Everything a run reads: nothing in it changes while the run is under way, except its outputs.
 
-    ``max_input_size`` (bytes), ``timeout_seconds``, ``max_attempts`` and ``cache`` are the provider's; None: it has
-    none.
+    ``max_input_size`` (bytes), ``timeout_seconds``, ``max_attempts``, ``retry`` and ``cache`` are the provider's;
+    None: it has none.
     """
 
     user_id: UUID
@@ -110,6 +111,7 @@ class RunWork:
     max_input_size: int | None = None
     timeout_seconds: float | None = None
     max_attempts: int | None = None
+    retry: Retry = UNSAID
     cache: str | None = None
     reads: frozenset[str]
     settings: Mapping[str, Any]

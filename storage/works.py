@@ -16,6 +16,7 @@ from domain.definitions import Definition
 from domain.documents import Document
 from domain.errors import StudioError
 from domain.provider_ir import Placement
+from domain.retries import Retry
 from domain.schemas import Schema
 from domain.works import RunInput, RunOutput, RunWork
 from storage.contents import Contents
@@ -217,6 +218,7 @@ def _work(
         max_input_size=pinned["max_input_size"],
         timeout_seconds=spec.get("timeout_seconds"),
         max_attempts=spec.get("max_attempts"),
+        retry=Retry.from_json(spec.get("retry")),
         cache=spec.get("cache"),
         reads=frozenset(spec.get("reads", ())),
         settings={**(pinned["defaults"] or {}), **(pinned["settings"] or {})},

@@ -6,6 +6,8 @@ from datetime import timedelta
 
 from temporalio.common import RetryPolicy
 
+from activities.runs import StepPlan
+
 STORE_TIMEOUT = timedelta(seconds=30)
 """One move of the schedule; inline work is bounded by ``cascades.batch_seconds``, well below."""
 
@@ -18,13 +20,13 @@ HEARTBEAT_TIMEOUT = timedelta(seconds=15)
 """A worker that dies inside a call is noticed after this, not after the call's whole timeout."""
 
 
-def step_retry(attempts_max: int) -> RetryPolicy:
-    """Retries of a step that calls out: the definition's count, exponential pauses up to a minute."""
+def step_retry(step: StepPlan) -> RetryPolicy:
+    """Retries of a step that calls out: the definition's count and pauses."""
     return RetryPolicy(
-        initial_interval=timedelta(seconds=1),
-        backoff_coefficient=2.0,
-        maximum_interval=timedelta(seconds=60),
-        maximum_attempts=attempts_max,
+        initial_interval=timedelta(seconds=step.first_pause),
+        backoff_coefficient=step.factor,
+        maximum_interval=timedelta(seconds=step.longest_pause),
+        maximum_attempts=step.attempts_max,
     )
 
 

@@ -145,7 +145,7 @@ class ProviderRun:
                     start_to_close_timeout=timedelta(seconds=step.timeout_seconds) + STORE_TIMEOUT,
                     schedule_to_close_timeout=_SCHEDULE_TO_CLOSE,
                     heartbeat_timeout=HEARTBEAT_TIMEOUT,
-                    retry_policy=step_retry(step.attempts_max),
+                    retry_policy=step_retry(step),
                     summary=request.label,
                 )
             except ActivityError as error:

@@ -124,7 +124,8 @@ def _refusal(name: str, answer: _Answer, token: str | None) -> StudioError:
     later = answer.status == httpx2.codes.TOO_MANY_REQUESTS or answer.status >= 500  # noqa: PLR2004
     if later and problem.get("retryable") is not False:
         wait = _retry_after(answer.headers.get("retry-after", ""))
-        members = {} if wait is None else {"retry_after": wait}
+        members = {"status": answer.status, "said": problem.get("code")}
+        members |= {} if wait is None else {"retry_after": wait}
         return Unavailable(detail, code="service_unavailable", members=members)
     if problem.get("code") == "invalid_output":  # it was made, and is not good
         return Unusable(detail, code="invalid_output", usage=usage_of(problem))

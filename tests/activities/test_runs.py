@@ -248,6 +248,31 @@ async def test_the_plan_of_a_run_says_how_long_and_how_often(engine: Engine, env
     assert service.asked[0][2] == timedelta(seconds=12)
 
 
+async def test_the_pauses_are_the_steps_else_the_providers_else_those_of_the_settings(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    own = {**ASK, "id": "own", "retry": {"first_pause": "90s"}}
+    run = await claimed(engine, ASK, own, retry={"max_attempts": 7, "factor": 3, "longest_pause": "30s"})
+    plan = await environment.run(activities_of(engine.schedule, Answers()).load, ref(engine, run))
+    pauses = {found.id: (found.first_pause, found.factor, found.longest_pause) for found in plan.steps}
+    assert (pauses["ask"], pauses["own"]) == ((1.0, 3, 30.0), (90.0, 3, 90.0))
+
+
+async def test_an_answer_that_the_definition_calls_final_is_not_asked_for_again(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    run = await claimed(engine, {**ASK, "retry": {"not_retried": [501]}})
+    away, final = (
+        Unavailable(f"It answered {status}.", code="service_unavailable", members={"status": status})
+        for status in (503, 501)
+    )
+    activities = activities_of(engine.schedule, Answers(away, final))
+    for code, ends in (("service_unavailable", False), ("service_rejected", True)):
+        with pytest.raises(ApplicationError) as caught:
+            await step(environment, activities, engine, run)
+        assert (caught.value.type, caught.value.non_retryable) == (code, ends)
+
+
 @pytest.mark.parametrize("why", [{"trigger_patterns": ["chapter"]}, {"max_input_size": 3}])
 async def test_a_run_that_its_provider_declines_has_no_steps(
     engine: Engine, environment: ActivityEnvironment, why: dict[str, Any]

@@ -143,7 +143,7 @@ async def test_a_rejection_is_final_and_quotes_the_problem_without_the_token(
 async def test_trouble_of_the_service_may_pass(services: HttpServices, server: Server, status: int) -> None:
     server.says(status, b"<html>trouble</html>")
     error = await refused(services, call(), "service_unavailable")
-    assert (error.retryable, error.members) == (True, {})
+    assert (error.retryable, error.members) == (True, {"status": status, "said": None})
 
 
 @pytest.mark.parametrize(
