@@ -98,7 +98,6 @@ class CascadeActivities:
         with as_failures():
             user_id, cascade_id = UUID(cause.user_id), UUID(cause.cascade_id)
             with self.turns.here(user_id):
-                await self._schedule.plan(user_id, cascade_id)
                 inline = Inline(self._schedule, self.turns, user_id, cascade_id, window=self._window, now=self._now)
                 try:
                     claim = await self._carry_out_all(user_id, inline)
@@ -112,7 +111,7 @@ class CascadeActivities:
     async def _carry_out_all(self, user_id: UUID, inline: Inline) -> Claim:
         """Claim and carry out while anything inline is there and time is not up; return the last claim."""
         deadline = time.monotonic() + self._budget_seconds
-        claim = await inline.claim()
+        claim = await inline.begin()
         while True:
             in_time = time.monotonic() <= deadline
             if in_time:

@@ -76,6 +76,14 @@ class Inline:
             del self._drafts[draft.derivation_id]
         self._fresh.clear()
 
+    async def begin(self) -> Claim:
+        """Plan if that is still to do, and claim."""
+        return self._claimed(
+            await self._schedule.plan_and_claim(
+                self._user_id, self._cascade_id, window=self._window, drafting=self._drafting
+            )
+        )
+
     async def claim(self) -> Claim:
         """Claim as much as the window has room for."""
         async with self._one:

@@ -119,36 +119,40 @@ def checked(value: Any, *, depth_max: int = DEPTH_MAX, bytes_max: int = JSON_BYT
             raise _too_deep(_pointer_to(value, deep), depth_max)
         inner: list[Any] = []
         for item in level:
-            size += _size(item, inner, value)
+            kind = type(item)
+            if kind is str:  # first and here, because nearly everything is text
+                size += len(item) + 2
+            elif kind is dict:
+                inner += item.values()
+                size += 2 + _names_size(item, value)
+            elif kind is list:
+                inner += item
+                size += 2 + len(item)
+            else:
+                size += 1
+                if kind is not bool and item is not None:
+                    _check_number(item, kind, value)
             if size > bytes_max:
                 raise _too_large(bytes_max)
         depth += 1
         level = inner
 
 
-def _size(item: Any, inner: list[Any], root: Any) -> int:
-    kind = type(item)
-    if kind is str:
-        return len(item) + 2
-    if kind is dict:
-        inner.extend(item.values())
-        if not all(type(name) is str for name in item):
+def _names_size(item: dict[Any, Any], root: Any) -> int:
+    size = 4 * len(item)
+    for name in item:
+        if type(name) is not str:
             raise _wrong_type(root, item, "Names of members are strings.")
-        return 2 + sum(map(len, item)) + 4 * len(item)
-    if kind is list:
-        inner.extend(item)
-        return 2 + len(item)
-    if kind in (int, float):
-        _check_number(item, root)
-    elif item is not None and kind is not bool:
-        raise _wrong_type(root, item, f"{kind.__name__} is not a JSON value.")
-    return 1
+        size += len(name)
+    return size
 
 
-def _check_number(number: float, root: Any) -> None:
-    if isinstance(number, int):
+def _check_number(number: Any, kind: type, root: Any) -> None:
+    if kind is int:
         if not INTEGER_MIN <= number <= INTEGER_MAX:
             raise _out_of_range(_pointer_to(root, number), "The integer has more than 64 bits.")
+    elif kind is not float:
+        raise _wrong_type(root, number, f"{kind.__name__} is not a JSON value.")
     elif not math.isfinite(number):
         raise _out_of_range(_pointer_to(root, number), "JSON has no NaN and no infinity.")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,6 +93,7 @@ class Document:
     """Whether the body only names bytes."""
     _bytes: bytes | None = field(default=None, init=False, repr=False)
     _body_bytes: bytes | None = field(default=None, init=False, repr=False)
+    _cutoff: tuple[Any, tuple[str, ...], str] | None = field(default=None, init=False, repr=False)
 
     @property
     def kind(self) -> str:
@@ -159,6 +160,15 @@ class Document:
             made = self.body.encode() if self.is_text else canonical(self.body)
             object.__setattr__(self, "_body_bytes", made)
         return self._body_bytes or b""
+
+    def cutoff_under(self, rule: Any, volatile: tuple[str, ...], made: Callable[[], str]) -> str:
+        """Return the hash that cut-off compares under one rule, the schema's; made again only for another rule.
+
+        A head is compared by each run that would replace it, and stays in memory from one edit to the next.
+        """
+        if self._cutoff is None or self._cutoff[0] is not rule or self._cutoff[1] != volatile:
+            object.__setattr__(self, "_cutoff", (rule, volatile, made()))
+        return self._cutoff[2] if self._cutoff else ""
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Document) and same(self.to_json(), other.to_json()))

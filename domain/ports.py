@@ -20,6 +20,10 @@ class Schedule(Protocol):
         """Decide what the cascade touches; False when that was done before."""
         ...
 
+    async def plan_and_claim(self, user_id: UUID, cascade_id: UUID, *, window: int, drafting: Drafting) -> Claim:
+        """``plan``, unless that is done, and ``claim``, in one transaction: how an advance begins."""
+        ...
+
     async def claim(
         self,
         user_id: UUID,

@@ -24,7 +24,11 @@ def output_cutoff(document: Document, schema: Schema, volatile: tuple[str, ...] 
 
     ``volatile`` are JSON Pointers into the data, beside the schema's own ``x-volatile``.
     """
-    return cutoff_hash(document, body=normal_body(schema.definition, document, also=volatile))
+    return document.cutoff_under(
+        schema.definition,
+        volatile,
+        lambda: cutoff_hash(document, body=normal_body(schema.definition, document, also=volatile)),
+    )
 
 
 def settle_output(output: RunOutput, staged: Document, volatile: tuple[str, ...] = ()) -> tuple[SettledOutput, ...]:

@@ -82,15 +82,20 @@ class PostgresSchedule:
         self._gates: dict[UUID, Gate] = {}
 
     async def plan(self, user_id: UUID, cascade_id: UUID) -> bool:
-        """Decide what the cascade touches; False when that was done before.
-
-        The relay hears of it with what comes next, the claim.
-        """
-        async with self._gate(user_id, rings=False):
+        """Decide what the cascade touches; False when that was done before."""
+        async with self._gate(user_id):
             row = await self._database.call(
                 "select * from plan_cascade($1, $2, $3, $4)", user_id, cascade_id, *self._bounds
             )
         return bool(row and row["planned"])
+
+    async def plan_and_claim(self, user_id: UUID, cascade_id: UUID, *, window: int, drafting: Drafting) -> Claim:
+        """``plan``, unless that is done, and ``claim``, in one transaction."""
+        async with self._gate(user_id, first=True, rings=False):
+            row = await self._database.call(
+                _PLAN_AND_CLAIM, user_id, cascade_id, *self._claiming(window, (), drafting), *self._bounds
+            )
+        return self._told(row)
 
     async def claim(
         self,
@@ -108,11 +113,7 @@ class PostgresSchedule:
         """
         async with self._gate(user_id, first=True, rings=False):
             row = await self._database.call(_CLAIM, user_id, cascade_id, *self._claiming(window, busy, drafting))
-        if row and row["runs"]:
-            self._bell.ring_late()  # that they have started can be told with their end
-        else:
-            self._bell.ring()
-        return _claim_of(row)
+        return self._told(row)
 
     async def settle_and_claim(
         self,
@@ -156,6 +157,14 @@ class PostgresSchedule:
                 user_id, cascade_id, record_of(draft), code, _shown(detail),
             )  # fmt: skip
         return str(row["status"]) if row else "superseded"
+
+    def _told(self, row: Any) -> Claim:
+        claim = _claim_of(row)
+        if claim.runs or claim.drafts:
+            self._bell.ring_late()  # that they have started can be told with their end
+        else:
+            self._bell.ring()
+        return claim
 
     def _claiming(self, window: int, busy: Sequence[UUID], drafting: Drafting) -> tuple[Any, ...]:
         repeats = self._repeats
@@ -418,6 +427,7 @@ _SETTLE_AND_CLAIM = (
     + ", ".join(f"${_NEXT + index}" for index in range(10))
     + ")"
 )
+_PLAN_AND_CLAIM = "select * from plan_and_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 _CLAIM = "select * from claim_runs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 
 

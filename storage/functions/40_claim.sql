@@ -318,3 +318,18 @@ begin
     studio_drafts(p_user, v_drafted),
     p_drafts = 'more' or p_drafts = 'begin' and not v_cascade.drafting;
 end $$;
+
+-- plan, unless that is done, and claim at once, in one transaction and one round trip: how an advance begins.
+create or replace function plan_and_claim(
+  p_user uuid, p_cascade uuid, p_window int, p_lease interval, p_runs_max int, p_root_max int, p_runs_window interval,
+  p_limits jsonb, p_busy uuid[], p_drafts text, p_depth_max int, p_nodes_max int
+) returns table (
+  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, drafts jsonb,
+  drafting boolean
+) language plpgsql as $$
+#variable_conflict use_column
+begin
+  perform from plan_cascade(p_user, p_cascade, p_depth_max, p_nodes_max);
+  return query select * from claim_runs(p_user, p_cascade, p_window, p_lease, p_runs_max, p_root_max, p_runs_window,
+    p_limits, p_busy, p_drafts);
+end $$;
