@@ -16,8 +16,8 @@ from typing import Any
 
 Reached = Callable[[str], None]
 MOVES = (
-    "plan", "plan_and_claim", "claim", "read_drafts", "settle_and_claim", "fail_draft", "load", "settle", "fail", "lose",
-    "begin_step", "begin_call", "end_step", "end_call", "fail_step",
+    "plan", "plan_and_claim", "claim", "read_sketches", "settle_and_claim", "fail_sketch", "load", "settle", "fail",
+    "lose", "begin_step", "begin_call", "end_step", "end_call", "fail_step",
 )  # fmt: skip
 """Moves of the schedule around which a worker may die: ``schedule.before_settle``, ``schedule.after_settle``."""
 CALLS = ("call",)

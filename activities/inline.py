@@ -1,6 +1,6 @@
 """Inline runs of one cascade for the length of one advance: batches that are evaluated here and settled together.
 
-As drafts (``Draft``), unless the advance before died over some: then each is on record while it is carried out, and
+As sketches (``Sketch``), unless the advance before died over some: then each is on record while it is carried out, and
 whoever dies over one again and again is counted (CASCADES, lost).
 """
 
@@ -19,7 +19,7 @@ from activities.turns import Turns
 from domain.errors import StudioError, Unavailable
 from domain.execution import carry_out
 from domain.ports import Schedule
-from domain.works import Claim, Draft, Drafting, RunWork, Settlement
+from domain.works import Claim, RunWork, Settlement, Sketch, Sketching
 
 MERGE_ATTEMPTS_MAX = 8
 """How often a settlement is decided again because a person edited its output meanwhile, before the run is retried."""
@@ -49,11 +49,11 @@ class Inline:
         self._now = now
         self._one = asyncio.Lock()
         self._tasks: dict[asyncio.Task[None], frozenset[UUID]] = {}
-        self._drafts: dict[UUID, Draft] = {}
+        self._sketches: dict[UUID, Sketch] = {}
         """In hand and not settled, by derivation."""
-        self._fresh: list[Draft] = []
+        self._fresh: list[Sketch] = []
         """Those of them that are in no batch yet."""
-        self._drafting = Drafting.BEGIN
+        self._sketching = Sketching.BEGIN
         self._stopping = False
         self.newest: Claim | None = None
         """What the newest claim has found."""
@@ -70,17 +70,17 @@ class Inline:
         return bool(self._stopping or self._fresh or recorded)
 
     def stop(self) -> None:
-        """Begin nothing more: time is up. What is drafted and not begun is as if it had not been."""
+        """Begin nothing more: time is up. What is sketched and not begun is as if it had not been."""
         self._stopping = True
-        for draft in self._fresh:
-            del self._drafts[draft.derivation_id]
+        for sketch in self._fresh:
+            del self._sketches[sketch.derivation_id]
         self._fresh.clear()
 
     async def begin(self) -> Claim:
         """Plan if that is still to do, and claim."""
         return self._claimed(
             await self._schedule.plan_and_claim(
-                self._user_id, self._cascade_id, window=self._window, drafting=self._drafting
+                self._user_id, self._cascade_id, window=self._window, sketching=self._sketching
             )
         )
 
@@ -92,16 +92,16 @@ class Inline:
                     self._user_id,
                     self._cascade_id,
                     window=self._room,
-                    busy=list(self._drafts),
-                    drafting=self._drafting,
+                    busy=list(self._sketches),
+                    sketching=self._sketching,
                 )
             )
 
     def start(self, size: int) -> None:
-        """Start, in batches, what is in none: drafts, and those on record; a claim answers all of these again."""
+        """Start, in batches, what is in none: sketches, and those on record; a claim answers all of these again."""
         fresh, self._fresh = self._fresh, []
         for batch in _batches(fresh, size):
-            self._begin(self._settle_drafts(batch), [draft.run_id for draft in batch])
+            self._begin(self._settle_sketches(batch), [sketch.run_id for sketch in batch])
         busy = frozenset[UUID]().union(*self._tasks.values())
         runs = self.newest.runs if self.newest else ()
         recorded = [run.run_id for run in runs if run.execution == "inline" and run.run_id not in busy]
@@ -133,30 +133,30 @@ class Inline:
 
     def _claimed(self, claim: Claim) -> Claim:
         """Note what a claim has found. Claims are one after the other, so the last one to come is the newest."""
-        self._drafting = Drafting.MORE if claim.drafting else Drafting.NONE
-        self._drafts |= {draft.derivation_id: draft for draft in claim.drafts}
-        self._fresh += claim.drafts
+        self._sketching = Sketching.MORE if claim.sketching else Sketching.NONE
+        self._sketches |= {sketch.derivation_id: sketch for sketch in claim.sketches}
+        self._fresh += claim.sketches
         self.newest = claim
         return claim
 
-    # --- drafts -------------------------------------------------------------------------------------------------
+    # --- sketches -------------------------------------------------------------------------------------------------
 
-    async def _settle_drafts(self, batch: Sequence[Draft]) -> None:
-        """Evaluate drafts in their turn, settle them and claim; what fails is recorded and failed by itself.
+    async def _settle_sketches(self, batch: Sequence[Sketch]) -> None:
+        """Evaluate sketches in their turn, settle them and claim; what fails is recorded and failed by itself.
 
         What moved or stands no more is not looked after: the claim in the same transaction finds what became of it.
         """
         async with self._turns.turn(self._user_id, len(batch)):
-            works = await self._schedule.read_drafts(self._user_id, batch)
+            works = await self._schedule.read_sketches(self._user_id, batch)
             settlements: dict[UUID, Settlement] = {}
-            for number, (draft, work) in enumerate(zip(batch, works, strict=True)):
+            for number, (sketch, work) in enumerate(zip(batch, works, strict=True)):
                 if number % AT_A_STRETCH == AT_A_STRETCH - 1:
                     await asyncio.sleep(0)
                 try:
-                    settlements[draft.run_id] = self._decided(work)
+                    settlements[sketch.run_id] = self._decided(work)
                 except Exception as error:  # noqa: BLE001 - whatever is wrong with one run, the others go on
-                    await self._fail_draft(draft, error)
-            decided = [draft for draft in batch if draft.run_id in settlements]
+                    await self._fail_sketch(sketch, error)
+            decided = [sketch for sketch in batch if sketch.run_id in settlements]
             try:
                 await self._settle_and_claim(batch, decided, settlements)
             except Unavailable:
@@ -171,40 +171,40 @@ class Inline:
         return carry_out(work, now=self._now())
 
     async def _settle_and_claim(
-        self, batch: Sequence[Draft], decided: Sequence[Draft], settlements: dict[UUID, Settlement]
+        self, batch: Sequence[Sketch], decided: Sequence[Sketch], settlements: dict[UUID, Settlement]
     ) -> None:
         async with self._one:
-            mine = {draft.derivation_id for draft in batch}
+            mine = {sketch.derivation_id for sketch in batch}
             verdicts, claim = await self._schedule.settle_and_claim(
                 self._user_id,
                 self._cascade_id,
-                [settlements[draft.run_id] for draft in decided],
+                [settlements[sketch.run_id] for sketch in decided],
                 decided,
                 window=self._room,
-                busy=[derivation_id for derivation_id in self._drafts if derivation_id not in mine],
-                drafting=self._drafting,
+                busy=[derivation_id for derivation_id in self._sketches if derivation_id not in mine],
+                sketching=self._sketching,
             )
             for derivation_id in mine:
-                self._drafts.pop(derivation_id, None)
+                self._sketches.pop(derivation_id, None)
             self.done += list(verdicts.values()).count("settled")
             self._claimed(claim)
 
-    async def _settle_alone(self, drafts: Sequence[Draft], settlements: dict[UUID, Settlement]) -> None:
+    async def _settle_alone(self, sketches: Sequence[Sketch], settlements: dict[UUID, Settlement]) -> None:
         """Settle those of a batch that can be settled; the others fail."""
-        for draft in drafts:
+        for sketch in sketches:
             try:
                 verdicts, _ = await self._schedule.settle_and_claim(
-                    self._user_id, self._cascade_id, [settlements[draft.run_id]], [draft], window=0
+                    self._user_id, self._cascade_id, [settlements[sketch.run_id]], [sketch], window=0
                 )
                 self.done += list(verdicts.values()).count("settled")
             except Unavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - as above
-                await self._fail_draft(draft, error)
+                await self._fail_sketch(sketch, error)
 
-    async def _fail_draft(self, draft: Draft, error: Exception) -> None:
-        code, detail = _reason(error, draft.run_id)
-        await self._schedule.fail_draft(self._user_id, self._cascade_id, draft, code=code, detail=detail)
+    async def _fail_sketch(self, sketch: Sketch, error: Exception) -> None:
+        code, detail = _reason(error, sketch.run_id)
+        await self._schedule.fail_sketch(self._user_id, self._cascade_id, sketch, code=code, detail=detail)
 
     # --- on record ----------------------------------------------------------------------------------------------
 

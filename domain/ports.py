@@ -10,7 +10,7 @@ from uuid import UUID
 from domain.memo import Begun, Lookup
 from domain.prices import Quote, StepCharge
 from domain.steps import ServiceCall
-from domain.works import Claim, Draft, Drafting, RunWork, Settlement, StepRecord
+from domain.works import Claim, RunWork, Settlement, Sketch, Sketching, StepRecord
 
 
 class Schedule(Protocol):
@@ -20,7 +20,7 @@ class Schedule(Protocol):
         """Decide what the cascade touches; False when that was done before."""
         ...
 
-    async def plan_and_claim(self, user_id: UUID, cascade_id: UUID, *, window: int, drafting: Drafting) -> Claim:
+    async def plan_and_claim(self, user_id: UUID, cascade_id: UUID, *, window: int, sketching: Sketching) -> Claim:
         """``plan``, unless that is done, and ``claim``, in one transaction: how an advance begins."""
         ...
 
@@ -31,9 +31,9 @@ class Schedule(Protocol):
         *,
         window: int,
         busy: Sequence[UUID] = (),
-        drafting: Drafting = Drafting.NONE,
+        sketching: Sketching = Sketching.NONE,
     ) -> Claim:
-        """Take what is ready, settle what is unchanged, answer every unfinished run, and drafts if it may draft."""
+        """Take what is ready, settle what is unchanged, answer every unfinished run, and sketches if it may sketch."""
         ...
 
     async def settle_and_claim(
@@ -41,21 +41,21 @@ class Schedule(Protocol):
         user_id: UUID,
         cascade_id: UUID,
         settlements: Sequence[Settlement],
-        drafts: Sequence[Draft],
+        sketches: Sequence[Sketch],
         *,
         window: int,
         busy: Sequence[UUID] = (),
-        drafting: Drafting = Drafting.NONE,
+        sketching: Sketching = Sketching.NONE,
     ) -> tuple[dict[UUID, str], Claim]:
         """``settle`` and ``claim`` in one transaction."""
         ...
 
-    async def read_drafts(self, user_id: UUID, drafts: Sequence[Draft]) -> Sequence[RunWork | Exception]:
+    async def read_sketches(self, user_id: UUID, sketches: Sequence[Sketch]) -> Sequence[RunWork | Exception]:
         """What these read, in their order; or why that cannot be read."""
         ...
 
-    async def fail_draft(self, user_id: UUID, cascade_id: UUID, draft: Draft, *, code: str, detail: str) -> str:
-        """Record a draft that cannot be carried out, and that it has failed."""
+    async def fail_sketch(self, user_id: UUID, cascade_id: UUID, sketch: Sketch, *, code: str, detail: str) -> str:
+        """Record a sketch that cannot be carried out, and that it has failed."""
         ...
 
     async def load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:

@@ -31,7 +31,7 @@ class ClaimedRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Sketch:
     """An inline run that nothing has recorded yet: its settlement makes it a run that has ended already."""
 
     run_id: UUID
@@ -40,8 +40,8 @@ class Draft:
     """As the claim answered it."""
 
 
-class Drafting(StrEnum):
-    """What a claim may draft: nothing; what it finds, unless the advance before has died over drafts; what it finds."""
+class Sketching(StrEnum):
+    """What a claim may sketch: nothing; what it finds, unless the advance before died over sketches; what it finds."""
 
     NONE = "none"
     BEGIN = "begin"
@@ -61,9 +61,9 @@ class Claim:
     cut_off: int
     more: bool = False
     """There was more to settle without a run than one claim does: claim again at once."""
-    drafts: tuple[Draft, ...] = ()
-    drafting: bool = False
-    """Whether the next claim of this advance may draft."""
+    sketches: tuple[Sketch, ...] = ()
+    sketching: bool = False
+    """Whether the next claim of this advance may sketch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

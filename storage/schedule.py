@@ -20,13 +20,13 @@ from domain.memo import Begun, Lookup, Recall
 from domain.prices import Quote, StepCharge
 from domain.providers import WAIT_SECONDS_MAX
 from domain.settling import LOSSES_MAX
-from domain.works import Claim, ClaimedRun, Draft, Drafting, RunWork, Settlement, StepRecord
+from domain.works import Claim, ClaimedRun, RunWork, Settlement, Sketch, Sketching, StepRecord
 from storage.bell import Bell
 from storage.contents import Contents
 from storage.database import Database
-from storage.drafts import drafts_of, read_drafts, record_of
 from storage.gates import Gate
 from storage.settlements import OUTPUT_COLUMNS, columns_of, settling, step_columns
+from storage.sketches import read_sketches, record_of, sketches_of
 from storage.works import Works
 
 DETAIL_CHARACTERS_MAX = 2000
@@ -89,11 +89,11 @@ class PostgresSchedule:
             )
         return bool(row and row["planned"])
 
-    async def plan_and_claim(self, user_id: UUID, cascade_id: UUID, *, window: int, drafting: Drafting) -> Claim:
+    async def plan_and_claim(self, user_id: UUID, cascade_id: UUID, *, window: int, sketching: Sketching) -> Claim:
         """``plan``, unless that is done, and ``claim``, in one transaction."""
         async with self._gate(user_id, first=True, rings=False):
             row = await self._database.call(
-                _PLAN_AND_CLAIM, user_id, cascade_id, *self._claiming(window, (), drafting), *self._bounds
+                _PLAN_AND_CLAIM, user_id, cascade_id, *self._claiming(window, (), sketching), *self._bounds
             )
         return self._told(row)
 
@@ -104,15 +104,15 @@ class PostgresSchedule:
         *,
         window: int,
         busy: Sequence[UUID] = (),
-        drafting: Drafting = Drafting.NONE,
+        sketching: Sketching = Sketching.NONE,
     ) -> Claim:
         """Take what is ready, settle what is unchanged, answer every unfinished run.
 
-        ``drafting``: of the inline runs, drafts; ``busy`` are the derivations of those that are not settled yet. Goes
-        before settlements that wait: what it takes is evaluated while they settle.
+        ``sketching``: of the inline runs, sketches; ``busy`` are the derivations of those that are not settled yet.
+        Goes before settlements that wait: what it takes is evaluated while they settle.
         """
         async with self._gate(user_id, first=True, rings=False):
-            row = await self._database.call(_CLAIM, user_id, cascade_id, *self._claiming(window, busy, drafting))
+            row = await self._database.call(_CLAIM, user_id, cascade_id, *self._claiming(window, busy, sketching))
         return self._told(row)
 
     async def settle_and_claim(
@@ -120,18 +120,18 @@ class PostgresSchedule:
         user_id: UUID,
         cascade_id: UUID,
         settlements: Sequence[Settlement],
-        drafts: Sequence[Draft],
+        sketches: Sequence[Sketch],
         *,
         window: int,
         busy: Sequence[UUID] = (),
-        drafting: Drafting = Drafting.NONE,
+        sketching: Sketching = Sketching.NONE,
     ) -> tuple[dict[UUID, str], Claim]:
-        """``settle`` these, runs and drafts, then ``claim``, in one transaction.
+        """``settle`` these, runs and sketches, then ``claim``, in one transaction.
 
-        A draft is ``moved`` or ``superseded`` where it stands no more: the next claim has what became of it.
+        A sketch is ``moved`` or ``superseded`` where it stands no more: the next claim has what became of it.
         """
-        drafted = {draft.run_id for draft in drafts}
-        runs = [settled.run_id for settled in settlements if settled.run_id not in drafted]
+        sketched = {sketch.run_id for sketch in sketches}
+        runs = [settled.run_id for settled in settlements if settled.run_id not in sketched]
         columns, usages, unchanged = await settling(self._contents, user_id, settlements)
         async with self._gate(user_id):
             row = await self._database.call(
@@ -142,38 +142,38 @@ class PostgresSchedule:
                 usages,
                 *columns,
                 unchanged,
-                [record_of(draft) for draft in drafts],
-                *self._claiming(window, busy, drafting),
+                [record_of(sketch) for sketch in sketches],
+                *self._claiming(window, busy, sketching),
             )
         verdicts = {UUID(run_id): status for run_id, status in (row["verdicts"] or {}).items()} if row else {}
         self._remember(user_id, settlements, verdicts)
         return verdicts, _claim_of(row)
 
-    async def fail_draft(self, user_id: UUID, cascade_id: UUID, draft: Draft, *, code: str, detail: str) -> str:
-        """Record a draft that cannot be carried out, and that it has failed; ``superseded`` if it stands no more."""
+    async def fail_sketch(self, user_id: UUID, cascade_id: UUID, sketch: Sketch, *, code: str, detail: str) -> str:
+        """Record a sketch that cannot be carried out, and that it has failed; ``superseded`` if it stands no more."""
         async with self._gate(user_id):
             row = await self._database.call(
-                "select fail_draft($1, $2, $3, $4, $5) as status",
-                user_id, cascade_id, record_of(draft), code, _shown(detail),
+                "select fail_sketch($1, $2, $3, $4, $5) as status",
+                user_id, cascade_id, record_of(sketch), code, _shown(detail),
             )  # fmt: skip
         return str(row["status"]) if row else "superseded"
 
     def _told(self, row: Any) -> Claim:
         claim = _claim_of(row)
-        if claim.runs or claim.drafts:
+        if claim.runs or claim.sketches:
             self._bell.ring_late()  # that they have started can be told with their end
         else:
             self._bell.ring()
         return claim
 
-    def _claiming(self, window: int, busy: Sequence[UUID], drafting: Drafting) -> tuple[Any, ...]:
+    def _claiming(self, window: int, busy: Sequence[UUID], sketching: Sketching) -> tuple[Any, ...]:
         repeats = self._repeats
         bounds = (self._lease, repeats.runs_max, repeats.root_max, repeats.window, self._limits)
-        return window, *bounds, list(busy), drafting.value
+        return window, *bounds, list(busy), sketching.value
 
-    async def read_drafts(self, user_id: UUID, drafts: Sequence[Draft]) -> Sequence[RunWork | Exception]:
+    async def read_sketches(self, user_id: UUID, sketches: Sequence[Sketch]) -> Sequence[RunWork | Exception]:
         """What these read, in their order; or why that cannot be read. Raises Unavailable."""
-        return await read_drafts(self._works, user_id, drafts)
+        return await read_sketches(self._works, user_id, sketches)
 
     async def load(self, user_id: UUID, run_ids: Sequence[UUID]) -> list[RunWork]:
         """What these runs read; runs that have ended are left out."""
@@ -459,6 +459,6 @@ def _claim_of(row: Any) -> Claim:
         status=row["status"],
         cut_off=row["cut_off"],
         more=row["more"],
-        drafts=drafts_of(row["drafts"]),
-        drafting=row["drafting"],
+        sketches=sketches_of(row["sketches"]),
+        sketching=row["sketching"],
     )

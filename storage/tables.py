@@ -378,7 +378,7 @@ cascades = Table(
     _text("label", ""), _maybe_time("planned_at"), _text("status", "pending"), _maybe_id("superseded_by"),
     _int("touched", 0), _int("cut_off", 0), _big("seq", 1), _big("sent_seq", 0), Column("error", JSONB),
     _time("created_at"), _time("rung_at"), _maybe_time("ended_at"), _time("caused_at"), _json("options"),
-    _int("taken", 0), Column("ended_counts", JSONB), _flag("drafting", default=False),
+    _int("taken", 0), Column("ended_counts", JSONB), _flag("sketching", default=False),
     # Of the transaction that inserts it: whoever writes under a plan causes a cascade of that plan.
     Column(
         "plan_id", Text, nullable=False, server_default=text("coalesce(current_setting('studio.plan_id', true), '')")

@@ -92,7 +92,7 @@ class Works:
         return [works[run_id] for run_id in run_ids if run_id in works]
 
     async def of(self, user_id: UUID, runs: Sequence[Mapping[str, Any]]) -> list[RunWork]:
-        """The work of runs as ``load_works`` and ``studio_drafts`` answer them; what is kept costs nothing."""
+        """The work of runs as ``load_works`` and ``studio_sketches`` answer them; what is kept costs nothing."""
         outputs = [output for run in runs for output in run["outputs"]]
         definitions = await self._definitions_of(user_id, runs)
         schemas = await self._schemas_of(user_id, runs, definitions)

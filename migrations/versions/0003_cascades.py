@@ -28,7 +28,7 @@ def downgrade() -> None:
         drop table root_runs;
         drop index runs_derivation_idx;
 
-        alter table cascades drop column drafting;
+        alter table cascades drop column sketching;
         alter table blobs reset (fillfactor);
         alter table derivation_inputs reset (fillfactor);
         alter table derivation_outputs reset (fillfactor);

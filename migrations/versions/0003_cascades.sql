@@ -318,8 +318,8 @@ alter table derivation_outputs set (fillfactor = 80);
 -- A snapshot is of a version, whose delta names the blob.
 alter table snapshots drop constraint snapshots_user_id_blob_id_fkey;
 
--- Whether an advance of the cascade has drafted runs and not settled them yet (42_drafts.sql).
-alter table cascades add column drafting boolean not null default false;
+-- Whether an advance of the cascade has sketched runs and not settled them yet (42_sketches.sql).
+alter table cascades add column sketching boolean not null default false;
 
 -- Why and loops ---------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ begin
   return v_done;
 end $$;
 
--- A page of what is ready, not of the providers p_full nor drafted already (p_busy), in the order in which it is taken, from
+-- A page of what is ready, not of the providers p_full nor sketched already (p_busy), in the order in which it is taken, from
 -- behind the one named: read off derivations_ready_idx. To sort would be to look at all that wait, and once there are
 -- statistics the planner believes that these are few: of a fan of ten thousand each claim then looked at all.
 create or replace function studio_ready(
@@ -127,14 +127,14 @@ begin
       where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'bucket' offset 0) k on true;
 end $$;
 
--- Take what is ready and has room: claimed are recorded, with their fence; drafted (42_drafts.sql) are not. Returns the runs
+-- Take what is ready and has room: claimed are recorded, with their fence; sketched (42_sketches.sql) are not. Returns the runs
 -- of the former and the derivations of the latter.
 drop function if exists studio_claim_ready(uuid, uuid, int, interval);
 drop function if exists studio_claim_ready(uuid, uuid, int, interval, int, int, interval);
 drop function if exists studio_claim_ready(uuid, uuid, int, interval, int, int, interval, jsonb);
 create or replace function studio_claim_ready(
   p_user uuid, p_cascade uuid, p_room int, p_lease interval, p_runs_max int, p_root_max int, p_runs_window interval,
-  p_limits jsonb, p_busy uuid[], p_drafting boolean, out claimed uuid[], out drafted uuid[]
+  p_limits jsonb, p_busy uuid[], p_sketching boolean, out claimed uuid[], out sketched uuid[]
 ) language plpgsql as $$
 declare v_ready uuid[]; v_done uuid[];
 begin
@@ -157,10 +157,10 @@ begin
   end loop;
   -- What is taken after all was not settled without a run.
   delete from cut_offs where user_id = p_user and cascade_id = p_cascade and derivation_id = any(v_ready);
-  if p_drafting then
-    drafted := studio_draftable(p_user, v_ready);
+  if p_sketching then
+    sketched := studio_sketchable(p_user, v_ready);
     v_ready := array(select x.id from unnest(v_ready) with ordinality x(id, ord)
-      where x.id <> all(drafted) order by x.ord);
+      where x.id <> all(sketched) order by x.ord);
     if v_ready = '{}' then return; end if;
   end if;
   with inserted as (
@@ -212,31 +212,31 @@ create or replace function studio_waiting(p_user uuid, p_cascade uuid) returns i
   select count(*)::int from mine where id not in (select id from held)
 $$;
 
--- p_drafts: what is to be drafted. 'none': all is recorded. 'begin': an advance begins; if the one before it has not finished
--- what it drafted (cascades.drafting), nothing is: who dies over a run dies over one that is on record. 'more': it goes on.
+-- p_sketches: what is to be sketched. 'none': all is recorded. 'begin': an advance begins; if the one before it has not finished
+-- what it sketched (cascades.sketching), nothing is: who dies over a run dies over one that is on record. 'more': it goes on.
 drop function if exists claim_runs(uuid, uuid, int, interval);
 drop function if exists claim_runs(uuid, uuid, int, interval, int, int, interval);
 drop function if exists claim_runs(uuid, uuid, int, interval, int, int, interval, jsonb);
 create or replace function claim_runs(
   p_user uuid, p_cascade uuid, p_window int, p_lease interval, p_runs_max int default 1000000,
   p_root_max int default 1000000, p_runs_window interval default '1 hour', p_limits jsonb default '{}',
-  p_busy uuid[] default '{}', p_drafts text default 'none'
+  p_busy uuid[] default '{}', p_sketches text default 'none'
 ) returns table (
-  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, drafts jsonb,
-  drafting boolean
+  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, sketches jsonb,
+  sketching boolean
 )
 language plpgsql as $$
 #variable_conflict use_column
 declare
   v_cascade cascades%rowtype; v_cut int; v_claimed uuid[]; v_running int; v_next timestamptz; v_status text;
-  v_runs jsonb; v_left int; v_more boolean; v_closed boolean; v_events jsonb; v_drafted uuid[]; v_drafting boolean;
+  v_runs jsonb; v_left int; v_more boolean; v_closed boolean; v_events jsonb; v_sketched uuid[]; v_sketching boolean;
 begin
   perform studio_lock(p_user);
   select * into v_cascade from cascades c where c.user_id = p_user and c.id = p_cascade;
   if not found then
     return query select '[]'::jsonb, 0, null::float, true, 'unknown', 0, false, '[]'::jsonb, false; return;
   end if;
-  v_drafting := p_drafts = 'more' or p_drafts = 'begin' and not v_cascade.drafting;
+  v_sketching := p_sketches = 'more' or p_sketches = 'begin' and not v_cascade.sketching;
   select count(*) into v_running from runs r
     where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running';
   v_running := v_running + cardinality(p_busy);
@@ -245,9 +245,9 @@ begin
     from studio_cut_off(p_user, p_cascade, greatest(p_window - v_running, 100), 1000, p_busy) c;
   perform studio_call_up(p_user);
   if not v_more then
-    select c.claimed, c.drafted into v_claimed, v_drafted
+    select c.claimed, c.sketched into v_claimed, v_sketched
       from studio_claim_ready(p_user, p_cascade, p_window - v_running, p_lease, p_runs_max, p_root_max, p_runs_window,
-        p_limits, p_busy, v_drafting) c;
+        p_limits, p_busy, v_sketching) c;
   end if;
   perform studio_offer(p_user);
   v_cascade.error := (select c.error from cascades c where c.user_id = p_user and c.id = p_cascade);
@@ -257,7 +257,7 @@ begin
       'resumed', r.resumed)
       order by r.id), '[]') into v_runs
     from runs r where r.user_id = p_user and r.cascade_id = p_cascade and r.status = 'running';
-  v_running := jsonb_array_length(v_runs) + cardinality(p_busy) + coalesce(cardinality(v_drafted), 0);
+  v_running := jsonb_array_length(v_runs) + cardinality(p_busy) + coalesce(cardinality(v_sketched), 0);
   if v_running = 0 and not v_more then
     -- Of ours, and run by another cascade that claimed them before we took them over.
     select count(*) into v_running from derivations d
@@ -285,10 +285,10 @@ begin
     v_status := v_cascade.status;
   end if;
   v_closed := v_status <> 'running';
-  v_drafting := case when v_drafting then v_drafted is not null or p_busy <> '{}'
-    else v_cascade.drafting and v_runs @? '$[*] ? (@.execution == "inline")' end;
+  v_sketching := case when v_sketching then v_sketched is not null or p_busy <> '{}'
+    else v_cascade.sketching and v_runs @? '$[*] ? (@.execution == "inline")' end;
   -- A cancelled cascade may still have a run under way that a later cause wants. It is cancelled all the same.
-  if not v_closed and v_cascade.status = 'cancelled' and v_claimed is null and v_drafted is null
+  if not v_closed and v_cascade.status = 'cancelled' and v_claimed is null and v_sketched is null
       and v_next is null and not v_more then
     v_status := 'cancelled';
   end if;
@@ -298,9 +298,9 @@ begin
       superseded_by = case when v_status in ('running', 'superseded') then c.superseded_by end,
       ended_at = case when v_status <> 'running' then coalesce(c.ended_at, now()) end,
       error = case when v_status = 'running' or c.error->>'bound' is distinct from 'runs' then c.error end,
-      drafting = v_drafting
+      sketching = v_sketching
     where c.user_id = p_user and c.id = p_cascade
-      and (c.status <> v_status or c.drafting <> v_drafting or v_cut > 0 or (c.ended_at is null) <> (v_status = 'running')
+      and (c.status <> v_status or c.sketching <> v_sketching or v_cut > 0 or (c.ended_at is null) <> (v_status = 'running')
         or v_status <> 'running' and c.sent_seq < c.seq);
   -- An inline run ends in the same breath: that it has started tells nobody anything.
   select jsonb_agg(jsonb_build_object('type', 'run.started', 'subject', 'runs/' || r.id,
@@ -315,21 +315,21 @@ begin
       jsonb_build_object('cascade_id', p_cascade, 'user_id', p_user, 'status', v_status))));
   end if;
   return query select v_runs, v_running, extract(epoch from v_next - now())::float, v_closed, v_status, v_cut, v_more,
-    studio_drafts(p_user, v_drafted),
-    p_drafts = 'more' or p_drafts = 'begin' and not v_cascade.drafting;
+    studio_sketches(p_user, v_sketched),
+    p_sketches = 'more' or p_sketches = 'begin' and not v_cascade.sketching;
 end $$;
 
 -- plan, unless that is done, and claim at once, in one transaction and one round trip: how an advance begins.
 create or replace function plan_and_claim(
   p_user uuid, p_cascade uuid, p_window int, p_lease interval, p_runs_max int, p_root_max int, p_runs_window interval,
-  p_limits jsonb, p_busy uuid[], p_drafts text, p_depth_max int, p_nodes_max int
+  p_limits jsonb, p_busy uuid[], p_sketches text, p_depth_max int, p_nodes_max int
 ) returns table (
-  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, drafts jsonb,
-  drafting boolean
+  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, sketches jsonb,
+  sketching boolean
 ) language plpgsql as $$
 #variable_conflict use_column
 begin
   perform from plan_cascade(p_user, p_cascade, p_depth_max, p_nodes_max);
   return query select * from claim_runs(p_user, p_cascade, p_window, p_lease, p_runs_max, p_root_max, p_runs_window,
-    p_limits, p_busy, p_drafts);
+    p_limits, p_busy, p_sketches);
 end $$;

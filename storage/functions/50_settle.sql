@@ -3,7 +3,7 @@
 -- What settle knows of a run, and of an output, while it works: arrays of these instead of temporary tables, which
 -- PostgreSQL truncates on disk at every commit.
 drop type if exists settling_run;
-create type settling_run as (run_id uuid, derivation_id uuid, verdict text, draft boolean, current boolean);
+create type settling_run as (run_id uuid, derivation_id uuid, verdict text, sketch boolean, current boolean);
 drop type if exists settling_output;
 create type settling_output as (
   run_id uuid, derivation_id uuid, slot text, blob_id uuid, expected int, effect text, changed boolean, patch text,
@@ -27,7 +27,7 @@ create or replace function settle_runs(
   p_document_size bigint[], p_stored_size bigint[], p_codec text[], p_body bytea[], p_location text[], p_title text[],
   p_preview text[], p_tags text[], p_machine_hash text[], p_machine_size bigint[], p_machine_stored_size bigint[],
   p_machine_codec text[], p_machine_body bytea[], p_machine_location text[], p_base_hash text[], p_conflicts text[],
-  p_volatile text[], p_unchanged jsonb default '{}', p_drafts jsonb default '[]'
+  p_volatile text[], p_unchanged jsonb default '{}', p_sketches jsonb default '[]'
 ) returns table (run_id uuid, status text) language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -42,7 +42,7 @@ begin
       select r.derivation_id from unnest(p_runs) x(id)
       cross join lateral (select derivation_id from runs
         where user_id = p_user and id = x.id and status = 'running' offset 0) r
-      union all select (e->>'derivation_id')::uuid from jsonb_array_elements(p_drafts) e) r
+      union all select (e->>'derivation_id')::uuid from jsonb_array_elements(p_sketches) e) r
     cross join lateral (select blob_id from derivation_outputs
       where user_id = p_user and derivation_id = r.derivation_id offset 0) q;
   perform from blobs where user_id = p_user and id = any(v_blobs) order by id for no key update;
@@ -57,10 +57,10 @@ begin
       left join lateral (select * from runs where user_id = p_user and id = x.id offset 0) r on true
       left join lateral (select run_id from derivations where user_id = p_user and id = r.derivation_id offset 0) d on true);
   end if;
-  if p_drafts <> '[]' then
+  if p_sketches <> '[]' then
     v_runs := v_runs || array(select (s.run_id, s.derivation_id, case when s.stands then 'ok'
         else coalesce((select status from runs where user_id = p_user and id = s.run_id), 'superseded') end, true,
-        s.current)::settling_run from unnest(studio_standing(p_user, p_drafts)) s);
+        s.current)::settling_run from unnest(studio_standing(p_user, p_sketches)) s);
   end if;
   select array_agg((o.run_id, s.derivation_id, o.slot, q.blob_id, o.expected,
       case when b.deleted_at is null then o.effect else 'head' end, o.effect = 'change' and b.deleted_at is null, o.patch,
@@ -81,7 +81,7 @@ begin
   v_moved := array(select o.run_id from unnest(v_outputs) o where o.version <> o.expected);
   if v_moved <> '{}' then
     v_runs := array(select (s.run_id, s.derivation_id, case when s.run_id = any(v_moved) then 'moved' else s.verdict end,
-      s.draft, s.current)::settling_run from unnest(v_runs) s);
+      s.sketch, s.current)::settling_run from unnest(v_runs) s);
     v_outputs := array(select o from unnest(v_outputs) o where o.run_id <> all(v_moved));
   end if;
   select array_agg(s.run_id), array_agg(s.derivation_id) into v_ok, v_derivations
@@ -105,16 +105,16 @@ begin
           where user_id = p_user and derivation_id = s.derivation_id and slot = x.item->>'slot' offset 0) q
         where s.verdict = 'ok') x(run_id, slot, blob_id, effect, reason, ord)
     group by x.run_id) e;
-  if p_drafts <> '[]' then
+  if p_sketches <> '[]' then
     insert into runs (user_id, id, derivation_id, cascade_id, provider_id, attempt, execution, status, definition_digest,
         settings_digest, used_digest, inputs, label, started_at, ended_at, fresh_after, usage, effects)
       select p_user, x.id, x.derivation_id, p_caller, x.provider_id, x.attempt, x.execution, 'settled',
         x.definition_digest, x.settings_digest, x.used_digest, x.inputs, x.label, x.started_at, now(), x.fresh_after,
         coalesce(p_usages->(x.id::text), '{}'), coalesce(v_effects->(x.id::text), '[]')
-      from jsonb_to_recordset(p_drafts) x(id uuid, derivation_id uuid, provider_id text, attempt int, execution text,
+      from jsonb_to_recordset(p_sketches) x(id uuid, derivation_id uuid, provider_id text, attempt int, execution text,
         definition_digest text, settings_digest text, used_digest text, inputs jsonb, label text, started_at timestamptz,
         fresh_after timestamptz)
-      join unnest(v_runs) s on s.run_id = x.id and s.verdict = 'ok' and s.draft;
+      join unnest(v_runs) s on s.run_id = x.id and s.verdict = 'ok' and s.sketch;
   end if;
 
   insert into contents as c (user_id, hash, size, stored_size, codec, tier, body, location)
@@ -201,7 +201,7 @@ begin
   if v_untracked is not null then perform studio_recount(p_user, v_untracked, p_caller); end if;
   -- Closed where its inputs are what it has used: as studio_close does, in the same write.
   v_closable := array(select s.derivation_id from unnest(v_runs) s
-    where s.verdict = 'ok' and s.draft and s.current and (v_held is null or s.derivation_id <> all(v_held)));
+    where s.verdict = 'ok' and s.sketch and s.current and (v_held is null or s.derivation_id <> all(v_held)));
   if p_runs <> '{}' then
     v_closable := v_closable || array(select w.id from unnest(v_runs) s
       cross join lateral (select used_digest, fresh_after from runs
@@ -210,7 +210,7 @@ begin
         where user_id = p_user and id = s.derivation_id and pending_inputs = 0
           and not (force and fresh_after is distinct from r.fresh_after) offset 0) d
       join studio_want(p_user, v_derivations) w on w.id = d.id and w.digest = r.used_digest
-      where s.verdict = 'ok' and not s.draft and (v_held is null or d.id <> all(v_held)));
+      where s.verdict = 'ok' and not s.sketch and (v_held is null or d.id <> all(v_held)));
   end if;
   v_without := studio_going_on(p_user, v_closable);
   -- A run that was claimed before it was asked for fresh answers is no answer to that.
@@ -233,7 +233,7 @@ begin
   if p_runs <> '{}' then
     update runs r set status = 'settled', ended_at = now(), lease_until = null,
         usage = coalesce(p_usages->(r.id::text), '{}'), effects = coalesce(v_effects->(r.id::text), '[]')
-      from unnest(v_runs) s where s.verdict = 'ok' and not s.draft and r.user_id = p_user and r.id = s.run_id;
+      from unnest(v_runs) s where s.verdict = 'ok' and not s.sketch and r.user_id = p_user and r.id = s.run_id;
   end if;
 
   -- Dependants whose inputs moved look again: a failure may be cured, a run of theirs may be out of date.
@@ -287,7 +287,7 @@ begin
       where c is distinct from p_caller;
   end if;
   if v_rings is not null then perform studio_ring(p_user, v_rings); end if;
-  -- Drafts have reserved nothing, and whoever settles them claims at once.
+  -- Sketches have reserved nothing, and whoever settles them claims at once.
   if p_runs <> '{}' then perform studio_call_up(p_user); end if;
 
   select coalesce(array_agg((e.type, e.subject, e.key, e.data)::telling order by e.run_id, e.ord), '{}') into v_events from (
@@ -328,12 +328,12 @@ create or replace function settle_and_claim(
   p_document_size bigint[], p_stored_size bigint[], p_codec text[], p_body bytea[], p_location text[], p_title text[],
   p_preview text[], p_tags text[], p_machine_hash text[], p_machine_size bigint[], p_machine_stored_size bigint[],
   p_machine_codec text[], p_machine_body bytea[], p_machine_location text[], p_base_hash text[], p_conflicts text[],
-  p_volatile text[], p_unchanged jsonb, p_drafts jsonb,
+  p_volatile text[], p_unchanged jsonb, p_sketches jsonb,
   p_window int, p_lease interval, p_runs_max int, p_root_max int, p_runs_window interval, p_limits jsonb, p_busy uuid[],
   p_more text
 ) returns table (
-  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, drafts jsonb,
-  drafting boolean, verdicts jsonb
+  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, sketches jsonb,
+  sketching boolean, verdicts jsonb
 ) language plpgsql as $$
 #variable_conflict use_column
 declare v_verdicts jsonb;
@@ -342,7 +342,7 @@ begin
     p_out_run, p_out_slot, p_out_expected, p_effect, p_patch, p_inverse, p_document_hash, p_content_hash, p_cutoff_hash,
     p_meta_hash, p_size, p_document_size, p_stored_size, p_codec, p_body, p_location, p_title, p_preview, p_tags,
     p_machine_hash, p_machine_size, p_machine_stored_size, p_machine_codec, p_machine_body, p_machine_location,
-    p_base_hash, p_conflicts, p_volatile, p_unchanged, p_drafts) s;
+    p_base_hash, p_conflicts, p_volatile, p_unchanged, p_sketches) s;
   return query select c.*, v_verdicts from claim_runs(p_user, p_cascade, p_window, p_lease, p_runs_max, p_root_max,
     p_runs_window, p_limits, p_busy, p_more) c;
 end $$;

@@ -1,4 +1,4 @@
-"""Drafts: inline runs that are recorded by their settlement, and stand there as if they had been claimed before."""
+"""Sketches: inline runs that are recorded by their settlement, and stand there as if they had been claimed before."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from domain.works import Claim, Draft, Drafting, RunWork
+from domain.works import Claim, RunWork, Sketch, Sketching
 from tests.storage.engine import Engine, decided
 
 RECORDED = """
@@ -22,40 +22,40 @@ from runs where user_id = $1 order by id
 async def begun(engine: Engine, cascade: UUID, **more: Any) -> Claim:
     """What the first claim of an advance finds."""
     found = await engine.schedule.claim(
-        engine.user.user_id, cascade, **{"window": 100, "drafting": Drafting.BEGIN, **more}
+        engine.user.user_id, cascade, **{"window": 100, "sketching": Sketching.BEGIN, **more}
     )
     await engine.check()
     return found
 
 
-async def settle(engine: Engine, cascade: UUID, drafts: Sequence[Draft], **more: Any) -> tuple[list[str], Claim]:
-    """Evaluate and settle drafts; their verdicts and what was found then."""
-    works = await engine.schedule.read_drafts(engine.user.user_id, drafts)
+async def settle(engine: Engine, cascade: UUID, sketches: Sequence[Sketch], **more: Any) -> tuple[list[str], Claim]:
+    """Evaluate and settle sketches; their verdicts and what was found then."""
+    works = await engine.schedule.read_sketches(engine.user.user_id, sketches)
     settlements = [decided(work) for work in works if isinstance(work, RunWork)]
-    return await settled(engine, cascade, drafts, settlements, **more)
+    return await settled(engine, cascade, sketches, settlements, **more)
 
 
 async def settled(
-    engine: Engine, cascade: UUID, drafts: Sequence[Draft], settlements: Any, **more: Any
+    engine: Engine, cascade: UUID, sketches: Sequence[Sketch], settlements: Any, **more: Any
 ) -> tuple[list[str], Claim]:
     verdicts, found = await engine.schedule.settle_and_claim(
-        engine.user.user_id, cascade, settlements, drafts, **{"window": 100, "drafting": Drafting.MORE, **more}
+        engine.user.user_id, cascade, settlements, sketches, **{"window": 100, "sketching": Sketching.MORE, **more}
     )
     await engine.check()
-    return [verdicts[draft.run_id] for draft in drafts], found
+    return [verdicts[sketch.run_id] for sketch in sketches], found
 
 
-async def drafted(engine: Engine, *, supersede: str = "cancel") -> tuple[UUID, UUID, Draft]:
-    """A blob with one provider that wants it, and the draft of its run."""
+async def sketched(engine: Engine, *, supersede: str = "cancel") -> tuple[UUID, UUID, Sketch]:
+    """A blob with one provider that wants it, and the sketch of its run."""
     await engine.provider("one", "in-v1", "out-v1", supersede=supersede)
     await engine.rest()
     blob = await engine.create("in-v1")
     cascade = await engine.plan_all()
-    [draft] = (await begun(engine, cascade)).drafts
-    return blob, cascade, draft
+    [sketch] = (await begun(engine, cascade)).sketches
+    return blob, cascade, sketch
 
 
-async def test_a_draft_leaves_what_a_claimed_run_leaves(engine: Engine) -> None:
+async def test_a_sketch_leaves_what_a_claimed_run_leaves(engine: Engine) -> None:
     await engine.provider("one", "in-v1", "mid-v1")
     await engine.provider("two", "mid-v1", "out-v1", origin="any")
     await engine.rest()
@@ -66,25 +66,25 @@ async def test_a_draft_leaves_what_a_claimed_run_leaves(engine: Engine) -> None:
     blob = await engine.create("in-v1")
     await engine.rest()
     seen = []
-    for text, drafting in (("b", Drafting.NONE), ("c", Drafting.BEGIN)):
+    for text, sketching in (("b", Sketching.NONE), ("c", Sketching.BEGIN)):
         last = (await engine.rows("select event_seq as seq from user_state where user_id = $1"))[0]["seq"]
         cascade = await engine.edit(blob, text)
         await engine.plan(cascade)
-        found = await begun(engine, cascade, drafting=drafting)
+        found = await begun(engine, cascade, sketching=sketching)
         while not found.closed:
             for run in found.runs:
                 await engine.finish(run)
-            if drafting is Drafting.NONE:
+            if sketching is Sketching.NONE:
                 found = await engine.claim(cascade)
             else:
-                verdicts, found = await settle(engine, cascade, found.drafts)
+                verdicts, found = await settle(engine, cascade, found.sketches)
                 assert verdicts == ["settled"]
         assert await engine.text(await engine.output("two")) == text + "!!"
         seen.append([dict(row) for row in await engine.rows(told, last)])
     assert seen[0] == seen[1]
-    claimed, drafts = (await engine.rows(RECORDED))[-4:-2], (await engine.rows(RECORDED))[-2:]
+    claimed, sketches = (await engine.rows(RECORDED))[-4:-2], (await engine.rows(RECORDED))[-2:]
     differ = {"attempt", "used_digest", "inputs", "effects", "label"}
-    for one, other in zip(claimed, drafts, strict=True):
+    for one, other in zip(claimed, sketches, strict=True):
         assert {name for name in one.keys() if one[name] != other[name]} <= differ  # noqa: SIM118 - a Record
         assert other["attempt"] == one["attempt"] + 1
         versions = [[item["version"] for item in orjson.loads(row["inputs"])] for row in (one, other)]
@@ -93,35 +93,35 @@ async def test_a_draft_leaves_what_a_claimed_run_leaves(engine: Engine) -> None:
     await engine.rest()
 
 
-async def test_nothing_of_a_draft_is_on_record_and_who_has_it_is_not_given_it_again(engine: Engine) -> None:
-    _, cascade, draft = await drafted(engine)
+async def test_nothing_of_a_sketch_is_on_record_and_who_has_it_is_not_given_it_again(engine: Engine) -> None:
+    _, cascade, sketch = await sketched(engine)
     assert await engine.runs() == []
-    again = await begun(engine, cascade, drafting=Drafting.MORE, busy=[draft.derivation_id])
-    assert (again.drafts, again.running, again.closed) == ((), 1, False)
-    assert [other.derivation_id for other in (await begun(engine, cascade, drafting=Drafting.MORE)).drafts] == [
-        draft.derivation_id
+    again = await begun(engine, cascade, sketching=Sketching.MORE, busy=[sketch.derivation_id])
+    assert (again.sketches, again.running, again.closed) == ((), 1, False)
+    assert [other.derivation_id for other in (await begun(engine, cascade, sketching=Sketching.MORE)).sketches] == [
+        sketch.derivation_id
     ]
     await engine.rest()
 
 
 async def test_a_second_settlement_says_settled_and_writes_nothing(engine: Engine) -> None:
-    _, cascade, draft = await drafted(engine)
-    assert (await settle(engine, cascade, [draft]))[0] == ["settled"]
+    _, cascade, sketch = await sketched(engine)
+    assert (await settle(engine, cascade, [sketch]))[0] == ["settled"]
     before = await engine.rows("select * from events where user_id = $1")
-    assert (await settle(engine, cascade, [draft]))[0] == ["settled"]
+    assert (await settle(engine, cascade, [sketch]))[0] == ["settled"]
     assert await engine.rows("select * from events where user_id = $1") == before
     assert await engine.runs() == ["settled"]
     await engine.rest()
 
 
 async def test_what_an_edit_has_moved_past_is_not_recorded_and_is_found_again(engine: Engine) -> None:
-    blob, cascade, draft = await drafted(engine)
+    blob, cascade, sketch = await sketched(engine)
     second = await engine.edit(blob, "b")
     await engine.plan(second)
-    verdicts, found = await settle(engine, cascade, [draft])
-    assert (verdicts, found.drafts) == (["superseded"], ())
+    verdicts, found = await settle(engine, cascade, [sketch])
+    assert (verdicts, found.sketches) == (["superseded"], ())
     assert await engine.runs() == []
-    [newer] = (await begun(engine, second)).drafts
+    [newer] = (await begun(engine, second)).sketches
     assert (await settle(engine, second, [newer]))[0] == ["settled"]
     assert await engine.text(await engine.output("one")) == "b!"
     await engine.rest()
@@ -129,11 +129,11 @@ async def test_what_an_edit_has_moved_past_is_not_recorded_and_is_found_again(en
 
 @pytest.mark.parametrize("why", ["it is left to finish", "it has waited for long"])
 async def test_what_is_left_to_finish_settles_what_it_has_read_and_runs_again(engine: Engine, why: str) -> None:
-    blob, cascade, draft = await drafted(engine, supersede="finish" if why == "it is left to finish" else "cancel")
+    blob, cascade, sketch = await sketched(engine, supersede="finish" if why == "it is left to finish" else "cancel")
     await engine.plan(await engine.edit(blob, "b"))
     if why == "it has waited for long":
         await engine.admin.execute("update derivations set dirty_since = now() - interval '1 hour' where unsettled")
-    assert (await settle(engine, cascade, [draft]))[0] == ["settled"]
+    assert (await settle(engine, cascade, [sketch]))[0] == ["settled"]
     assert await engine.text(await engine.output("one")) == "a!"
     assert (await engine.derivation("one"))["unsettled"]
     await engine.rest()
@@ -141,26 +141,26 @@ async def test_what_is_left_to_finish_settles_what_it_has_read_and_runs_again(en
     assert await engine.runs() == ["settled", "settled"]
 
 
-async def test_an_output_that_a_person_edits_meanwhile_is_drafted_again_at_once(engine: Engine) -> None:
+async def test_an_output_that_a_person_edits_meanwhile_is_sketched_again_at_once(engine: Engine) -> None:
     await engine.provider("one", "in-v1", "out-v1", also={"note": "'n'"})
     await engine.rest()
     blob = await engine.create("in-v1")
     await engine.rest()
     cascade = await engine.edit(blob, "b")
     await engine.plan(cascade)
-    [draft] = (await begun(engine, cascade)).drafts
+    [sketch] = (await begun(engine, cascade)).sketches
     await engine.edit(await engine.output("one"), data={"note": "mine"})
-    verdicts, found = await settle(engine, cascade, [draft])
+    verdicts, found = await settle(engine, cascade, [sketch])
     assert verdicts == ["moved"]
-    assert (await settle(engine, cascade, found.drafts))[0] == ["settled"]
+    assert (await settle(engine, cascade, found.sketches))[0] == ["settled"]
     shown = (await engine.ask("GET", f"/blobs/{await engine.output('one')}"))["data"]
     assert shown == {"text": "b!", "note": "mine"}
     await engine.rest()
 
 
 @pytest.mark.parametrize("meanwhile", ["claimed", "settled", "cancelled", "switched off", "deleted"])
-async def test_a_draft_that_has_lost_its_derivation_does_nothing(engine: Engine, meanwhile: str) -> None:
-    blob, cascade, draft = await drafted(engine)
+async def test_a_sketch_that_has_lost_its_derivation_does_nothing(engine: Engine, meanwhile: str) -> None:
+    blob, cascade, sketch = await sketched(engine)
     if meanwhile in ("claimed", "settled"):
         [run] = (await engine.claim(cascade)).runs
         if meanwhile == "settled":
@@ -174,42 +174,42 @@ async def test_a_draft_that_has_lost_its_derivation_does_nothing(engine: Engine,
         await engine.delete(blob)
         await engine.plan_all()
     before = await engine.runs()
-    verdicts, _ = await settle(engine, cascade, [draft])
+    verdicts, _ = await settle(engine, cascade, [sketch])
     assert verdicts == ["superseded"]
     assert (await engine.runs(), await engine.version(await engine.output("one"))) == (
         before,
         1 if meanwhile == "settled" else 0,
     )
-    status = await engine.schedule.fail_draft(engine.user.user_id, cascade, draft, code="internal", detail="no")
+    status = await engine.schedule.fail_sketch(engine.user.user_id, cascade, sketch, code="internal", detail="no")
     assert (status, await engine.runs()) == ("superseded", before)
     await engine.rest()
 
 
-async def test_a_draft_that_fails_is_recorded_and_is_a_dead_letter(engine: Engine) -> None:
-    _, cascade, draft = await drafted(engine)
-    status = await engine.schedule.fail_draft(engine.user.user_id, cascade, draft, code="internal", detail="no")
+async def test_a_sketch_that_fails_is_recorded_and_is_a_dead_letter(engine: Engine) -> None:
+    _, cascade, sketch = await sketched(engine)
+    status = await engine.schedule.fail_sketch(engine.user.user_id, cascade, sketch, code="internal", detail="no")
     await engine.check()
     assert (status, await engine.runs()) == ("failed", ["failed"])
     found = await engine.derivation("one")
     assert (found["hold"], found["attempt"]) == ("failed", 1)
     [letter] = await engine.rows("select * from dead_letters where user_id = $1")
-    assert (letter["run_id"], letter["code"]) == (draft.run_id, "internal")
+    assert (letter["run_id"], letter["code"]) == (sketch.run_id, "internal")
     assert (await begun(engine, cascade)).status == "partial"
 
 
-async def test_drafts_count_against_the_window_and_the_limit_of_their_user(engine: Engine) -> None:
+async def test_sketches_count_against_the_window_and_the_limit_of_their_user(engine: Engine) -> None:
     for name in "abcd":
         await engine.provider(name, "in-v1", "out-v1")
     await engine.rest()
     await engine.create("in-v1")
     cascade = await engine.plan_all()
-    first = (await begun(engine, cascade, window=3)).drafts
+    first = (await begun(engine, cascade, window=3)).sketches
     assert len(first) == 3
-    busy = [draft.derivation_id for draft in first]
-    assert (await begun(engine, cascade, window=3, busy=busy, drafting=Drafting.MORE)).drafts == ()
+    busy = [sketch.derivation_id for sketch in first]
+    assert (await begun(engine, cascade, window=3, busy=busy, sketching=Sketching.MORE)).sketches == ()
     await engine.admin.execute("update user_state set runs_limit = 2 where user_id = $1", engine.user.user_id)
-    assert (await begun(engine, cascade, busy=busy, drafting=Drafting.MORE)).drafts == ()
-    assert len((await begun(engine, cascade, busy=busy[:1], drafting=Drafting.MORE)).drafts) == 1
+    assert (await begun(engine, cascade, busy=busy, sketching=Sketching.MORE)).sketches == ()
+    assert len((await begun(engine, cascade, busy=busy[:1], sketching=Sketching.MORE)).sketches) == 1
     await engine.rest()
 
 
@@ -218,17 +218,17 @@ async def test_a_provider_with_a_limit_of_its_own_has_its_runs_on_record(engine:
     await engine.rest()
     await engine.create("in-v1")
     found = await begun(engine, await engine.plan_all())
-    assert (found.drafts, len(found.runs)) == ((), 1)
+    assert (found.sketches, len(found.runs)) == ((), 1)
     await engine.rest()
 
 
-async def test_after_an_advance_that_died_over_drafts_the_next_one_puts_its_runs_on_record(engine: Engine) -> None:
-    _, cascade, _ = await drafted(engine)
-    assert (await engine.cascade(cascade))["drafting"]
+async def test_after_an_advance_that_died_over_sketches_the_next_one_puts_its_runs_on_record(engine: Engine) -> None:
+    _, cascade, _ = await sketched(engine)
+    assert (await engine.cascade(cascade))["sketching"]
     careful = await begun(engine, cascade)
-    assert (careful.drafts, careful.drafting, len(careful.runs)) == ((), False, 1)
-    assert (await engine.cascade(cascade))["drafting"]  # this one may die over it as well
+    assert (careful.sketches, careful.sketching, len(careful.runs)) == ((), False, 1)
+    assert (await engine.cascade(cascade))["sketching"]  # this one may die over it as well
     await engine.finish(careful.runs[0])
     assert (await begun(engine, cascade)).closed
-    assert not (await engine.cascade(cascade))["drafting"]
+    assert not (await engine.cascade(cascade))["sketching"]
     await engine.rest()

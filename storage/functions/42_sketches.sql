@@ -1,10 +1,10 @@
--- Drafts: inline runs that nothing has recorded yet. A claim answers them whole, they are evaluated, and settle makes runs of
+-- Sketches: inline runs that nothing has recorded yet. A claim answers them whole, they are evaluated, and settle makes runs of
 -- them that have ended already: one write less of the run and of its derivation, and no round trip to load them. What a
 -- fence and a lease are for is looked at when they settle: whether the derivation still waits for just this run.
 
--- Those that may be drafted: inline, and of providers that have no limit of their own, for places are taken by what is on
+-- Those that may be sketched: inline, and of providers that have no limit of their own, for places are taken by what is on
 -- record. Against the user's limit they are counted by who has them (p_busy).
-create or replace function studio_draftable(p_user uuid, p_derivations uuid[]) returns uuid[] language plpgsql as $$
+create or replace function studio_sketchable(p_user uuid, p_derivations uuid[]) returns uuid[] language plpgsql as $$
 begin
   return (select coalesce(array_agg(d.id order by x.ord), '{}') from unnest(p_derivations) with ordinality x(id, ord)
     cross join lateral (select id, provider_id from derivations
@@ -12,8 +12,8 @@ begin
     cross join lateral (select from providers where id = d.provider_id and max_concurrency is null offset 0) p);
 end $$;
 
--- Drafts as they are handed out: what settle needs to make runs of them, and what they read (as load_works says it).
-create or replace function studio_drafts(p_user uuid, p_derivations uuid[]) returns jsonb language plpgsql as $$
+-- Sketches as they are handed out: what settle needs to make runs of them, and what they read (as load_works says it).
+create or replace function studio_sketches(p_user uuid, p_derivations uuid[]) returns jsonb language plpgsql as $$
 begin
   if p_derivations is null or p_derivations = '{}' then return '[]'; end if;
   return (select jsonb_agg(to_jsonb(m) || jsonb_build_object('started_at', now(), 'provider', d.provider_id,
@@ -29,42 +29,42 @@ begin
       where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'bucket' offset 0) k on true);
 end $$;
 
--- Whether drafts still stand: nobody else has run, held or settled their derivations. One whose inputs have moved stands as a
+-- Whether sketches still stand: nobody else has run, held or settled their derivations. One whose inputs have moved stands as a
 -- run would that had been recorded: if it is left to finish (studio_supersede). current: they have not moved.
 do $$ begin
-  if to_regtype('standing_draft') is null then
-    create type standing_draft as (run_id uuid, derivation_id uuid, stands boolean, current boolean);
+  if to_regtype('standing_sketch') is null then
+    create type standing_sketch as (run_id uuid, derivation_id uuid, stands boolean, current boolean);
   end if;
 end $$;
-create or replace function studio_standing(p_user uuid, p_drafts jsonb) returns standing_draft[] language plpgsql as $$
+create or replace function studio_standing(p_user uuid, p_sketches jsonb) returns standing_sketch[] language plpgsql as $$
 begin
   return (select array_agg((x.id, x.derivation_id,
       coalesce(d.unsettled and d.run_id is null and d.hold is null and d.attempt = x.attempt - 1
         and (n.current or d.supersede = 'finish' or d.dirty_since <= now() - studio_patience()), false),
-      coalesce(n.current, false))::standing_draft)
-    from jsonb_to_recordset(p_drafts) x(id uuid, derivation_id uuid, attempt int, used_digest text, fresh_after timestamptz)
+      coalesce(n.current, false))::standing_sketch)
+    from jsonb_to_recordset(p_sketches) x(id uuid, derivation_id uuid, attempt int, used_digest text, fresh_after timestamptz)
     left join lateral (select * from derivations where user_id = p_user and id = x.derivation_id offset 0) d on true
-    left join studio_want(p_user, array(select (e->>'derivation_id')::uuid from jsonb_array_elements(p_drafts) e)) w
+    left join studio_want(p_user, array(select (e->>'derivation_id')::uuid from jsonb_array_elements(p_sketches) e)) w
       on w.id = x.derivation_id
     cross join lateral (select d.pending_inputs = 0 and w.digest = x.used_digest
       and d.fresh_after is not distinct from x.fresh_after as current) n);
 end $$;
 
--- A draft that cannot be carried out: it is recorded after all, and fails.
-create or replace function fail_draft(p_user uuid, p_cascade uuid, p_draft jsonb, p_code text, p_detail text)
+-- A sketch that cannot be carried out: it is recorded after all, and fails.
+create or replace function fail_sketch(p_user uuid, p_cascade uuid, p_sketch jsonb, p_code text, p_detail text)
 returns text language plpgsql as $$
-declare v_run uuid := (p_draft->>'id')::uuid;
+declare v_run uuid := (p_sketch->>'id')::uuid;
 begin
   perform studio_lock(p_user);
-  if not (studio_standing(p_user, jsonb_build_array(p_draft)))[1].stands then return 'superseded'; end if;
+  if not (studio_standing(p_user, jsonb_build_array(p_sketch)))[1].stands then return 'superseded'; end if;
   insert into runs (user_id, id, derivation_id, cascade_id, provider_id, attempt, execution, definition_digest,
       settings_digest, used_digest, inputs, label, started_at, fresh_after)
     select p_user, x.id, x.derivation_id, p_cascade, x.provider_id, x.attempt, x.execution, x.definition_digest,
       x.settings_digest, x.used_digest, x.inputs, x.label, x.started_at, x.fresh_after
-    from jsonb_to_record(p_draft) x(id uuid, derivation_id uuid, provider_id text, attempt int, execution text,
+    from jsonb_to_record(p_sketch) x(id uuid, derivation_id uuid, provider_id text, attempt int, execution text,
       definition_digest text, settings_digest text, used_digest text, inputs jsonb, label text, started_at timestamptz,
       fresh_after timestamptz);
   update derivations set run_id = v_run, attempt = attempt + 1
-    where user_id = p_user and id = (p_draft->>'derivation_id')::uuid;
+    where user_id = p_user and id = (p_sketch->>'derivation_id')::uuid;
   return fail_run(p_user, v_run, p_code, p_detail, '{}');
 end $$;
