@@ -135,7 +135,7 @@ begin
     -- As it will be when all of it is due: what is put off by debounce is cut off then. studio_prints has told when.
     update derivations set run_after = null
       where user_id = p_user and owner_cascade_id = v_cascade and unsettled and run_after is not null;
-    perform studio_cut_off(p_user, v_cascade, 1000000, 1000000);  -- all of it, at once
+    perform studio_cut_off(p_user, v_cascade, 1000000, 1000000, '{}');  -- all of it, at once
     select array_agg(d.id) into v_ready from derivations d
       where d.user_id = p_user and d.owner_cascade_id = v_cascade and d.unsettled and d.pending_inputs = 0
         and d.run_id is null and d.hold is null;

@@ -159,7 +159,7 @@ async def test_of_twenty_writers_on_one_version_one_wins(
     assert {one.version for one in done} == {2}
     after = await count_rows(user.user_id)
     assert {name: after[name] - before[name] for name in after if after[name] != before[name]} == {
-        "deltas": 1, "events": 2,
+        "deltas": 1, "events": 2, "outbox": 1,
     }  # fmt: skip
 
 
