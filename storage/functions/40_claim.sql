@@ -90,7 +90,7 @@ begin
 end $$;
 
 -- The runs that a claim makes of these: planned versions copied into their inputs; activities read exactly those.
-create or replace function studio_made_of(p_user uuid, p_ready uuid[]) returns table (
+create or replace function studio_runs_of(p_user uuid, p_ready uuid[]) returns table (
   id uuid, derivation_id uuid, provider_id text, attempt int, execution text, definition_digest text,
   settings_digest text, used_digest text, inputs jsonb, label text, fresh_after timestamptz
 ) language plpgsql rows 1 as $$
@@ -169,7 +169,7 @@ begin
       select p_user, m.id, m.derivation_id, p_cascade, m.provider_id, m.attempt, m.execution, m.definition_digest,
         m.settings_digest, m.used_digest, m.inputs, m.label, now() + p_lease, now(), m.fresh_after,
         case m.execution when 'workflow' then 'run:' || m.provider_id || ':' || m.id end
-      from studio_made_of(p_user, v_ready) m
+      from studio_runs_of(p_user, v_ready) m
       returning id, derivation_id, attempt
   ), fenced as (
     update derivations d set run_id = i.id, attempt = i.attempt from inserted i

@@ -20,7 +20,7 @@ begin
       'provider_version', p.version, 'on_conflict', coalesce(i.on_conflict, p.on_conflict), 'settings', coalesce(i.settings, '{}'),
       'anchor_kind', d.anchor_kind, 'anchor_title', case d.anchor_kind when 'bucket' then k.name else '' end,
       'outputs', studio_outputs_of(p_user, d.id)))
-    from studio_made_of(p_user, p_derivations) m
+    from studio_runs_of(p_user, p_derivations) m
     cross join lateral (select * from derivations where user_id = p_user and id = m.derivation_id offset 0) d
     cross join lateral (select on_conflict, version from providers where id = d.provider_id offset 0) p
     left join lateral (select on_conflict, settings from instances
