@@ -23,8 +23,8 @@ from storage.rounds import Rounds
 
 STARTS_AT_ONCE = 16
 USERS_AT_ONCE = 16
-BURST = 4
-ROUND_SECONDS = (0.01, 0.02, 0.1)
+BURST = 16
+ROUND_SECONDS = (0.004, 0.005, 0.05)
 """Between rounds of doorbells, events and stops, once a stream of notifications has used up the burst."""
 _LEADER_LOCK = 7264601  # migrations take neighbouring numbers
 
