@@ -39,6 +39,8 @@ do $$ begin
   alter role studio_app set enable_bitmapscan = off;
   alter role studio_app set random_page_cost = 1.1;
   alter role studio_app set jit = off;
+  -- What the relay marks may be lost with the server: it is delivered again, under the same id.
+  alter role studio_relay set synchronous_commit = off;
 end $$;
 """
 

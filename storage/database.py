@@ -64,6 +64,10 @@ class Stage(Protocol):
 _STAGE: ContextVar[Stage | None] = ContextVar("stage", default=None)
 
 
+# A hint need not outlive the server, so nobody waits for the disk.
+_NOTIFY = "select set_config('synchronous_commit', 'off', true), pg_notify('studio_doorbell', '')"
+
+
 def compiled(statement: ClauseElement) -> tuple[str, list[Any]]:
     """A SQLAlchemy Core statement as asyncpg takes it: text with ``$1``, and the arguments in order."""
     done = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
@@ -283,4 +287,4 @@ class Database:
     async def notify(self) -> None:
         """Tell the relay to look now; a lost hint costs one poll, so failures do not matter to the caller."""
         async with self.connection() as connection:
-            await connection.execute("select pg_notify('studio_doorbell', '')")
+            await connection.execute(_NOTIFY)
