@@ -31,7 +31,7 @@ create or replace function settle_runs(
 ) returns table (run_id uuid, status text) language plpgsql as $$
 #variable_conflict use_column
 declare
-  v_ok uuid[]; v_derivations uuid[]; v_blobs uuid[]; v_affected uuid[]; v_cured uuid[]; v_running uuid[]; v_early uuid[];
+  v_ok uuid[]; v_derivations uuid[]; v_blobs uuid[]; v_affected uuid[]; v_cured uuid[]; v_running uuid[];
   v_untracked uuid[]; v_without uuid[]; v_open uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_events telling[]; v_made int; v_bytes bigint;
   v_runs settling_run[] := '{}'; v_outputs settling_output[]; v_now timestamptz; v_moved uuid[]; v_effects jsonb;
 begin
@@ -239,14 +239,12 @@ begin
   -- Dependants whose inputs moved look again: a failure may be cured, a run of theirs may be out of date.
   select array_agg(distinct d.id),
       array_agg(distinct d.id) filter (where d.hold in ('failed', 'conflict', 'budget') or d.losses > 0),
-      array_agg(distinct d.id) filter (where d.run_id is not null),
-      -- A dependant that a person's edit of its input settled too early is unsettled again.
-      array_agg(distinct d.id) filter (where not d.unsettled and (d.id <> all(v_closable)))
-    into v_affected, v_cured, v_running, v_early
+      array_agg(distinct d.id) filter (where d.run_id is not null)
+    into v_affected, v_cured, v_running
     from (select * from unnest(v_outputs) where changed and (body_moved or meta_moved) offset 0) o
     cross join lateral (select derivation_id from derivation_inputs
       where user_id = p_user and blob_id = o.blob_id and (tracks or used_hash is null) offset 0) i
-    cross join lateral (select id, hold, run_id, unsettled, reads_meta, losses from derivations
+    cross join lateral (select id, hold, run_id, reads_meta, losses from derivations
       where user_id = p_user and id = i.derivation_id and hold is distinct from 'inactive'
         and hold is distinct from 'retired' offset 0) d
     where o.body_moved or d.reads_meta;
@@ -256,18 +254,6 @@ begin
       where user_id = p_user and id = any(v_cured);
   end if;
   if v_running is not null then perform studio_supersede(p_user, v_running, p_caller); end if;
-  if v_early is not null then
-    update derivations d set unsettled = true, provisional = null, dirty_since = coalesce(d.dirty_since, now()),
-        owner_cascade_id = coalesce(e.owner_cascade_id, d.owner_cascade_id)
-      from (
-        select distinct on (i.derivation_id) i.derivation_id, x.owner_cascade_id from unnest(v_outputs) o
-        cross join lateral (select derivation_id from derivation_inputs
-          where user_id = p_user and blob_id = o.blob_id and o.changed offset 0) i
-        cross join lateral (select owner_cascade_id from derivations
-          where user_id = p_user and id = o.derivation_id offset 0) x
-        where i.derivation_id = any(v_early) order by i.derivation_id) e
-      where d.user_id = p_user and d.id = e.derivation_id;
-  end if;
   v_open := array(select id from unnest(v_derivations) id where id <> all(v_closable));
   perform studio_recount(p_user, studio_dependants(p_user, v_closable) || v_affected || v_open, p_caller);
   if v_open <> '{}' then perform studio_wait_anew(p_user, v_ok); end if;
