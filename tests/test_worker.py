@@ -52,6 +52,7 @@ async def environment(
     await client.workflow_service.register_namespace(
         RegisterNamespaceRequest(namespace=namespace, workflow_execution_retention_period=Duration(seconds=24 * 3600))
     )
+    await takes_workflows(await Client.connect(servers["TEMPORAL_HOST"], namespace=namespace))
     return {
         **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
         **urls,
@@ -60,6 +61,19 @@ async def environment(
         "STUDIO__WORKFLOW__HEALTH_PORT": str(choose(set())),
         "STUDIO__SERVICES__TEST__URL": text_service.url,
     }
+
+
+async def takes_workflows(client: Client) -> None:
+    """Wait until all of Temporal's services have heard of a namespace: until then it refuses to start anything there."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                probe = await client.start_workflow("probe", id="probe", task_queue="probe")
+                await probe.terminate()
+            except RPCError:
+                await asyncio.sleep(0.05)
+            else:
+                return
 
 
 @asynccontextmanager

@@ -78,6 +78,7 @@ async def test_a_cascade_whose_workflow_was_terminated_goes_on_when_its_run_ends
     graph = await studio.settled(blob["id"])
     assert {node["state"] for node in graph["nodes"]} == {"source", "fresh"}
     assert (await studio.get(f"/cascades/{blob['cascade_id']}"))["status"] == "completed"
+    await handle.result()  # the newest run with this id, which records its end after PostgreSQL
     assert (await handle.describe()).status == WorkflowExecutionStatus.COMPLETED
     assert len(closed.calls) == before + 1
 
