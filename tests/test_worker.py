@@ -64,7 +64,7 @@ async def environment(
 
 
 async def takes_workflows(client: Client) -> None:
-    """Wait until all of Temporal's services have heard of a namespace: until then it refuses to start anything there."""
+    """Wait until all of Temporal's services have heard of a namespace: until then it starts nothing there."""
     async with asyncio.timeout(60):
         while True:
             try:
