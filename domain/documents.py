@@ -124,11 +124,11 @@ class Document:
         return document
 
     @classmethod
-    def stored(cls, root: Mapping[str, Any]) -> Document:
-        """Return the document of a patch root that was checked before it was stored."""
+    def stored(cls, root: Mapping[str, Any], data: bytes | None = None) -> Document:
+        """Return the document of a patch root that was checked before it was stored, as ``data`` if that is at hand."""
         content_type = _content_type_of(root)
         binary = "binary" in root
-        return cls(
+        document = cls(
             content_type=content_type,
             body=root["binary" if binary else "content" if _is_text(content_type) else "data"],
             binary=binary,
@@ -136,6 +136,8 @@ class Document:
             tags=tuple(root.get("tags", ())),
             metadata=root.get("metadata", {}),
         )
+        object.__setattr__(document, "_bytes", data)
+        return document
 
     def to_json(self) -> dict[str, Any]:
         """Return the patch root, every field present; its values are shared with the document."""

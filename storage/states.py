@@ -55,7 +55,7 @@ class States:
         if not patches:
             if row["hash"] != row["document_hash"]:
                 raise StudioError("A kept version is not the one that its delta recorded.", code="integrity")
-            return Document.stored(orjson.loads(kept))
+            return Document.stored(orjson.loads(kept), kept)
         if len(kept) >= THREAD_BYTES_MIN:
             return await asyncio.to_thread(_rebuilt, kept, patches, row["document_hash"])
         return _rebuilt(kept, patches, row["document_hash"])

@@ -150,7 +150,7 @@ class Works:
                 values[digest] = value
                 self._pins.put(digest, value)
             if digest in alone:
-                found[digest] = Document.stored(value)
+                found[digest] = Document.stored(value, data)
         sizes = {digest: len(data) for digest, data in named.items()}
         for digest in hashes & found.keys():
             if (user_id, digest) not in kept:
