@@ -32,6 +32,11 @@ end $$;
 -- Whether sketches still stand: nobody else has run, held or settled their derivations. One whose inputs have moved stands as a
 -- run would that had been recorded: if it is left to finish (studio_supersede). current: they have not moved.
 do $$ begin
+  if to_regtype('sketched_run') is null then
+    create type sketched_run as (id uuid, derivation_id uuid, provider_id text, attempt int, execution text,
+      definition_digest text, settings_digest text, used_digest text, inputs jsonb, label text, started_at timestamptz,
+      fresh_after timestamptz);
+  end if;
   if to_regtype('standing_sketch') is null then
     create type standing_sketch as (run_id uuid, derivation_id uuid, stands boolean, current boolean);
   end if;
@@ -42,7 +47,7 @@ begin
       coalesce(d.unsettled and d.run_id is null and d.hold is null and d.attempt = x.attempt - 1
         and (n.current or d.supersede = 'finish' or d.dirty_since <= now() - studio_patience()), false),
       coalesce(n.current, false))::standing_sketch)
-    from jsonb_to_recordset(p_sketches) x(id uuid, derivation_id uuid, attempt int, used_digest text, fresh_after timestamptz)
+    from jsonb_populate_recordset(null::sketched_run, p_sketches) x
     left join lateral (select * from derivations where user_id = p_user and id = x.derivation_id offset 0) d on true
     left join studio_want(p_user, array(select (e->>'derivation_id')::uuid from jsonb_array_elements(p_sketches) e)) w
       on w.id = x.derivation_id
@@ -61,9 +66,7 @@ begin
       settings_digest, used_digest, inputs, label, started_at, fresh_after)
     select p_user, x.id, x.derivation_id, p_cascade, x.provider_id, x.attempt, x.execution, x.definition_digest,
       x.settings_digest, x.used_digest, x.inputs, x.label, x.started_at, x.fresh_after
-    from jsonb_to_record(p_sketch) x(id uuid, derivation_id uuid, provider_id text, attempt int, execution text,
-      definition_digest text, settings_digest text, used_digest text, inputs jsonb, label text, started_at timestamptz,
-      fresh_after timestamptz);
+    from jsonb_populate_record(null::sketched_run, p_sketch) x;
   update derivations set run_id = v_run, attempt = attempt + 1
     where user_id = p_user and id = (p_sketch->>'derivation_id')::uuid;
   return fail_run(p_user, v_run, p_code, p_detail, '{}');

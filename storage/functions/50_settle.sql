@@ -111,9 +111,7 @@ begin
       select p_user, x.id, x.derivation_id, p_caller, x.provider_id, x.attempt, x.execution, 'settled',
         x.definition_digest, x.settings_digest, x.used_digest, x.inputs, x.label, x.started_at, now(), x.fresh_after,
         coalesce(p_usages->(x.id::text), '{}'), coalesce(v_effects->(x.id::text), '[]')
-      from jsonb_to_recordset(p_sketches) x(id uuid, derivation_id uuid, provider_id text, attempt int, execution text,
-        definition_digest text, settings_digest text, used_digest text, inputs jsonb, label text, started_at timestamptz,
-        fresh_after timestamptz)
+      from jsonb_populate_recordset(null::sketched_run, p_sketches) x
       join unnest(v_runs) s on s.run_id = x.id and s.verdict = 'ok' and s.sketch;
   end if;
 
