@@ -222,7 +222,7 @@ create or replace function claim_runs(
   p_root_max int default 1000000, p_runs_window interval default '1 hour', p_limits jsonb default '{}',
   p_busy uuid[] default '{}', p_sketches text default 'none'
 ) returns table (
-  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, sketches jsonb,
+  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, sketches json,
   sketching boolean
 )
 language plpgsql as $$
@@ -234,7 +234,7 @@ begin
   perform studio_lock(p_user);
   select * into v_cascade from cascades c where c.user_id = p_user and c.id = p_cascade;
   if not found then
-    return query select '[]'::jsonb, 0, null::float, true, 'unknown', 0, false, '[]'::jsonb, false; return;
+    return query select '[]'::jsonb, 0, null::float, true, 'unknown', 0, false, '[]'::json, false; return;
   end if;
   v_sketching := p_sketches = 'more' or p_sketches = 'begin' and not v_cascade.sketching;
   select count(*) into v_running from runs r
@@ -242,7 +242,7 @@ begin
   v_running := v_running + cardinality(p_busy);
   -- As many are looked at as may be claimed, and none is claimed that nobody has looked at.
   select c.cut, c.more into v_cut, v_more
-    from studio_cut_off(p_user, p_cascade, greatest(p_window - v_running, 100), 1000, p_busy) c;
+    from studio_cut_off(p_user, p_cascade, greatest(p_window - v_running, 20), 1000, p_busy) c;
   perform studio_call_up(p_user);
   if not v_more then
     select c.claimed, c.sketched into v_claimed, v_sketched
@@ -324,7 +324,7 @@ create or replace function plan_and_claim(
   p_user uuid, p_cascade uuid, p_window int, p_lease interval, p_runs_max int, p_root_max int, p_runs_window interval,
   p_limits jsonb, p_busy uuid[], p_sketches text, p_depth_max int, p_nodes_max int
 ) returns table (
-  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, sketches jsonb,
+  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, sketches json,
   sketching boolean
 ) language plpgsql as $$
 #variable_conflict use_column

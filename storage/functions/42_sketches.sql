@@ -13,20 +13,21 @@ begin
 end $$;
 
 -- Sketches as they are handed out: what settle needs to make runs of them, and what they read (as load_works says it).
-create or replace function studio_sketches(p_user uuid, p_derivations uuid[]) returns jsonb language plpgsql as $$
+drop function if exists studio_sketches(uuid, uuid[]);
+create or replace function studio_sketches(p_user uuid, p_derivations uuid[]) returns json language plpgsql as $$
 begin
   if p_derivations is null or p_derivations = '{}' then return '[]'; end if;
-  return (select jsonb_agg(to_jsonb(m) || jsonb_build_object('started_at', now(), 'provider', d.provider_id,
-      'provider_version', p.version, 'on_conflict', coalesce(i.on_conflict, p.on_conflict), 'settings', coalesce(i.settings, '{}'),
-      'anchor_kind', d.anchor_kind, 'anchor_title', case d.anchor_kind when 'bucket' then k.name else '' end,
-      'outputs', studio_outputs_of(p_user, d.id)))
+  return (select json_agg(s) from (
+    select m.*, now() as started_at, d.provider_id as provider, p.version as provider_version,
+      coalesce(i.on_conflict, p.on_conflict) as on_conflict, coalesce(i.settings, '{}') as settings, d.anchor_kind,
+      case d.anchor_kind when 'bucket' then k.name else '' end as anchor_title, studio_outputs_of(p_user, d.id) as outputs
     from studio_runs_of(p_user, p_derivations) m
     cross join lateral (select * from derivations where user_id = p_user and id = m.derivation_id offset 0) d
     cross join lateral (select on_conflict, version from providers where id = d.provider_id offset 0) p
     left join lateral (select on_conflict, settings from instances
       where user_id = p_user and id = d.instance_id offset 0) i on true
     left join lateral (select name from buckets
-      where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'bucket' offset 0) k on true);
+      where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'bucket' offset 0) k on true) s);
 end $$;
 
 -- Whether sketches still stand: nobody else has run, held or settled their derivations. One whose inputs have moved stands as a

@@ -316,7 +316,7 @@ create or replace function settle_and_claim(
   p_window int, p_lease interval, p_runs_max int, p_root_max int, p_runs_window interval, p_limits jsonb, p_busy uuid[],
   p_more text
 ) returns table (
-  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, sketches jsonb,
+  runs jsonb, running int, due_in float, closed boolean, status text, cut_off int, more boolean, sketches json,
   sketching boolean, verdicts jsonb
 ) language plpgsql as $$
 #variable_conflict use_column
