@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tests.e2e.audit import Auditor
-from tests.e2e.conftest import NewPerson, auditor, new_person, service, studio  # noqa: F401 - fixtures
+from tests.e2e.conftest import NewPerson
 from tests.e2e.service import TestService
 from tests.e2e.studio import Studio
 from tests.e2e.test_kills import written
@@ -22,10 +22,10 @@ PAUSE_SECONDS_MAX = 1.5
 
 @pytest.mark.skipif(not KILLS, reason="a soak: set STUDIO_SOAK_KILLS")
 async def test_soak_of_random_kills(
-    new_person: NewPerson,  # noqa: F811
-    studio: Studio,  # noqa: F811
-    auditor: Auditor,  # noqa: F811
-    service: TestService,  # noqa: F811
+    new_person: NewPerson,
+    studio: Studio,
+    auditor: Auditor,
+    service: TestService,
 ) -> None:
     rng, left = random.Random(SEED), KILLS
     while left:
