@@ -107,6 +107,12 @@ class Studio:
         """Let the next worker kill itself at a point of the relay."""
         self.failpoint_file.write_text(failpoint)
 
+    def is_armed(self) -> bool:
+        """Whether the worker's life is one that ends at a failpoint: then its keeper waits for that."""
+        with suppress(KeyError, OSError):  # between two lives
+            return b"armed_worker" in Path(f"/proc/{self.pid('worker')}/cmdline").read_bytes()
+        return False
+
     async def disarmed(self) -> None:
         """Wait until a worker has taken the failpoint."""
         await eventually(lambda: not self.failpoint_file.exists(), "a worker has taken the failpoint")
