@@ -257,3 +257,16 @@ async def test_what_settled_below_a_failure_is_not_made_out_of_date_by_a_sketch_
     await engine.edit(blob, "d")
     await engine.rest()
     assert await engine.text(await engine.output("third")) == "d!!!"
+
+
+async def test_an_advance_that_found_nothing_to_sketch_is_not_taken_for_one_that_died(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "mid-v1", execution="workflow")
+    await engine.provider("two", "mid-v1", "out-v1", origin="any")
+    await engine.rest()
+    await engine.create("in-v1")
+    cascade = await engine.plan_all()
+    [run] = (await begun(engine, cascade)).runs
+    assert not (await engine.cascade(cascade))["sketching"]
+    await engine.finish(run)
+    assert len((await begun(engine, cascade)).sketches) == 1
+    await engine.rest()
