@@ -110,8 +110,9 @@ class CascadeActivities:
 
     async def _carry_out_all(self, user_id: UUID, inline: Inline) -> Claim:
         """Claim and carry out while anything inline is there and time is not up; return the last claim."""
-        deadline = time.monotonic() + self._budget_seconds
         claim = await inline.begin()
+        # From here on: however long it took to plan, what it found is begun, else the next would end as this one did.
+        deadline = time.monotonic() + self._budget_seconds
         while True:
             in_time = time.monotonic() <= deadline
             if in_time:

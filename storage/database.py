@@ -31,6 +31,7 @@ _TRANSIENT = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,  # a move that does not wait for whom it would keep waiting
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # what a connection says that the server closed while it lay in the pool
     OSError,

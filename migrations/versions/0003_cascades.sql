@@ -300,14 +300,15 @@ create table outbox (
   last_seq bigint not null,
   constraint outbox_pkey primary key (user_id, first_seq)
 );
+-- Before its policies: the owner, who may write none of its rows, fills it.
+alter table events no force row level security;
+insert into outbox select user_id, min(seq), max(seq) from events where published_at is null group by user_id;
+alter table events force row level security;
 alter table outbox enable row level security, force row level security;
 create policy outbox_user on outbox to studio_app using (user_id = app_user()) with check (user_id = app_user());
 create policy outbox_relay on outbox to studio_relay using (true) with check (true);
 grant select, insert, update, delete on outbox to studio_app;
 grant select, update (first_seq), delete on outbox to studio_relay;
-alter table events no force row level security;
-insert into outbox select user_id, min(seq), max(seq) from events where published_at is null group by user_id;
-alter table events force row level security;
 drop policy events_relay_mark on events;
 alter table events drop column published_at;
 

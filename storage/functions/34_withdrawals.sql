@@ -26,7 +26,9 @@ $$;
 -- that went along from one which a person has brought back since, and which stays.
 create or replace function studio_withdraw(p_user uuid, p_cascade uuid, p_derivations uuid[]) returns void
 language plpgsql as $$
-declare v_empty uuid[]; v_gone uuid[]; v_along uuid[]; v_joins uuid[]; v_told record;
+declare
+  v_empty uuid[]; v_gone uuid[]; v_along uuid[]; v_joins uuid[]; v_told record;
+  v_patience text := current_setting('lock_timeout');
 begin
   select array_agg(d.id) into v_empty from unnest(p_derivations) x(id)
     cross join lateral (select * from derivations where user_id = p_user and id = x.id offset 0) d
@@ -41,8 +43,12 @@ begin
     cross join lateral (select id from blobs
       where user_id = p_user and id = o.blob_id and version > 0 and deleted_at is null offset 0) b;
   if v_gone is null then return; end if;
+  -- Events of this transaction may have been told already, and who edits one of these now waits for their sequence. One of
+  -- us has to go back, long before the server finds a deadlock: we do, for a claim is tried again.
+  perform set_config('lock_timeout', '100ms', true);
   perform studio_take_along(p_user, p_cascade, v_gone, 'delete');
   select f.along into v_along from studio_follow_deletions(p_user, p_cascade, v_gone) f;
+  perform set_config('lock_timeout', v_patience, true);
   v_gone := v_gone || v_along;
   -- Other joins collected them; theirs is an input less.
   with left_out as (

@@ -32,6 +32,7 @@ end $$;
 
 -- Whether sketches still stand: nobody else has run, held or settled their derivations. One whose inputs have moved stands as a
 -- run would that had been recorded: if it is left to finish (studio_supersede). current: they have not moved.
+-- A recorded run keeps its derivation from failing, a sketch does not: below it others have settled with what there was.
 do $$ begin
   if to_regtype('sketched_run') is null then
     create type sketched_run as (id uuid, derivation_id uuid, provider_id text, attempt int, execution text,
@@ -46,7 +47,7 @@ create or replace function studio_standing(p_user uuid, p_sketches jsonb) return
 begin
   return (select array_agg((x.id, x.derivation_id,
       coalesce(d.unsettled and d.run_id is null and d.hold is null and d.attempt = x.attempt - 1
-        and (n.current or d.supersede = 'finish' or d.dirty_since <= now() - studio_patience()), false),
+        and (n.current or not d.failing and (d.supersede = 'finish' or d.dirty_since <= now() - studio_patience())), false),
       coalesce(n.current, false))::standing_sketch)
     from jsonb_populate_recordset(null::sketched_run, p_sketches) x
     left join lateral (select * from derivations where user_id = p_user and id = x.derivation_id offset 0) d on true

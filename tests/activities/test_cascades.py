@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.cascades import AdvanceResult, CascadeActivities, CascadeRef
 from activities.errors import INTERNAL_DETAIL
 from storage.database import Database
+from storage.schedule import PostgresSchedule
 from tests.storage.engine import Engine, schedule_of
 
 
@@ -134,4 +136,28 @@ async def test_a_database_that_does_not_answer_is_a_reason_to_try_again(
     with pytest.raises(ApplicationError) as caught:
         await environment.run(activities.advance, ref)
     assert (caught.value.type, caught.value.non_retryable) == ("unavailable", False)
+    await engine.rest()
+
+
+class Slow(PostgresSchedule):
+    """The real schedule, where to plan and claim takes longer than an advance has time."""
+
+    async def plan_and_claim(self, *named: Any, **more: Any) -> Any:
+        claim = await super().plan_and_claim(*named, **more)
+        await asyncio.sleep(0.25)
+        return claim
+
+
+async def test_what_a_slow_claim_has_found_is_begun_all_the_same(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    await engine.provider("one", "in-v1", "out-v1")
+    await engine.rest()
+    await engine.create("in-v1")
+    cascade = await engine.latest()
+    slow = Slow(engine.database, engine.contents, lease=timedelta(minutes=5), depth_max=64, nodes_max=1000)
+    activities = CascadeActivities(slow, window=100, batch=50, budget=timedelta(seconds=0.2))
+    ref = CascadeRef(user_id=str(engine.user.user_id), cascade_id=str(cascade))
+    found: AdvanceResult = await environment.run(activities.advance, ref)
+    assert (found.inline_runs, found.status) == (1, "completed")
     await engine.rest()

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
+import asyncpg
+import pytest
+
+from domain.errors import Unavailable
+from domain.works import Sketching
 from storage.deltas import SNAPSHOT_EVERY
 from tests.conftest import BASE
 from tests.storage.engine import Engine
@@ -202,6 +208,33 @@ async def test_what_is_made_of_a_collection_goes_when_that_is_empty_and_comes_ba
     assert await engine.restore(book)
     await engine.rest()
     assert await engine.text(book) == "mine"
+
+
+async def test_what_goes_along_while_a_person_edits_it_waits_until_that_is_done(engine: Engine) -> None:
+    """The plan has told its events, and the edit waits to tell its own: neither must wait for the other."""
+    await engine.join("book", "in-v1", "out-v1", on_delete="delete")
+    bucket = await engine.bucket()
+    blob = await engine.create("in-v1", "a", bucket_ids=[bucket])
+    await engine.rest()
+    await engine.ask("DELETE", f"/buckets/{bucket}/blobs/{blob}")
+    person = await asyncpg.connect(engine.admin_url)
+    try:
+        async with person.transaction():
+            await person.execute("select from blobs where id = $1 for no key update", await engine.output("book"))
+            moving = asyncio.create_task(
+                engine.schedule.plan_and_claim(
+                    engine.user.user_id, await engine.latest(), window=9, sketching=Sketching.BEGIN
+                )
+            )
+            await engine.blocked(1)
+            await person.execute("update user_state set updated_at = now() where user_id = $1", engine.user.user_id)
+        with pytest.raises(Unavailable) as caught:
+            await moving
+        assert isinstance(caught.value.__cause__, asyncpg.LockNotAvailableError)
+    finally:
+        await person.close()
+    await engine.rest()
+    assert await holds(engine) == {"book": "retired"}
 
 
 async def test_a_join_collects_what_is_made_from_it_no_longer(engine: Engine) -> None:

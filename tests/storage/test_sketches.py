@@ -232,3 +232,41 @@ async def test_after_an_advance_that_died_over_sketches_the_next_one_puts_its_ru
     assert (await begun(engine, cascade)).closed
     assert not (await engine.cascade(cascade))["sketching"]
     await engine.rest()
+
+
+async def test_what_settled_below_a_failure_is_not_made_out_of_date_by_a_sketch_above_it(engine: Engine) -> None:
+    await engine.provider("first", "in-v1", "mid-v1")
+    await engine.provider("second", "mid-v1", "out-v1", origin="any", supersede="finish")
+    await engine.provider("third", "out-v1", "end-v1", origin="any", on_parent_failure="use_last_good")
+    await engine.rest()
+    blob = await engine.create("in-v1")
+    await engine.rest()
+    cascade = await engine.edit(blob, "b")
+    await engine.plan(cascade)
+    [first] = (await begun(engine, cascade)).sketches
+    [second] = (await settle(engine, cascade, [first]))[1].sketches
+    # Before that one settles, what it reads fails for a newer edit, and what reads it goes on with what there is.
+    later = await engine.edit(blob, "c")
+    await engine.plan(later)
+    [newer] = (await begun(engine, later)).sketches
+    await engine.schedule.fail_sketch(engine.user.user_id, later, newer, code="internal", detail="no")
+    await begun(engine, later, sketching=Sketching.NONE)
+    third = await engine.derivation("third")
+    assert (third["unsettled"], third["provisional"]) == (False, "last_good")
+    assert (await settle(engine, cascade, [second]))[0] == ["superseded"]
+    await engine.edit(blob, "d")
+    await engine.rest()
+    assert await engine.text(await engine.output("third")) == "d!!!"
+
+
+async def test_an_advance_that_found_nothing_to_sketch_is_not_taken_for_one_that_died(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "mid-v1", execution="workflow")
+    await engine.provider("two", "mid-v1", "out-v1", origin="any")
+    await engine.rest()
+    await engine.create("in-v1")
+    cascade = await engine.plan_all()
+    [run] = (await begun(engine, cascade)).runs
+    assert not (await engine.cascade(cascade))["sketching"]
+    await engine.finish(run)
+    assert len((await begun(engine, cascade)).sketches) == 1
+    await engine.rest()

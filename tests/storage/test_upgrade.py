@@ -115,6 +115,14 @@ class FirstRelease:
         )  # fmt: skip
         return blob_id
 
+    async def event(self, seq: int, *, published: bool) -> None:
+        await self.connection.execute(
+            "insert into events (user_id, seq, id, type, subject, key, data, published_at)"
+            " values ($1, $2, $3, 'blob.created', 'blobs/x', 'k', '{}', case when $4 then now() end)",
+            self.user_id, seq, new_id(), published,
+        )  # fmt: skip
+        await self.connection.execute("update user_state set event_seq = $2 where user_id = $1", self.user_id, seq)
+
 
 def history(*texts: str, end: bool = False) -> list[DeltaDraft]:
     """Drafts of a blob that had these texts one after the other, and was deleted in the end."""
@@ -177,3 +185,24 @@ async def test_what_the_first_release_kept_reads_the_same(make_database: Any) ->
     finally:
         await contents.close()
         await database.close()
+
+
+async def test_what_the_first_release_had_not_told_yet_is_told_after_the_upgrade(make_database: Any) -> None:
+    environment = await make_database(empty=True)
+    await at_first_release(environment)
+    connection = await asyncpg.connect(environment["DATABASE_ADMIN_URL"])
+    early = FirstRelease(connection, objects_of(environment))
+    await early.user()
+    for seq in (1, 2, 3, 4):
+        await early.event(seq, published=seq < 3)
+
+    await asyncio.to_thread(migrate, load_settings(environment))
+
+    rows = await connection.fetch("select user_id, first_seq, last_seq from outbox")
+    assert [tuple(row) for row in rows] == [(early.user_id, 3, 4)]
+    config = alembic_config(environment["DATABASE_ADMIN_URL"])
+    config.attributes["downgrade"] = True
+    await asyncio.to_thread(command.downgrade, config, "0002")
+    rows = await connection.fetch("select seq from events where published_at is null order by seq")
+    assert [row["seq"] for row in rows] == [3, 4]
+    await connection.close()
