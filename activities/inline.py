@@ -152,6 +152,8 @@ class Inline:
             for number, (sketch, work) in enumerate(zip(batch, works, strict=True)):
                 if number % AT_A_STRETCH == AT_A_STRETCH - 1:
                     await asyncio.sleep(0)
+                if work is None:
+                    continue
                 try:
                     settlements[sketch.run_id] = self._decided(work)
                 except Exception as error:  # noqa: BLE001 - whatever is wrong with one run, the others go on

@@ -50,7 +50,7 @@ class Schedule(Protocol):
         """``settle`` and ``claim`` in one transaction."""
         ...
 
-    async def read_sketches(self, user_id: UUID, sketches: Sequence[Sketch]) -> Sequence[RunWork | Exception]:
+    async def read_sketches(self, user_id: UUID, sketches: Sequence[Sketch]) -> Sequence[RunWork | Exception | None]:
         """What these read, in their order; or why that cannot be read."""
         ...
 

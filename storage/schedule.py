@@ -171,7 +171,7 @@ class PostgresSchedule:
         bounds = (self._lease, repeats.runs_max, repeats.root_max, repeats.window, self._limits)
         return window, *bounds, list(busy), sketching.value
 
-    async def read_sketches(self, user_id: UUID, sketches: Sequence[Sketch]) -> Sequence[RunWork | Exception]:
+    async def read_sketches(self, user_id: UUID, sketches: Sequence[Sketch]) -> Sequence[RunWork | Exception | None]:
         """What these read, in their order; or why that cannot be read. Raises Unavailable."""
         return await read_sketches(self._works, user_id, sketches)
 

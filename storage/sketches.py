@@ -29,15 +29,23 @@ def record_of(sketch: Sketch) -> dict[str, Any]:
     return {name: sketch.row[name] for name in _RECORDED}
 
 
-async def read_sketches(works: Works, user_id: UUID, sketches: Sequence[Sketch]) -> Sequence[RunWork | Exception]:
-    """What sketches read, in their order; one that cannot be loaded says why, the others go on. Raises Unavailable."""
+async def read_sketches(
+    works: Works, user_id: UUID, sketches: Sequence[Sketch]
+) -> Sequence[RunWork | Exception | None]:
+    """What sketches read, in their order; one that cannot be loaded says why, the others go on. Raises Unavailable.
+
+    None where the provider is not to be seen any more: there is nothing to carry out.
+    """
     providers = await works.providers(user_id, {_provider(sketch) for sketch in sketches})
+    there = [sketch for sketch in sketches if _provider(sketch) in providers]
     try:
-        return await works.of(user_id, [_run(sketch, providers) for sketch in sketches])
+        loaded: Sequence[RunWork | Exception] = await works.of(user_id, [_run(sketch, providers) for sketch in there])
     except Unavailable:
         raise
     except Exception:  # noqa: BLE001 - whatever is wrong with one of them
-        return [await _alone(works, user_id, sketch, providers) for sketch in sketches]
+        loaded = [await _alone(works, user_id, sketch, providers) for sketch in there]
+    found = dict(zip([sketch.run_id for sketch in there], loaded, strict=True))
+    return [found.get(sketch.run_id) for sketch in sketches]
 
 
 async def _alone(works: Works, user_id: UUID, sketch: Sketch, providers: Providers) -> RunWork | Exception:

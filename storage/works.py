@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 
 from domain.definitions import Definition
-from domain.documents import Document
+from domain.documents import Document, document_hash
 from domain.errors import StudioError
 from domain.provider_ir import Placement
 from domain.retries import Retry
@@ -153,7 +153,8 @@ class Works:
                 found[digest] = Document.stored(value, data)
         sizes = {digest: len(data) for digest, data in named.items()}
         for digest in hashes & found.keys():
-            if (user_id, digest) not in kept:
+            # By number, PostgreSQL restored from a backup may have another document there.
+            if (user_id, digest) not in kept and document_hash(found[digest].to_bytes()) == digest:
                 self.keep(user_id, found[digest], digest, sizes.get(digest) or len(found[digest].to_bytes()))
         return found, values
 

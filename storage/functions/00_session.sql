@@ -25,7 +25,7 @@ declare
   v_then bigint[] := nullif(current_setting('studio.planned_for', true), '')::bigint[];
 begin
   -- To ask for the sizes takes longer than most statements of a move.
-  if v_clock < nullif(current_setting('studio.replan_after', true), '')::float then return; end if;
+  if nullif(current_setting('studio.replan_after', true), '')::float - v_clock between 0 and 0.1 then return; end if;
   v_now := array[pg_relation_size('derivations'), pg_relation_size('runs'), pg_relation_size('blobs'),
     pg_relation_size('instances')];
   perform set_config('studio.replan_after', (v_clock + 0.1)::text, false);

@@ -244,7 +244,7 @@ begin
   select c.cut, c.more into v_cut, v_more
     from studio_cut_off(p_user, p_cascade, greatest(p_window - v_running, 20), 1000, p_busy) c;
   perform studio_call_up(p_user);
-  if not v_more then
+  if not v_more and p_window > 0 then  -- without a window nothing is taken, and nobody waits for a place
     select c.claimed, nullif(c.sketched, '{}') into v_claimed, v_sketched
       from studio_claim_ready(p_user, p_cascade, p_window - v_running, p_lease, p_runs_max, p_root_max, p_runs_window,
         p_limits, p_busy, v_sketching) c;

@@ -30,9 +30,10 @@ begin
       where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'bucket' offset 0) k on true) s);
 end $$;
 
--- Whether sketches still stand: nobody else has run, held or settled their derivations. One whose inputs have moved stands as a
--- run would that had been recorded: if it is left to finish (studio_supersede). current: they have not moved.
--- A recorded run keeps its derivation from failing, a sketch does not: below it others have settled with what there was.
+-- Whether sketches still stand: nobody else has run, held or settled their derivations. One whose inputs have moved stands
+-- where everyone has waited for a minute (rule 6), so that steady edits keep nobody from ever settling; there is no other
+-- use in finishing what was free. current: they have not moved. A recorded run keeps its derivation from failing, a sketch
+-- does not: below it others have settled with what there was.
 do $$ begin
   if to_regtype('sketched_run') is null then
     create type sketched_run as (id uuid, derivation_id uuid, provider_id text, attempt int, execution text,
@@ -47,7 +48,7 @@ create or replace function studio_standing(p_user uuid, p_sketches jsonb) return
 begin
   return (select array_agg((x.id, x.derivation_id,
       coalesce(d.unsettled and d.run_id is null and d.hold is null and d.attempt = x.attempt - 1
-        and (n.current or not d.failing and (d.supersede = 'finish' or d.dirty_since <= now() - studio_patience())), false),
+        and (n.current or not d.failing and d.dirty_since <= now() - studio_patience()), false),
       coalesce(n.current, false))::standing_sketch)
     from jsonb_populate_recordset(null::sketched_run, p_sketches) x
     left join lateral (select * from derivations where user_id = p_user and id = x.derivation_id offset 0) d on true

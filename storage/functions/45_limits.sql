@@ -189,7 +189,8 @@ begin
     end loop;
     exit when not v_found;
   end loop;
-  if v_room < p_window and cardinality(v_chosen) = v_room
+  -- Who has sketches in hand looks again as soon as they are settled.
+  if p_busy = '{}' and v_room < p_window and cardinality(v_chosen) = v_room
       and exists (select from studio_ready(p_user, p_cascade, v_priority, v_level, v_id, 1, p_busy, v_full)) then
     v_held := v_held || jsonb_build_object('user ', v_user_cap);
   end if;
