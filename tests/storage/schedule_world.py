@@ -92,7 +92,7 @@ select jsonb_build_object(
         and s.status = 'done'), 'status', status)
       order by id) from runs where user_id = $1),
   'budget', (select jsonb_agg(jsonb_build_object('id', id, 'limit', limit_amount, 'spent', spent)) from budgets
-    where user_id = $1 and limit_amount is not null),
+    where user_id = $1),
   'reservations', (select jsonb_agg(jsonb_build_array(run_id, step_id, attempt, amount)) from reservations
     where user_id = $1),
   'charges', (select jsonb_agg(jsonb_build_array(run_id, step_id, attempt, amount, overrun)) from charges
