@@ -60,16 +60,21 @@ select d.id from derivations d
 join studio_want($1, (select array_agg(id) from derivations where user_id = $1)) w on w.id = d.id
 where d.user_id = $1 and d.hold is null and not d.unsettled and d.used_digest is distinct from w.digest
 """
+# One after the other: a join that somebody takes a member from, and gives it back, is made of the same inputs again.
 _TWICE = """
-select blob_id, inputs, count(*) from (
-  select d.blob_id, (select jsonb_agg(jsonb_build_array(x->>'blob_id', x->'version') order by x->>'blob_id')
-                     from jsonb_array_elements(d.inputs) x) as inputs
-  from deltas d where d.user_id = $1 and d.run_id is not null and d.status = 'applied') v
-group by blob_id, inputs having count(*) > 1
+select blob_id, inputs from (
+  select *, lag(inputs) over (partition by blob_id order by to_version) as before from (
+    select d.blob_id, d.to_version, (
+      select jsonb_agg(jsonb_build_array(x->>'blob_id', x->'version') order by x->>'blob_id')
+      from jsonb_array_elements(d.inputs) x) as inputs
+    from deltas d where d.user_id = $1 and d.run_id is not null and d.status = 'applied') v) w
+where inputs = before
 """
 _RUN_TWICE = """
-select derivation_id, used_digest, count(*) from runs
-where user_id = $1 and status = 'settled' group by 1, 2 having count(*) > 1
+select derivation_id, used_digest from (
+  select *, lag(used_digest) over (partition by derivation_id order by attempt) as before from runs
+  where user_id = $1 and status = 'settled') r
+where used_digest = before
 """
 _DELTA_OF_ITS_RUN = """
 select d.id from deltas d join runs r on r.user_id = d.user_id and r.id = d.run_id
