@@ -214,4 +214,9 @@ class Schedule(Controls, Budgeting):
         """
         if self._running(cascade_id):
             return True
-        return any(d.hold is None and not self.blocked_by(d) for d in self.owned(cascade_id))
+        # Also what another cascade has claimed, and is left to finish below a hold.
+        return any(
+            (d.run_id is not None and self.runs[d.run_id].status == RunStatus.RUNNING)
+            or (d.hold is None and not self.blocked_by(d))
+            for d in self.owned(cascade_id)
+        )
