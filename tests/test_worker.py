@@ -19,6 +19,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
 import worker
@@ -64,11 +65,13 @@ async def environment(
 
 
 async def takes_workflows(client: Client) -> None:
-    """Wait until all of Temporal's services have heard of a namespace: until then it starts nothing there."""
+    """Wait until all of Temporal's services know a namespace and its search attributes: before, it starts nothing."""
+    await worker.register_search_attributes(client)
+    marked = TypedSearchAttributes([SearchAttributePair(key, "probe") for key in SEARCH_ATTRIBUTES])
     async with asyncio.timeout(60):
         while True:
             try:
-                probe = await client.start_workflow("probe", id="probe", task_queue="probe")
+                probe = await client.start_workflow("probe", id="probe", task_queue="probe", search_attributes=marked)
                 await probe.terminate()
             except RPCError:
                 await asyncio.sleep(0.05)
@@ -215,7 +218,7 @@ async def test_a_worker_that_ends_in_the_middle_of_a_call_leaves_it_to_the_next_
 async def test_what_waits_for_a_pause_runs_once_and_when_due_though_the_worker_is_restarted(
     environment: Environment,
 ) -> None:
-    quiet, settings = timedelta(seconds=3), load_settings(environment)
+    quiet, settings = timedelta(seconds=5), load_settings(environment)
     async with person(environment) as studio:
         client = await Client.connect(environment["TEMPORAL_HOST"], namespace=environment["TEMPORAL_NAMESPACE"])
         debounce = {"quiet": quiet.total_seconds(), "max_wait": 60}
