@@ -16,12 +16,8 @@ from domain.works import Claim, RunWork, Settlement, Sketch, Sketching, StepReco
 class Schedule(Protocol):
     """The moves of CASCADES.md, each one transaction under the user lock."""
 
-    async def plan(self, user_id: UUID, cascade_id: UUID) -> bool:
-        """Decide what the cascade touches; False when that was done before."""
-        ...
-
     async def plan_and_claim(self, user_id: UUID, cascade_id: UUID, *, window: int, sketching: Sketching) -> Claim:
-        """``plan``, unless that is done, and ``claim``, in one transaction: how an advance begins."""
+        """Decide what the cascade touches, unless that is done, and ``claim``: how an advance begins."""
         ...
 
     async def claim(

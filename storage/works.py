@@ -1,6 +1,7 @@
 """What runs read: pinned inputs, definition, settings, outputs as they stand. A batch costs two round trips.
 
-Definitions and schema versions never change, so each process keeps them.
+Sketches say themselves what they read: theirs costs one, and none if their documents are remembered. Definitions and
+schema versions never change, so each process keeps them.
 """
 
 from __future__ import annotations
