@@ -24,7 +24,7 @@ from activities.patience import PATIENCE_SECONDS, patiently
 from activities.wholes import Wholes
 from domain.definitions import AI_SERVICE, Step
 from domain.errors import ProviderFailed, StudioError, Unavailable, Unusable
-from domain.execution import carry_out, context_of, declined, evaluate, total_usage, usage_of
+from domain.execution import carry_out, context_of, declined, evaluate, forgotten, total_usage, usage_of
 from domain.memo import Cache, Lookup, Recall, ServiceTerms, reused_usage
 from domain.ports import Schedule, Services
 from domain.prices import Prices, Quote, StepCharge
@@ -168,6 +168,8 @@ class RunActivities:
                 if work is None:
                     return await self._settle_nothing(user_id, run_id)
                 records = await self._schedule.steps(user_id, run_id)
+                if declined(work) is None and forgotten(work, records):
+                    return await self._schedule.lose(user_id, run_id)
                 try:
                     settlement = carry_out(work, records=records, now=self._now())
                 except StudioError as error:
@@ -209,6 +211,9 @@ class RunActivities:
         records = await self._schedule.steps(user_id, run_id)
         done = next((record for record in records if record.step_id == step.id), None)
         if done is None:
+            if forgotten(work, records, before=asked.position):
+                await self._schedule.lose(user_id, run_id)
+                return StepOutcome(status="superseded")
             context = context_of(work, records, now=self._now())
             carry_out_ = {"call": self._call, "ask": self._ask}.get(step.effect, self._evaluate)
             found = await carry_out_(work, step, asked.position, context, total_usage(records))

@@ -96,6 +96,17 @@ def carry_out(work: RunWork, *, now: datetime, records: Sequence[StepRecord] = (
     )
 
 
+def forgotten(work: RunWork, records: Sequence[StepRecord], *, before: int | None = None) -> bool:
+    """Tell whether something of a run that was carried out is on record no more: the database is a backup's.
+
+    Of the steps ``before`` a position that is all of them; of a run that is to be settled, calls and questions, for
+    whatever is pure is evaluated again.
+    """
+    recorded = {record.step_id for record in records}
+    steps = work.definition.steps[:before]
+    return any(step.id not in recorded for step in steps if before is not None or step.effect in {"call", "ask"})
+
+
 def usage_of(answer: Any) -> dict[str, Any]:
     """What a service says it has used: whole tokens, and the model that answered; anything else is not believed."""
     said = answer.get("usage") if isinstance(answer, Mapping) else None

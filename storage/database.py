@@ -30,6 +30,9 @@ _TRANSIENT = (
     asyncpg.TooManyConnectionsError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    # Of a database that is being restored: it takes no connections, or has another name for a moment.
+    asyncpg.ObjectNotInPrerequisiteStateError,
+    asyncpg.InvalidCatalogNameError,
     asyncpg.DeadlockDetectedError,
     asyncpg.LockNotAvailableError,  # a move that does not wait for whom it would keep waiting
     asyncpg.InterfaceError,

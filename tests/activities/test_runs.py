@@ -100,6 +100,24 @@ async def test_a_step_that_finished_is_not_called_again(engine: Engine, environm
     await engine.rest()
 
 
+@pytest.mark.parametrize("next_is", ["settle", "a step"])
+async def test_a_run_whose_steps_a_backup_has_forgotten_is_lost_and_done_again(
+    engine: Engine, environment: ActivityEnvironment, next_is: str
+) -> None:
+    run = await claimed(engine, ASK, {**ASK, "id": "ask-again"})
+    activities = activities_of(engine.schedule, Answers({"text": "x"}))
+    await step(environment, activities, engine, run)
+    await engine.rows("delete from run_steps where user_id = $1 returning 1")
+    if next_is == "settle":
+        assert await environment.run(activities.settle, ref(engine, run)) == "lost"
+    else:
+        request = StepRequest(user_id=str(engine.user.user_id), run_id=str(run.run_id), step_id="ask-again", position=1)
+        payload = default().payload_converter.to_payload(request)
+        assert (await environment.run(activities.step, [RawValue(payload)])).status == "superseded"
+    assert await engine.runs() == ["lost"]
+    assert len((await engine.claim(await engine.latest())).runs) == 1
+
+
 async def test_attempts_that_failed_are_recorded_and_the_lease_is_extended(
     engine: Engine, environment: ActivityEnvironment
 ) -> None:

@@ -4,20 +4,46 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from sqlalchemy import select
 
 from domain.errors import NotFound, Unavailable
 from storage.database import Database, compiled
 from storage.tables import users
-from tests.conftest import Person
+from tests.conftest import Person, renamed
 
 
 async def test_nobody_there_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         await Database.connect("postgresql://nobody@127.0.0.1:1/nothing")
+
+
+@pytest.mark.parametrize(
+    ("away", "back"),
+    [
+        ('alter database "{0}" with allow_connections false', 'alter database "{0}" with allow_connections true'),
+        ('alter database "{0}" rename to "{0}_old"', 'alter database "{0}_old" rename to "{0}"'),
+    ],
+)
+async def test_a_database_that_is_being_restored_is_unavailable_and_not_a_fault(
+    make_database: Any, away: str, back: str
+) -> None:
+    urls = await make_database()
+    name = urlsplit(urls["DATABASE_URL"]).path.lstrip("/")
+    admin = await asyncpg.connect(renamed(urls["DATABASE_ADMIN_URL"], "postgres"))
+    own = await Database.connect(urls["DATABASE_URL"])
+    await own.close()
+    await admin.execute(away.format(name))
+    try:
+        with pytest.raises(Unavailable):
+            await Database.connect(urls["DATABASE_URL"])
+    finally:
+        await admin.execute(back.format(name))
+        await admin.close()
 
 
 async def test_who_waits_for_a_users_lock_leaves_the_pool_to_others(
