@@ -16,7 +16,7 @@ from typing import Any
 
 Reached = Callable[[str], None]
 MOVES = (
-    "plan_and_claim", "claim", "read_sketches", "settle_and_claim", "fail_sketch", "load", "settle", "fail",
+    "plan_and_claim", "claim", "read_sketches", "prepare", "settle_and_claim", "fail_sketch", "load", "settle", "fail",
     "lose", "begin_step", "begin_call", "end_step", "end_call", "fail_step",
 )  # fmt: skip
 """Moves of the schedule around which a worker may die: ``schedule.before_settle``, ``schedule.after_settle``."""

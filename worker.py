@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -351,6 +352,7 @@ async def main() -> None:
 async def _work(settings: Settings, ready: asyncio.Event, stop: asyncio.Event) -> None:
     async with running(settings):
         server = await serve_health(settings.workflow.health_port) if settings.workflow.health_port else None
+        gc.freeze()  # what is there now stays: each full collection would look at all of it, with everybody waiting
         ready.set()
         log.info("worker.ready", task_queue=settings.workflow.task_queue)
         await stop.wait()

@@ -7,7 +7,7 @@ whoever dies over one again and again is counted (CASCADES, lost).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -19,7 +19,7 @@ from activities.turns import Turns
 from domain.errors import StudioError, Unavailable
 from domain.execution import carry_out
 from domain.ports import Schedule
-from domain.works import Claim, RunWork, Settlement, Sketch, Sketching
+from domain.works import Claim, Prepared, RunWork, Settlement, Sketch, Sketching
 
 MERGE_ATTEMPTS_MAX = 8
 """How often a settlement is decided again because a person edited its output meanwhile, before the run is retried."""
@@ -160,27 +160,30 @@ class Inline:
                     await self._fail_sketch(sketch, error)
             decided = [sketch for sketch in batch if sketch.run_id in settlements]
             try:
-                await self._settle_and_claim(batch, decided, settlements)
+                prepared = await self._prepared(decided, settlements)
+                await self._settle_and_claim(batch, decided, prepared)
             except Unavailable:
                 raise
             except Exception:  # noqa: BLE001 - as above
                 await self._settle_alone(decided, settlements)
-                await self._settle_and_claim(batch, [], {})
+                await self._settle_and_claim(batch, [], await self._prepared([], {}))
 
     def _decided(self, work: RunWork | Exception) -> Settlement:
         if isinstance(work, Exception):
             raise work
         return carry_out(work, now=self._now())
 
-    async def _settle_and_claim(
-        self, batch: Sequence[Sketch], decided: Sequence[Sketch], settlements: dict[UUID, Settlement]
-    ) -> None:
+    async def _prepared(self, sketches: Sequence[Sketch], settlements: Mapping[UUID, Settlement]) -> Prepared:
+        return await self._schedule.prepare(self._user_id, [settlements[sketch.run_id] for sketch in sketches])
+
+    async def _settle_and_claim(self, batch: Sequence[Sketch], decided: Sequence[Sketch], prepared: Prepared) -> None:
+        """One after the other, and nothing in between that PostgreSQL would have to wait for."""
         async with self._one:
             mine = {sketch.derivation_id for sketch in batch}
             verdicts, claim = await self._schedule.settle_and_claim(
                 self._user_id,
                 self._cascade_id,
-                [settlements[sketch.run_id] for sketch in decided],
+                prepared,
                 decided,
                 window=self._room,
                 busy=[derivation_id for derivation_id in self._sketches if derivation_id not in mine],
@@ -191,12 +194,13 @@ class Inline:
             self.done += list(verdicts.values()).count("settled")
             self._claimed(claim)
 
-    async def _settle_alone(self, sketches: Sequence[Sketch], settlements: dict[UUID, Settlement]) -> None:
+    async def _settle_alone(self, sketches: Sequence[Sketch], settlements: Mapping[UUID, Settlement]) -> None:
         """Settle those of a batch that can be settled; the others fail."""
         for sketch in sketches:
             try:
+                prepared = await self._prepared([sketch], settlements)
                 verdicts, _ = await self._schedule.settle_and_claim(
-                    self._user_id, self._cascade_id, [settlements[sketch.run_id]], [sketch], window=0
+                    self._user_id, self._cascade_id, prepared, [sketch], window=0
                 )
                 self.done += list(verdicts.values()).count("settled")
             except Unavailable:

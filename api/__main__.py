@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import uvicorn
 
 import logs
@@ -16,8 +18,10 @@ def main() -> None:
     """Run one server process."""
     logs.configure()
     settings = load_settings()
+    app = create_app(settings)
+    gc.freeze()  # what is there now stays: each full collection would look at all of it, with everybody waiting
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.service.host,
         port=settings.service.port,
         loop="uvloop",

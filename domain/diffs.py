@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import Any, TypeAlias
 
 from domain.alignment import STEPS_MAX, Region, equal_length, equal_tail, regions, runs
-from domain.canonical import DEPTH_MAX, JSON_BYTES_MAX, canonical, escaped, same
+from domain.canonical import JSON_BYTES_MAX, canonical, canonical_of_valid, escaped, same
 from domain.errors import StudioError
 from domain.operations import Operation, apply_operations
 from domain.words import words
@@ -27,7 +27,6 @@ SPLICED_CHARACTERS_MAX = 2_000_000_000
 """Each splice copies its text; together the splices of a text copy so much, which takes half a second."""
 OPERATIONS_STORED_MAX = 2_000
 """A field whose change takes more operations than this is stored as one replacement."""
-PATCH_DEPTH_MAX = DEPTH_MAX + 3
 PATCH_BYTES_MAX = 2 * JSON_BYTES_MAX + 1024
 """A stored patch holds at most a whole document within ``[{"value": …}]``, or the two texts of a splice."""
 
@@ -59,8 +58,8 @@ def verified(before: Any, after: Any, patch: Sequence[Operation], inverse: Seque
 
 
 def patch_bytes(patch: Sequence[Operation]) -> bytes:
-    """Return a stored patch as canonical JSON; raises as ``canonical`` does beyond the bounds."""
-    return canonical(list(patch), depth_max=PATCH_DEPTH_MAX, bytes_max=PATCH_BYTES_MAX)
+    """Return what ``diff`` has made of two documents as canonical JSON; raises TooLarge beyond the bound."""
+    return canonical_of_valid(list(patch), bytes_max=PATCH_BYTES_MAX)
 
 
 def _root_edits(before: Any, after: Any) -> list[Edit]:
@@ -88,7 +87,8 @@ def _edits(path: str, before: Any, after: Any) -> Iterator[Edit]:
         for name in sorted(before.keys() | after.keys()):
             yield from _member_edits(path, name, before, after)
     elif isinstance(before, list) and isinstance(after, list):
-        yield from _array_edits(path, before, after)
+        if not same(before, after):
+            yield from _array_edits(path, before, after)
     elif isinstance(before, str) and isinstance(after, str):
         yield from _text_edits(path, before, after)
     elif not same(before, after):
@@ -140,7 +140,11 @@ def _text_edits(path: str, before: str, after: str) -> Iterator[Edit]:
 
 def _changes(before: str, after: str) -> list[Region]:
     """Return where two texts differ: by line, and inside of what differs by character, or by word if that is much."""
-    changes = _joined(_finer((0, len(before), 0, len(after)), before, after, _lines, STEPS_MAX))
+    everything = (0, len(before), 0, len(after))
+    core = _trimmed(everything, before, after)
+    if min(core[1] - core[0], core[3] - core[2]) < SPLICE_OVERHEAD:
+        return [core]
+    changes = _joined(_finer(everything, before, after, _lines, STEPS_MAX))
     for cut in (words, list):
         steps = STEPS_MAX // max(1, len(changes))
         changes = _joined(finer for change in changes for finer in _finer(change, before, after, cut, steps))

@@ -20,6 +20,7 @@ from domain.canonical import (
     INTEGER_MIN,
     JSON_BYTES_MAX,
     canonical,
+    canonical_of_valid,
     escaped,
     load,
     same,
@@ -159,7 +160,8 @@ class Document:
     def body_bytes(self) -> bytes:
         """Return the bytes of a body that is text or data; see the function of this name. Made once."""
         if self._body_bytes is None:
-            made = self.body.encode() if self.is_text else canonical(self.body)
+            self.to_bytes()  # which looks whether it is valid
+            made = self.body.encode() if self.is_text else canonical_of_valid(self.body)
             object.__setattr__(self, "_body_bytes", made)
         return self._body_bytes or b""
 
@@ -224,13 +226,15 @@ def cutoff_hash(document: Document, *, body: Any = None, reads: Collection[str] 
     covered = {name: root[name] for name in ("title", "tags", "metadata") if name in reads}
     covered["content_type"] = document.content_type
     covered["body"] = document.body if body is None else body
-    return document_hash(canonical(covered, depth_max=DEPTH_MAX + 1))
+    document.to_bytes()  # which looks whether it is valid
+    return document_hash(canonical_of_valid(covered))
 
 
 def meta_hash(document: Document) -> str:
     """Return the hash of title, tags and metadata: what only providers that declare reading them look at."""
+    document.to_bytes()  # which looks whether it is valid
     root = document.to_json()
-    return document_hash(canonical({name: root[name] for name in ("title", "tags", "metadata")}))
+    return document_hash(canonical_of_valid({name: root[name] for name in ("title", "tags", "metadata")}))
 
 
 def visible(document: Document) -> Any:

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from domain.canonical import JSON_BYTES_MAX, checked, escaped, same
-from domain.diffs import PATCH_BYTES_MAX, PATCH_DEPTH_MAX, diff, patch_bytes, verified
+from domain.canonical import DEPTH_MAX, JSON_BYTES_MAX, checked, escaped, same
+from domain.diffs import PATCH_BYTES_MAX, diff, patch_bytes, verified
 from domain.errors import Fault, Invalid, TooLarge, UnsupportedMedia
 from domain.operations import Operation, apply_operations, parse_pointer
 
@@ -46,6 +46,8 @@ ACCEPT_PATCH = f"{JSON_PATCH}, {MERGE_PATCH}, {ENVELOPE}"
 """The value of the header ``Accept-Patch``."""
 OPERATIONS_MAX = 1_000
 """Operations in one RFC 6902 patch."""
+PATCH_DEPTH_MAX = DEPTH_MAX + 3
+"""How deep a request is nested at most: a whole document within ``[{"value": …}]``."""
 VERSION_MAX = 2**31 - 1
 IMMUTABLE = ("content_type", "schema_id")
 """Fields that a patch may repeat but not change; the second is no part of the document, but clients try."""

@@ -10,7 +10,7 @@ from uuid import UUID
 from domain.memo import Begun, Lookup
 from domain.prices import Quote, StepCharge
 from domain.steps import ServiceCall
-from domain.works import Claim, RunWork, Settlement, Sketch, Sketching, StepRecord
+from domain.works import Claim, Prepared, RunWork, Settlement, Sketch, Sketching, StepRecord
 
 
 class Schedule(Protocol):
@@ -32,11 +32,15 @@ class Schedule(Protocol):
         """Take what is ready, settle what is unchanged, answer every unfinished run, and sketches if it may sketch."""
         ...
 
+    async def prepare(self, user_id: UUID, settlements: Sequence[Settlement]) -> Prepared:
+        """All of ``settle_and_claim`` that needs no transaction: who waits for its turn has that behind it."""
+        ...
+
     async def settle_and_claim(
         self,
         user_id: UUID,
         cascade_id: UUID,
-        settlements: Sequence[Settlement],
+        prepared: Prepared,
         sketches: Sequence[Sketch],
         *,
         window: int,

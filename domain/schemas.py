@@ -19,6 +19,7 @@ import jsonschema_rs
 from domain.canonical import canonical, escaped, load
 from domain.errors import Fault, Invalid
 from domain.fields import FAULTS_MAX, Fields, refuse
+from domain.normal_forms import has_normal_form
 from domain.schema_checks import PATTERN_OPTIONS, definition_faults
 from domain.volatile import strip_volatile
 
@@ -46,7 +47,7 @@ _ROLES: Final = ("input", "output", "intermediate")
 Definition = dict[str, Any] | bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Schema:
     """One immutable version of a schema. ``slug`` is its name with the major version, such as text-input-v1."""
 
@@ -67,7 +68,7 @@ class Schema:
         """The slug without its major version."""
         return self.slug.rpartition("-v")[0]
 
-    @property
+    @functools.cached_property
     def effective(self) -> Definition:
         """The definition that values must satisfy: strict mode and required fields applied."""
         definition = _closed(self.definition) if self.strict_mode else self.definition
@@ -81,10 +82,15 @@ class Schema:
         """sha256 (hexadecimal) of all that decides whether a value is valid."""
         return hashlib.sha256(canonical(self.effective)).hexdigest()
 
-    @property
+    @functools.cached_property
     def validator(self) -> Validator:
         """The compiled form, shared by all schemas with the same definition."""
         return compile_validator(self.effective)
+
+    @functools.cached_property
+    def has_normal_form(self) -> bool:
+        """Whether early cut-off leaves anything out or folds anything: with most schemas it does not."""
+        return has_normal_form(self.definition)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as ``from_json`` and ``parse_schema`` read it."""

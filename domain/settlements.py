@@ -24,11 +24,14 @@ def output_cutoff(document: Document, schema: Schema, volatile: tuple[str, ...] 
 
     ``volatile`` are JSON Pointers into the data, beside the schema's own ``x-volatile``.
     """
-    return document.cutoff_under(
-        schema.definition,
-        volatile,
-        lambda: cutoff_hash(document, body=normal_body(schema.definition, document, also=volatile)),
-    )
+
+    def made() -> str:
+        normal = schema.has_normal_form or volatile
+        return cutoff_hash(
+            document, body=normal_body(schema.definition, document, also=volatile) if normal else None
+        )
+
+    return document.cutoff_under(schema.definition, volatile, made)
 
 
 def settle_output(output: RunOutput, staged: Document, volatile: tuple[str, ...] = ()) -> tuple[SettledOutput, ...]:

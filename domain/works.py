@@ -183,3 +183,16 @@ class Settlement:
     steps: Sequence[tuple[Step, StepRecord]] = ()
     """The steps of a run that was carried out as a whole, first to last: recorded with its end."""
     unchanged: tuple[UnchangedOutput, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Settlements as the store writes them: what is large is stored, and what is left is one transaction."""
+
+    settlements: tuple[Settlement, ...] = ()
+    columns: Sequence[Sequence[Any]]
+    """The outputs of all of them, a column for each property."""
+    usages: Mapping[str, Any]
+    """By runs."""
+    unchanged: Mapping[str, Any]
+    """Slots that were left as they are, by runs."""

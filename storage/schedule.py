@@ -20,12 +20,12 @@ from domain.memo import Begun, Lookup, Recall
 from domain.prices import Quote, StepCharge
 from domain.providers import WAIT_SECONDS_MAX
 from domain.settling import LOSSES_MAX
-from domain.works import Claim, ClaimedRun, RunWork, Settlement, Sketch, Sketching, StepRecord
+from domain.works import Claim, ClaimedRun, Prepared, RunWork, Settlement, Sketch, Sketching, StepRecord
 from storage.bell import Bell
 from storage.contents import Contents
 from storage.database import Database
 from storage.gates import Gate
-from storage.settlements import OUTPUT_COLUMNS, columns_of, settling, step_columns
+from storage.settlements import OUTPUT_COLUMNS, columns_of, prepared, step_columns
 from storage.sketches import read_sketches, record_of, sketches_of
 from storage.works import Works
 
@@ -115,11 +115,15 @@ class PostgresSchedule:
             row = await self._database.call(_CLAIM, user_id, cascade_id, *self._claiming(window, busy, sketching))
         return self._told(row)
 
+    async def prepare(self, user_id: UUID, settlements: Sequence[Settlement]) -> Prepared:
+        """All of ``settle_and_claim`` that needs no transaction: large documents are stored. Raises Unavailable."""
+        return await prepared(self._contents, user_id, settlements)
+
     async def settle_and_claim(
         self,
         user_id: UUID,
         cascade_id: UUID,
-        settlements: Sequence[Settlement],
+        prepared: Prepared,
         sketches: Sequence[Sketch],
         *,
         window: int,
@@ -131,22 +135,21 @@ class PostgresSchedule:
         A sketch is ``moved`` or ``superseded`` where it stands no more: the next claim has what became of it.
         """
         sketched = {sketch.run_id for sketch in sketches}
-        runs = [settled.run_id for settled in settlements if settled.run_id not in sketched]
-        columns, usages, unchanged = await settling(self._contents, user_id, settlements)
+        runs = [settled.run_id for settled in prepared.settlements if settled.run_id not in sketched]
         async with self._gate(user_id):
             row = await self._database.call(
                 _SETTLE_AND_CLAIM,
                 user_id,
                 cascade_id,
                 runs,
-                usages,
-                *columns,
-                unchanged,
+                prepared.usages,
+                *prepared.columns,
+                prepared.unchanged,
                 [record_of(sketch) for sketch in sketches],
                 *self._claiming(window, busy, sketching),
             )
         verdicts = {UUID(run_id): status for run_id, status in (row["verdicts"] or {}).items()} if row else {}
-        self._remember(user_id, settlements, verdicts)
+        self._remember(user_id, prepared.settlements, verdicts)
         return verdicts, _claim_of(row)
 
     async def fail_sketch(self, user_id: UUID, cascade_id: UUID, sketch: Sketch, *, code: str, detail: str) -> str:
@@ -181,17 +184,17 @@ class PostgresSchedule:
 
     async def settle(self, user_id: UUID, settlements: Sequence[Settlement], *, caller: UUID | None) -> dict[UUID, str]:
         """End runs: ``settled``, ``superseded``, or ``moved`` when an output changed since the merge."""
-        columns, usages, unchanged = await settling(self._contents, user_id, settlements)
+        ready = await self.prepare(user_id, settlements)
         steps = await step_columns(self._contents, user_id, settlements)
         async with self._gate(user_id), self._database.connection() as connection:
             rows = await connection.fetch(
                 _SETTLE_WHOLE if steps else _SETTLE,
                 user_id,
                 [settled.run_id for settled in settlements],
-                usages,
+                ready.usages,
                 caller,
-                *columns,
-                unchanged,
+                *ready.columns,
+                ready.unchanged,
                 *steps,
             )
         verdicts = {row["run_id"]: row["status"] for row in rows}

@@ -13,7 +13,6 @@ from uuid import UUID
 from domain.blobs import BlobSchema
 from domain.errors import NotFound
 from domain.ids import UserId
-from domain.normal_forms import has_normal_form
 from domain.schemas import canonical_slug
 from storage.schemas import Schemas
 
@@ -54,4 +53,4 @@ class SchemaLookup:
             schema = (await self._schemas.find(UserId(user_id), reference)).schema
         except NotFound:
             return None
-        return BlobSchema(schema.slug, schema.definition, schema.validator, has_normal_form(schema.definition))
+        return BlobSchema(schema.slug, schema.definition, schema.validator, schema.has_normal_form)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from domain.documents import content_hash, content_size, document_hash, meta_hash, preview
-from domain.works import SettledOutput, Settlement
+from domain.works import Prepared, SettledOutput, Settlement
 from storage.contents import Contents, Placed
 
 OUTPUT_COLUMNS = (
@@ -19,20 +19,25 @@ OUTPUT_COLUMNS = (
     "text", "bigint", "bigint", "text", "bytea", "text", "text", "text", "text",
 )  # fmt: skip
 """The types of the columns, in their order."""
+AT_A_STRETCH = 10
+"""Settlements prepared before others have the event loop."""
 
 
-async def settling(
-    contents: Contents, user_id: UUID, settlements: Sequence[Settlement]
-) -> tuple[list[list[Any]], dict[str, Any], dict[str, Any]]:
-    """Outputs by columns, usages and unchanged slots by runs; large documents go to S3 now, before the transaction."""
-    rows = [await _columns(contents, user_id, settled, output) for settled in settlements for output in settled.outputs]
+async def prepared(contents: Contents, user_id: UUID, settlements: Sequence[Settlement]) -> Prepared:
+    """Settlements as they are written; large documents go to S3 now, before the transaction."""
+    rows = []
+    for number, settled in enumerate(settlements):
+        if number % AT_A_STRETCH == AT_A_STRETCH - 1:
+            await asyncio.sleep(0)
+        rows += [await _columns(contents, user_id, settled, output) for output in settled.outputs]
     usages = {str(settled.run_id): dict(settled.usage) for settled in settlements}
     unchanged = {
         str(settled.run_id): [{"slot": slot.slot, "reason": slot.reason} for slot in settled.unchanged]
         for settled in settlements
         if settled.unchanged
     }
-    return [[row[index] for row in rows] for index in range(len(OUTPUT_COLUMNS))], usages, unchanged
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(OUTPUT_COLUMNS)
+    return Prepared(settlements=tuple(settlements), columns=columns, usages=usages, unchanged=unchanged)
 
 
 async def step_columns(contents: Contents, user_id: UUID, settlements: Sequence[Settlement]) -> list[list[Any]]:
@@ -56,14 +61,14 @@ async def _columns(contents: Contents, user_id: UUID, settled: Settlement, outpu
     Only what becomes a version is kept whole: what is offered is its patch.
     """
     document, machine = output.document, output.machine
-    where = asdict(settled.storage)
-    head = await contents.put(user_id, machine.to_bytes(), **where)
+    strategy, threshold = settled.storage.strategy, settled.storage.threshold
+    head = await contents.put(user_id, machine.to_bytes(), strategy=strategy, threshold=threshold)
     if output.effect != "change":
         placed = _unplaced(document.to_bytes())
     elif document is machine:
         placed = head
     else:
-        placed = await contents.put(user_id, document.to_bytes(), **where)
+        placed = await contents.put(user_id, document.to_bytes(), strategy=strategy, threshold=threshold)
     return (
         settled.run_id,
         output.slot,

@@ -96,7 +96,7 @@ class Works:
         """The work of runs as ``load_works`` and ``studio_sketches`` answer them; what is kept costs nothing."""
         outputs = [output for run in runs for output in run["outputs"]]
         definitions = await self._definitions_of(user_id, runs)
-        schemas = await self._schemas_of(user_id, runs, definitions)
+        schemas = _pinned_schemas(runs, definitions, await self._schemas_of(user_id, runs, definitions))
         documents, values = await self._documents_of(user_id, runs, outputs)
         return [
             _work(
@@ -104,7 +104,7 @@ class Works:
                 run,
                 run["outputs"],
                 definition=definitions[run["definition_digest"]],
-                schemas=schemas,
+                schemas=schemas[run["owner_id"], run["definition_digest"]],
                 documents=documents,
                 pinned=_pinned(run, values),
                 spec=self._spec_of(run["spec"]),
@@ -180,9 +180,9 @@ class Works:
     ) -> dict[SchemaKey, Schema]:
         """Schema versions that the definitions pin, as the provider's owner sees them."""
         wanted = {
-            (run["owner_id"], slug, version)
-            for run in runs
-            for slug, version in _references(definitions[run["definition_digest"]])
+            (owner, slug, version)
+            for owner, digest in {(run["owner_id"], run["definition_digest"]) for run in runs}
+            for slug, version in _references(definitions[digest])
         }
         found = self._schemas.known(wanted)
         missing = wanted - found.keys()
@@ -201,13 +201,12 @@ def _work(
     slots: Sequence[Any],
     *,
     definition: Definition,
-    schemas: Mapping[SchemaKey, Schema],
+    schemas: Mapping[str, Schema],
     documents: Documents,
     pinned: Mapping[str, Any],
     spec: Mapping[str, Any],
 ) -> RunWork:
-    pinned_schemas = {slug: schemas[run["owner_id"], slug, version] for slug, version in _references(definition)}
-    made = {output.slot for output in definition.outputs}
+    made = {output.slot: output.schema.slug for output in definition.outputs}
     return RunWork(
         user_id=user_id,
         run_id=run["id"],
@@ -233,17 +232,27 @@ def _work(
                 deleted=slot["deleted"],
                 current=documents.get(slot["document_hash"]) if slot["version"] > 0 else None,
                 machine=documents.get(slot["machine_hash"]),
-                schema=pinned_schemas[definition.output(slot["slot"]).schema.slug],
+                schema=schemas[made[slot["slot"]]],
                 on_conflict=run["on_conflict"],
                 disputed=[conflict for text in slot["disputed"] for conflict in orjson.loads(text)],
             )
             for slot in slots
             if slot["slot"] in made  # an output of an older definition stays as it is
         ),
-        schemas=pinned_schemas,
+        schemas=schemas,
         started_at=run["started_at"],
         storage=Placement(**spec.get("storage", {})),
     )
+
+
+def _pinned_schemas(
+    runs: Sequence[Any], definitions: Mapping[str, Definition], schemas: Mapping[SchemaKey, Schema]
+) -> dict[tuple[UUID, str], dict[str, Schema]]:
+    """The schemas of each definition by their slugs, as the provider's owner sees them."""
+    return {
+        (owner, digest): {slug: schemas[owner, slug, version] for slug, version in _references(definitions[digest])}
+        for owner, digest in {(run["owner_id"], run["definition_digest"]) for run in runs}
+    }
 
 
 def _references(definition: Definition) -> list[tuple[str, str]]:

@@ -20,16 +20,28 @@ language sql immutable parallel safe as $$ select studio_derived_id('output:' ||
 -- Joins here are LATERAL ... OFFSET 0, one probe by a whole key after the other: the planner may not turn them round, so
 -- what they cost does not depend on what it believes about tables that it has never seen full.
 
--- want: digests of definition and settings + planned hashes of the inputs, as one digest. An input that does not
--- track counts as it was used. complete: every required input is there, and at least one at all.
+-- An input as a derivation looks at it: one that does not track counts as it was used, however often. '-': not there yet.
+create or replace function studio_seen(
+  p_tracks boolean, p_used text, p_reads_meta boolean, p_planned text, p_planned_meta text
+) returns text language sql immutable parallel safe as $$
+  select case when not p_tracks and p_used is not null then p_used
+    else coalesce(p_planned, '-') || case when p_reads_meta then ' ' || coalesce(p_planned_meta, '-') else '' end end
+$$;
+
+-- Digests of definition and settings, and the inputs that are looked at in their order, each as
+-- E'\n' || blob || ' ' || position || ' ' || studio_seen: one digest.
+create or replace function studio_digest(p_want_digest text, p_inputs text) returns text
+language sql stable parallel safe as $$
+  select encode(sha256(convert_to(p_want_digest || coalesce(p_inputs, ''), 'UTF8')), 'hex')
+$$;
+
+-- want: what a derivation would be made from now. complete: every required input is there, and at least one at all.
 create or replace function studio_want(p_user uuid, p_derivations uuid[])
 returns table (id uuid, digest text, complete boolean) language sql stable as $$
   select x.id, w.digest, w.complete from unnest(p_derivations) x(id) cross join lateral (
-    select encode(sha256(convert_to(d.want_digest || coalesce(string_agg(E'\n' || i.blob_id || ' ' || i.position || ' ' ||
-          case when not i.tracks and i.used_hash is not null then i.used_hash
-               else coalesce(b.planned_hash, '-') || case when d.reads_meta then ' ' || coalesce(b.planned_meta_hash, '-')
-                    else '' end
-          end, '' order by i.position, i.blob_id), ''), 'UTF8')), 'hex') as digest,
+    select studio_digest(d.want_digest, string_agg(E'\n' || i.blob_id || ' ' || i.position || ' ' ||
+        studio_seen(i.tracks, i.used_hash, d.reads_meta, b.planned_hash, b.planned_meta_hash),
+        '' order by i.position, i.blob_id)) as digest,
       coalesce(bool_and(not i.required or b.planned_version > 0) and bool_or(b.planned_version > 0), false) as complete
     from (select want_digest, reads_meta from derivations where user_id = p_user and id = x.id offset 0) d
     left join lateral (select * from derivation_inputs

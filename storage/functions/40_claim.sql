@@ -90,37 +90,41 @@ begin
 end $$;
 
 -- The runs that a claim makes of these: planned versions copied into their inputs; activities read exactly those.
+drop function if exists studio_runs_of(uuid, uuid[]);
 create or replace function studio_runs_of(p_user uuid, p_ready uuid[]) returns table (
   id uuid, derivation_id uuid, provider_id text, attempt int, execution text, definition_digest text,
-  settings_digest text, used_digest text, inputs jsonb, label text, fresh_after timestamptz
+  settings_digest text, used_digest text, inputs jsonb, label text, fresh_after timestamptz, instance_id uuid,
+  provider uuid, provider_version int, on_conflict text, anchor_kind text, anchor_title text
 ) language plpgsql rows 1 as $$
 #variable_conflict use_column
 declare v_stale uuid[] := studio_stale_inputs(p_user, p_ready);
 begin
   -- One derivation after the other, each probed by its whole key: a claim costs what it takes, however much the user has.
   return query select studio_uuid7(), d.id, p.slug, d.attempt + 1, d.execution, split_part(d.want_digest, ':', 1),
-      split_part(d.want_digest, ':', 2), w.digest, coalesce(q.inputs, '[]'),
+      split_part(d.want_digest, ':', 2), q.digest, coalesce(q.inputs, '[]'),
       p.name || coalesce(' ''' || nullif(case d.anchor_kind when 'bucket' then k.name else a.title end, '') || '''', '')
-        || coalesce(' v' || a.planned_version, ''), d.fresh_after
-    from studio_want(p_user, p_ready) w
-    cross join lateral (select * from derivations where user_id = p_user and id = w.id offset 0) d
-    cross join lateral (select slug, name from providers where id = d.provider_id offset 0) p
+        || coalesce(' v' || a.planned_version, ''), d.fresh_after, d.instance_id, d.provider_id, p.version, p.on_conflict,
+      d.anchor_kind, coalesce(k.name, '')
+    from unnest(p_ready) x(id)
+    cross join lateral (select * from derivations where user_id = p_user and id = x.id offset 0) d
+    cross join lateral (select slug, name, version, on_conflict from providers where id = d.provider_id offset 0) p
     cross join lateral (
-      select jsonb_agg(jsonb_build_object('blob_id', b.id, 'version', x.to_version, 'hash',
-          -- An input that does not track is read as it was used, however often: studio_want says the same.
-          case when not i.tracks and i.used_hash is not null then i.used_hash
-            else b.planned_hash || case when d.reads_meta then ' ' || coalesce(b.planned_meta_hash, '-') else '' end
-            end,
-          'document_hash', x.document_hash, 'role', i.role, 'position', i.position)
+      select studio_digest(d.want_digest, string_agg(E'\n' || i.blob_id || ' ' || i.position || ' ' || s.seen,
+          '' order by i.position, i.blob_id)) as digest,
+        jsonb_agg(jsonb_build_object('blob_id', b.id, 'version', v.version, 'hash', s.seen, 'document_hash',
+            v.document_hash, 'role', i.role, 'position', i.position)
           || case when b.id = any(v_stale) and (i.tracks or i.used_hash is null) then '{"stale": true}' else '{}' end::jsonb
-          order by i.position, i.blob_id) as inputs
+          order by i.position, i.blob_id) filter (where b.planned_version > 0 and v.document_hash is not null) as inputs
       from (select * from derivation_inputs where user_id = p_user and derivation_id = d.id offset 0) i
-      cross join lateral (select * from blobs
-        where user_id = p_user and id = i.blob_id and planned_version > 0 offset 0) b
-      cross join lateral (select document_hash, to_version from deltas
-        where user_id = p_user and blob_id = b.id and status = 'applied' and to_version =
-          case when not i.tracks and i.used_hash is not null then i.used_version else b.planned_version end
-        offset 0) x offset 0) q
+      left join lateral (select id, version, planned_version, planned_hash, planned_meta_hash, document_hash from blobs
+        where user_id = p_user and id = i.blob_id offset 0) b on true
+      cross join lateral (select
+        studio_seen(i.tracks, i.used_hash, d.reads_meta, b.planned_hash, b.planned_meta_hash) as seen,
+        case when not i.tracks and i.used_hash is not null then i.used_version else b.planned_version end as version
+        offset 0) s
+      cross join lateral (select s.version, case when s.version = b.version then b.document_hash else (
+        select document_hash from deltas where user_id = p_user and blob_id = b.id and status = 'applied'
+          and to_version = s.version) end as document_hash offset 0) v offset 0) q
     left join lateral (select title, planned_version from blobs
       where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'blob' offset 0) a on true
     left join lateral (select name from buckets

@@ -18,16 +18,14 @@ create or replace function studio_sketches(p_user uuid, p_derivations uuid[]) re
 begin
   if p_derivations is null or p_derivations = '{}' then return '[]'; end if;
   return (select json_agg(s) from (
-    select m.*, now() as started_at, d.provider_id as provider, p.version as provider_version,
-      coalesce(i.on_conflict, p.on_conflict) as on_conflict, coalesce(i.settings, '{}') as settings, d.anchor_kind,
-      case d.anchor_kind when 'bucket' then k.name else '' end as anchor_title, studio_outputs_of(p_user, d.id) as outputs
+    select m.id, m.derivation_id, m.provider_id, m.attempt, m.execution, m.definition_digest, m.settings_digest,
+      m.used_digest, m.inputs, m.label, m.fresh_after, now() as started_at, m.provider, m.provider_version,
+      coalesce(i.on_conflict, m.on_conflict) as on_conflict, coalesce(i.settings, '{}') as settings, m.anchor_kind,
+      m.anchor_title, o.outputs
     from studio_runs_of(p_user, p_derivations) m
-    cross join lateral (select * from derivations where user_id = p_user and id = m.derivation_id offset 0) d
-    cross join lateral (select on_conflict, version from providers where id = d.provider_id offset 0) p
     left join lateral (select on_conflict, settings from instances
-      where user_id = p_user and id = d.instance_id offset 0) i on true
-    left join lateral (select name from buckets
-      where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'bucket' offset 0) k on true) s);
+      where user_id = p_user and id = m.instance_id offset 0) i on true
+    cross join lateral studio_outputs_of(p_user, m.derivation_id) o(outputs)) s);
 end $$;
 
 -- Whether sketches still stand: nobody else has run, held or settled their derivations. One whose inputs have moved stands

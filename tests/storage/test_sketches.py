@@ -38,8 +38,9 @@ async def settle(engine: Engine, cascade: UUID, sketches: Sequence[Sketch], **mo
 async def settled(
     engine: Engine, cascade: UUID, sketches: Sequence[Sketch], settlements: Any, **more: Any
 ) -> tuple[list[str], Claim]:
+    prepared = await engine.schedule.prepare(engine.user.user_id, settlements)
     verdicts, found = await engine.schedule.settle_and_claim(
-        engine.user.user_id, cascade, settlements, sketches, **{"window": 100, "sketching": Sketching.MORE, **more}
+        engine.user.user_id, cascade, prepared, sketches, **{"window": 100, "sketching": Sketching.MORE, **more}
     )
     await engine.check()
     return [verdicts[sketch.run_id] for sketch in sketches], found
