@@ -307,5 +307,5 @@ class RelayGroup(Group):
 
     poll_interval: Duration = timedelta(seconds=1)
     """Pause between looks when no notification arrives."""
-    batch: Count = 200
+    batch: Count = 500
     """Events, and doorbells, taken at a time."""

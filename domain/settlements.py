@@ -27,9 +27,7 @@ def output_cutoff(document: Document, schema: Schema, volatile: tuple[str, ...] 
 
     def made() -> str:
         normal = schema.has_normal_form or volatile
-        return cutoff_hash(
-            document, body=normal_body(schema.definition, document, also=volatile) if normal else None
-        )
+        return cutoff_hash(document, body=normal_body(schema.definition, document, also=volatile) if normal else None)
 
     return document.cutoff_under(schema.definition, volatile, made)
 

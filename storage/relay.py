@@ -215,20 +215,17 @@ class Relay:
         """
         async with self._database.connection() as connection:
             rows = await connection.fetch(_UNPUBLISHED, self._last_user, USERS_AT_ONCE, self._batch)
-        if not rows:
-            started_over, self._last_user = self._last_user == _NOBODY, _NOBODY
-            return not started_over
         users = {row["user_id"] for row in rows}
-        before, self._last_user = self._last_user, max(users)
+        before, self._last_user = self._last_user, max(users) if len(users) == USERS_AT_ONCE else _NOBODY
+        everything = before == self._last_user == _NOBODY and len(rows) < self._batch
+        if not rows:
+            return not everything
         self._failpoint("relay.after_commit_before_publish")
         await self._publisher.publish(rows)
         self._failpoint("relay.after_publish_before_mark")
         async with self._database.connection() as connection:
             await connection.execute(_PUBLISHED, [row["user_id"] for row in rows], [row["seq"] for row in rows])
-        if before == _NOBODY and len(rows) < self._batch and len(users) < USERS_AT_ONCE:
-            self._last_user = _NOBODY  # that was everything
-            return False
-        return True
+        return not everything
 
     async def ring_doorbells(self) -> bool:
         """Start or wake every cascade with an unsent doorbell; whether there may be more.
