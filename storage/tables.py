@@ -464,7 +464,6 @@ events = Table(
     _id("user_id"), _big("seq"), _id("id"), _text("type"), _text("subject"), _text("key"), _json("data"),
     _time("time"),
     PrimaryKeyConstraint("user_id", "seq"),
-    UniqueConstraint("id"),
 )
 
 # Which of a user's events nobody has been told of yet, a row for each transaction that left some.

@@ -43,35 +43,33 @@ begin
   perform studio_replan();
 end $$;
 
--- Append events under the user's sequence. The row lock on user_state is held to the end of the transaction, so
--- sequences become visible in order: no reader can skip a late commit. Last in lock order.
-do $$ begin
-  if to_regtype('telling') is null then create type telling as (type text, subject text, key text, data jsonb); end if;
-end $$;
-
-create or replace function studio_tell(p_user uuid, p_events telling[], p_blobs int default 0, p_bytes bigint default 0)
-returns void language plpgsql as $$
-declare last_seq bigint; n int := cardinality(p_events); v_used bigint; v_reserved bigint; v_quota bigint;
+-- Take so many of the user's event sequence, which the caller appends at once; returns the one before the first. The row
+-- lock on user_state is held to the end of the transaction, so sequences become visible in order: no reader can skip a
+-- late commit. Last in lock order.
+create or replace function studio_take_events(p_user uuid, p_count int, p_blobs int default 0, p_bytes bigint default 0)
+returns bigint language plpgsql as $$
+declare last_seq bigint; v_used bigint; v_reserved bigint; v_quota bigint;
 begin
-  update user_state set event_seq = event_seq + n, blob_count = blob_count + p_blobs,
+  update user_state set event_seq = event_seq + p_count, blob_count = blob_count + p_blobs,
       bytes_used = bytes_used + p_bytes, updated_at = now()
     where user_id = p_user returning event_seq, bytes_used, bytes_reserved, bytes_quota
     into last_seq, v_used, v_reserved, v_quota;
   if not found then raise exception 'user % has no state', p_user; end if;
   if p_bytes > 0 then perform studio_charge(p_user, p_bytes, v_used, v_reserved, v_quota); end if;
-  insert into events (user_id, seq, id, type, subject, key, data)
-    select p_user, last_seq - n + e.ord, studio_uuid7(), e.type, e.subject, e.key, e.data
-    from unnest(p_events) with ordinality e(type, subject, key, data, ord) order by e.ord;
-  if n > 0 then insert into outbox (user_id, first_seq, last_seq) values (p_user, last_seq - n + 1, last_seq); end if;
+  if p_count > 0 then
+    insert into outbox (user_id, first_seq, last_seq) values (p_user, last_seq - p_count + 1, last_seq);
+  end if;
+  return last_seq - p_count;
 end $$;
 
--- The same for few events, [{type, subject, key, data}].
+-- Append events, [{type, subject, key, data}].
 create or replace function studio_emit(p_user uuid, p_events jsonb, p_blobs int default 0, p_bytes bigint default 0)
 returns void language plpgsql as $$
+declare v_before bigint := studio_take_events(p_user, jsonb_array_length(p_events), p_blobs, p_bytes);
 begin
-  perform studio_tell(p_user, array(
-    select (e.item->>'type', e.item->>'subject', e.item->>'key', e.item->'data')::telling
-    from jsonb_array_elements(p_events) with ordinality e(item, ord) order by e.ord), p_blobs, p_bytes);
+  insert into events (user_id, seq, id, type, subject, key, data)
+    select p_user, v_before + e.ord, studio_uuid7(), e.item->>'type', e.item->>'subject', e.item->>'key', e.item->'data'
+    from jsonb_array_elements(p_events) with ordinality e(item, ord) order by e.ord;
 end $$;
 
 -- Ring doorbells: look again. Carries nothing else (CASCADES rule 4).

@@ -35,20 +35,24 @@ language sql stable parallel safe as $$
   select encode(sha256(convert_to(p_want_digest || coalesce(p_inputs, ''), 'UTF8')), 'hex')
 $$;
 
--- want: what a derivation would be made from now. complete: every required input is there, and at least one at all.
+-- What a derivation would be made from now. complete: every required input is there, and at least one at all.
+create or replace function studio_wanted(p_user uuid, p_derivation uuid, p_want_digest text, p_reads_meta boolean)
+returns table (digest text, complete boolean) language sql stable as $$
+  select studio_digest(p_want_digest, string_agg(E'\n' || i.blob_id || ' ' || i.position || ' ' ||
+      studio_seen(i.tracks, i.used_hash, p_reads_meta, b.planned_hash, b.planned_meta_hash),
+      '' order by i.position, i.blob_id)),
+    coalesce(bool_and(not i.required or b.planned_version > 0) and bool_or(b.planned_version > 0), false)
+  from (select * from derivation_inputs where user_id = p_user and derivation_id = p_derivation offset 0) i
+  left join lateral (select planned_version, planned_hash, planned_meta_hash from blobs
+    where user_id = p_user and id = i.blob_id offset 0) b on true
+$$;
+
+-- want, of each of these.
 create or replace function studio_want(p_user uuid, p_derivations uuid[])
 returns table (id uuid, digest text, complete boolean) language sql stable as $$
-  select x.id, w.digest, w.complete from unnest(p_derivations) x(id) cross join lateral (
-    select studio_digest(d.want_digest, string_agg(E'\n' || i.blob_id || ' ' || i.position || ' ' ||
-        studio_seen(i.tracks, i.used_hash, d.reads_meta, b.planned_hash, b.planned_meta_hash),
-        '' order by i.position, i.blob_id)) as digest,
-      coalesce(bool_and(not i.required or b.planned_version > 0) and bool_or(b.planned_version > 0), false) as complete
-    from (select want_digest, reads_meta from derivations where user_id = p_user and id = x.id offset 0) d
-    left join lateral (select * from derivation_inputs
-      where user_id = p_user and derivation_id = x.id offset 0) i on true
-    left join lateral (select planned_version, planned_hash, planned_meta_hash from blobs
-      where user_id = p_user and id = i.blob_id offset 0) b on true
-    group by d.want_digest, d.reads_meta offset 0) w
+  select x.id, w.digest, w.complete from unnest(p_derivations) x(id)
+  cross join lateral (select want_digest, reads_meta from derivations where user_id = p_user and id = x.id offset 0) d
+  cross join lateral studio_wanted(p_user, x.id, d.want_digest, d.reads_meta) w
 $$;
 
 -- Derivations that look at an output of one of these. An input is looked at while it tracks, or was never used: an

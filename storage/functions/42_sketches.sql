@@ -48,10 +48,10 @@ begin
       coalesce(d.unsettled and d.run_id is null and d.hold is null and d.attempt = x.attempt - 1
         and (n.current or not d.failing and d.dirty_since <= now() - studio_patience()), false),
       coalesce(n.current, false))::standing_sketch)
-    from jsonb_populate_recordset(null::sketched_run, p_sketches) x
+    from jsonb_to_recordset(p_sketches)
+      x(id uuid, derivation_id uuid, attempt int, used_digest text, fresh_after timestamptz)
     left join lateral (select * from derivations where user_id = p_user and id = x.derivation_id offset 0) d on true
-    left join studio_want(p_user, array(select (e->>'derivation_id')::uuid from jsonb_array_elements(p_sketches) e)) w
-      on w.id = x.derivation_id
+    cross join lateral studio_wanted(p_user, x.derivation_id, d.want_digest, d.reads_meta) w
     cross join lateral (select d.pending_inputs = 0 and w.digest = x.used_digest
       and d.fresh_after is not distinct from x.fresh_after as current) n);
 end $$;

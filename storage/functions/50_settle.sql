@@ -32,7 +32,8 @@ create or replace function settle_runs(
 #variable_conflict use_column
 declare
   v_ok uuid[]; v_derivations uuid[]; v_blobs uuid[]; v_affected uuid[]; v_cured uuid[]; v_running uuid[];
-  v_untracked uuid[]; v_without uuid[]; v_open uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_events telling[]; v_made int; v_bytes bigint;
+  v_untracked uuid[]; v_without uuid[]; v_open uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_made int; v_changed int; v_offered int; v_told int; v_written int; v_before bigint;
+  v_bytes bigint;
   v_runs settling_run[] := '{}'; v_outputs settling_output[]; v_now timestamptz; v_moved uuid[]; v_effects jsonb;
 begin
   perform studio_lock(p_user);
@@ -274,7 +275,15 @@ begin
   -- Sketches have reserved nothing, and whoever settles them claims at once.
   if p_runs <> '{}' then perform studio_call_up(p_user); end if;
 
-  select coalesce(array_agg((e.type, e.subject, e.key, e.data)::telling order by e.run_id, e.ord), '{}') into v_events from (
+  select count(*) filter (where changed and expected = 0), count(*) filter (where changed),
+      count(*) filter (where effect in ('offer', 'hold')),
+      coalesce(sum(size - case when expected = 0 then 0 else old_size end) filter (where changed), 0)
+    into v_made, v_changed, v_offered, v_bytes from unnest(v_outputs);
+  v_told := 2 * v_changed + v_offered + cardinality(v_ok);
+  v_before := studio_take_events(p_user, v_told, v_made, v_bytes);
+  insert into events (user_id, seq, id, type, subject, key, data)
+    select p_user, v_before + row_number() over (order by e.run_id, e.ord, e.type), studio_uuid7(), e.type, e.subject, e.key,
+      e.data from (
     select o.run_id, 1, 'blob.derived', 'blobs/' || o.blob_id, o.schema_id,
       jsonb_build_object('blob_id', o.blob_id, 'derived_id', o.blob_id, 'user_id', p_user,
         'parent_id', r.inputs->0->>'blob_id', 'version', o.expected + 1, 'schema_id', o.schema_id,
@@ -298,9 +307,8 @@ begin
       jsonb_build_object('run_id', r.id, 'user_id', p_user, 'derivation_id', r.derivation_id,
         'provider_id', r.provider_id, 'cascade_id', r.cascade_id, 'attempt', r.attempt)
       from runs r where r.user_id = p_user and r.id = any(v_ok)) e(run_id, ord, type, subject, key, data);
-  select count(*) filter (where expected = 0), coalesce(sum(size - case when expected = 0 then 0 else old_size end), 0)
-    into v_made, v_bytes from unnest(v_outputs) o where changed;
-  perform studio_tell(p_user, v_events, v_made, v_bytes);
+  get diagnostics v_written = row_count;
+  if v_written <> v_told then raise exception 'told % events of %', v_written, v_told; end if;
   return query select s.run_id, case s.verdict when 'ok' then 'settled' else s.verdict end from unnest(v_runs) s;
 end $$;
 
