@@ -32,7 +32,7 @@ create or replace function settle_runs(
 #variable_conflict use_column
 declare
   v_ok uuid[]; v_derivations uuid[]; v_blobs uuid[]; v_affected uuid[]; v_cured uuid[]; v_running uuid[];
-  v_untracked uuid[]; v_without uuid[]; v_open uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_made int; v_changed int; v_offered int; v_told int; v_written int; v_before bigint;
+  v_bodies uuid[]; v_metas uuid[]; v_untracked uuid[]; v_without uuid[]; v_open uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_made int; v_changed int; v_offered int; v_told int; v_written int; v_before bigint;
   v_bytes bigint;
   v_runs settling_run[] := '{}'; v_outputs settling_output[]; v_now timestamptz; v_moved uuid[]; v_effects jsonb;
 begin
@@ -235,18 +235,23 @@ begin
       from unnest(v_runs) s where s.verdict = 'ok' and not s.sketch and r.user_id = p_user and r.id = s.run_id;
   end if;
 
-  -- Dependants whose inputs moved look again: a failure may be cured, a run of theirs may be out of date.
-  select array_agg(distinct d.id),
-      array_agg(distinct d.id) filter (where d.hold in ('failed', 'conflict', 'budget') or d.losses > 0),
-      array_agg(distinct d.id) filter (where d.run_id is not null)
+  -- Dependants of what is settled are counted again. Those whose inputs moved look again as well: a failure may be cured, a
+  -- run of theirs may be out of date.
+  v_bodies := array(select blob_id from unnest(v_outputs) where changed and body_moved);
+  v_metas := array(select blob_id from unnest(v_outputs) where changed and meta_moved);
+  select array_agg(distinct d.id) filter (where d.moved or x.id = any(v_closable)),
+      array_agg(distinct d.id) filter (where d.moved and (d.hold in ('failed', 'conflict', 'budget') or d.losses > 0)),
+      array_agg(distinct d.id) filter (where d.moved and d.run_id is not null)
     into v_affected, v_cured, v_running
-    from (select * from unnest(v_outputs) where changed and (body_moved or meta_moved) offset 0) o
+    from unnest(v_derivations) x(id)
+    cross join lateral (select blob_id from derivation_outputs
+      where user_id = p_user and derivation_id = x.id offset 0) q
     cross join lateral (select derivation_id from derivation_inputs
-      where user_id = p_user and blob_id = o.blob_id and (tracks or used_hash is null) offset 0) i
-    cross join lateral (select id, hold, run_id, reads_meta, losses from derivations
-      where user_id = p_user and id = i.derivation_id and hold is distinct from 'inactive'
-        and hold is distinct from 'retired' offset 0) d
-    where o.body_moved or d.reads_meta;
+      where user_id = p_user and blob_id = q.blob_id and (tracks or used_hash is null) offset 0) i
+    cross join lateral (select id, hold, run_id, losses,
+        hold is distinct from 'inactive' and hold is distinct from 'retired'
+          and (q.blob_id = any(v_bodies) or reads_meta and q.blob_id = any(v_metas)) as moved
+      from derivations where user_id = p_user and id = i.derivation_id offset 0) d;
   if v_cured is not null then
     update derivations set losses = 0, hold = case when hold not in ('failed', 'conflict', 'budget') then hold end,
         hold_detail = case when hold not in ('failed', 'conflict', 'budget') then hold_detail end
@@ -254,7 +259,7 @@ begin
   end if;
   if v_running is not null then perform studio_supersede(p_user, v_running, p_caller); end if;
   v_open := array(select id from unnest(v_derivations) id where id <> all(v_closable));
-  perform studio_recount(p_user, studio_dependants(p_user, v_closable) || v_affected || v_open, p_caller);
+  perform studio_recount(p_user, v_affected || v_open, p_caller);
   if v_open <> '{}' then perform studio_wait_anew(p_user, v_ok); end if;
 
   -- Every end of a run rings its owner and its claimer (rule 4); the caller looks again by itself.
@@ -281,32 +286,40 @@ begin
     into v_made, v_changed, v_offered, v_bytes from unnest(v_outputs);
   v_told := 2 * v_changed + v_offered + cardinality(v_ok);
   v_before := studio_take_events(p_user, v_told, v_made, v_bytes);
+  with ended as materialized (
+    select id, derivation_id, provider_id, cascade_id, attempt, inputs->0->>'blob_id' as parent_id
+    from runs where user_id = p_user and id = any(v_ok)
+  ), outcomes as materialized (
+    select o.run_id, o.blob_id, o.expected, o.effect, o.changed, o.delta_id, o.schema_id, o.size, r.provider_id, r.cascade_id,
+      r.parent_id
+    from unnest(v_outputs) o join ended r on r.id = o.run_id
+  )
   insert into events (user_id, seq, id, type, subject, key, data)
     select p_user, v_before + row_number() over (order by e.run_id, e.ord, e.type), studio_uuid7(), e.type, e.subject, e.key,
       e.data from (
     select o.run_id, 1, 'blob.derived', 'blobs/' || o.blob_id, o.schema_id,
       jsonb_build_object('blob_id', o.blob_id, 'derived_id', o.blob_id, 'user_id', p_user,
-        'parent_id', r.inputs->0->>'blob_id', 'version', o.expected + 1, 'schema_id', o.schema_id,
-        'provider_id', r.provider_id, 'processor_id', r.provider_id, 'run_id', r.id, 'cascade_id', r.cascade_id,
+        'parent_id', o.parent_id, 'version', o.expected + 1, 'schema_id', o.schema_id,
+        'provider_id', o.provider_id, 'processor_id', o.provider_id, 'run_id', o.run_id, 'cascade_id', o.cascade_id,
         'delta_id', o.delta_id, 'size', o.size)
-      from unnest(v_outputs) o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed
+      from outcomes o where o.changed
     union all
     select o.run_id, 2, 'delta.applied', 'deltas/' || o.delta_id, o.blob_id::text,
       jsonb_build_object('blob_id', o.blob_id, 'user_id', p_user, 'delta_id', o.delta_id,
         'operation', case when o.expected = 0 then 'create' else 'transform' end, 'from_version', o.expected,
-        'to_version', o.expected + 1, 'run_id', o.run_id, 'cascade_id', r.cascade_id)
-      from unnest(v_outputs) o join runs r on r.user_id = p_user and r.id = o.run_id where o.changed
+        'to_version', o.expected + 1, 'run_id', o.run_id, 'cascade_id', o.cascade_id)
+      from outcomes o where o.changed
     union all
     select o.run_id, 2, 'delta.proposed', 'deltas/' || o.delta_id, o.blob_id::text,
       jsonb_build_object('blob_id', o.blob_id, 'user_id', p_user, 'delta_id', o.delta_id,
-        'operation', 'transform', 'from_version', b.version, 'provider_id', r.provider_id, 'run_id', r.id)
-      from unnest(v_outputs) o join runs r on r.user_id = p_user and r.id = o.run_id
+        'operation', 'transform', 'from_version', b.version, 'provider_id', o.provider_id, 'run_id', o.run_id)
+      from outcomes o
       join blobs b on b.user_id = p_user and b.id = o.blob_id where o.effect in ('offer', 'hold')
     union all
     select r.id, 3, 'run.completed', 'runs/' || r.id, r.provider_id,
       jsonb_build_object('run_id', r.id, 'user_id', p_user, 'derivation_id', r.derivation_id,
         'provider_id', r.provider_id, 'cascade_id', r.cascade_id, 'attempt', r.attempt)
-      from runs r where r.user_id = p_user and r.id = any(v_ok)) e(run_id, ord, type, subject, key, data);
+      from ended r) e(run_id, ord, type, subject, key, data);
   get diagnostics v_written = row_count;
   if v_written <> v_told then raise exception 'told % events of %', v_written, v_told; end if;
   return query select s.run_id, case s.verdict when 'ok' then 'settled' else s.verdict end from unnest(v_runs) s;
