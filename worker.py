@@ -151,22 +151,23 @@ async def running(settings: Settings) -> AsyncIterator[None]:
         bus = await Bus.connect(events_url, topics=settings.events.topics.model_dump())
         stack.push_async_callback(bus.close)
         client = await connect_temporal(settings)
-        starter = TemporalStarter(client, settings.workflow.task_queue)
         reached = failpoints(settings.service.failpoint)
         bell = Bell(database)
         schedule = exposed(make_schedule(settings, database, contents, bell), "schedule", MOVES, reached)
         wholes = Wholes(schedule)
+        cascades = CascadeActivities(
+            schedule,
+            window=settings.cascades.window,
+            batch=settings.cascades.inline_batch,
+            budget=timedelta(seconds=settings.cascades.batch_seconds),
+            history_max=settings.cascades.history_max,
+            wholes=wholes,
+        )
+        starter = TemporalStarter(client, settings.workflow.task_queue, here=cascades.expect)
         worker = make_worker(
             client,
             settings,
-            cascades=CascadeActivities(
-                schedule,
-                window=settings.cascades.window,
-                batch=settings.cascades.inline_batch,
-                budget=timedelta(seconds=settings.cascades.batch_seconds),
-                history_max=settings.cascades.history_max,
-                wholes=wholes,
-            ),
+            cascades=cascades,
             runs=RunActivities(
                 schedule,
                 exposed(services, "service", CALLS, reached),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ from activities.wholes import Wholes
 from domain.ports import Schedule
 from domain.works import Claim
 
+BEGUN_MAX = 100
+"""Advances that are begun before their workflows ask for them."""
+BEGUN_SECONDS_MAX = 5.0
+"""How long such a one waits for its workflow."""
 OPERATOR = "operator:temporal"
 """Who cancels a workflow in Temporal: Temporal does not say."""
 
@@ -66,8 +71,17 @@ class AdvanceResult:
     rings: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An advance that was begun before its workflow asked for it."""
+
+    inline: Inline
+    claim: asyncio.Task[Claim]
+    until: float
+
+
 class CascadeActivities:
-    """The moves of one cascade, bounded by ``batch`` runs a settlement and ``budget`` a call."""
+    """The moves of one cascade, bounded by ``batch`` runs a settlement and ``budget`` a call. One per process."""
 
     def __init__(
         self,
@@ -87,7 +101,36 @@ class CascadeActivities:
         self._history_max = history_max
         self._now = now
         self._wholes = wholes
+        self._begun: dict[UUID, _Begun] = {}
         self.turns = Turns()
+
+    def expect(self, user_id: UUID, cascade_id: UUID) -> None:
+        """Begin the first advance of a cascade whose workflow is on its way to this process: plan and claim meanwhile.
+
+        Only speed. What is claimed is on record or, sketched, nowhere: if nobody comes for it, the next to advance
+        finds it as after a crash.
+        """
+        now = time.monotonic()
+        self._begun = {cascade: one for cascade, one in self._begun.items() if one.until > now}
+        if len(self._begun) < BEGUN_MAX:
+            inline = self._inline(user_id, cascade_id)
+            claim = asyncio.create_task(inline.begin(), name="advance-begun")
+            # Whoever comes for it is told why it failed; if nobody comes, nobody need be.
+            claim.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._begun[cascade_id] = _Begun(inline, claim, now + BEGUN_SECONDS_MAX)
+
+    async def _begin(self, user_id: UUID, cascade_id: UUID) -> tuple[Inline, Claim]:
+        begun = self._begun.pop(cascade_id, None)
+        if begun is not None and begun.until > time.monotonic():
+            try:
+                return begun.inline, await asyncio.shield(begun.claim)
+            except Exception as error:  # noqa: BLE001 - it is tried again, and whoever asks is told
+                activity.logger.debug("begun in vain", exc_info=error)
+        inline = self._inline(user_id, cascade_id)
+        return inline, await inline.begin()
+
+    def _inline(self, user_id: UUID, cascade_id: UUID) -> Inline:
+        return Inline(self._schedule, self.turns, user_id, cascade_id, window=self._window, now=self._now)
 
     @activity.defn(name="Cascade.advance")
     async def advance(self, cause: CascadeRef) -> AdvanceResult:
@@ -98,9 +141,9 @@ class CascadeActivities:
         with as_failures():
             user_id, cascade_id = UUID(cause.user_id), UUID(cause.cascade_id)
             with self.turns.here(user_id):
-                inline = Inline(self._schedule, self.turns, user_id, cascade_id, window=self._window, now=self._now)
+                inline, claim = await self._begin(user_id, cascade_id)
                 try:
-                    claim = await self._carry_out_all(user_id, inline)
+                    claim = await self._carry_out_all(user_id, inline, claim)
                 finally:
                     await inline.finished()
             found = self._result(cause, claim, inline)
@@ -108,9 +151,8 @@ class CascadeActivities:
                 self._wholes.expect(user_id, [UUID(run.run_id) for run in found.runs])
             return found
 
-    async def _carry_out_all(self, user_id: UUID, inline: Inline) -> Claim:
-        """Claim and carry out while anything inline is there and time is not up; return the last claim."""
-        claim = await inline.begin()
+    async def _carry_out_all(self, user_id: UUID, inline: Inline, claim: Claim) -> Claim:
+        """Carry out and claim while anything inline is there and time is not up; return the last claim."""
         # From here on: however long it took to plan, what it found is begun, else the next would end as this one did.
         deadline = time.monotonic() + self._budget_seconds
         while True:

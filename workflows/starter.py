@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
@@ -50,6 +51,8 @@ from workflows.contracts import (
 
 RPC_TIMEOUT = timedelta(seconds=5)
 ATTEMPTS_MAX = 5
+FIRST = 1
+"""The sequence of a doorbell before which there was none: the cascade has not been advanced yet."""
 STARTED_MAX = 1000
 """Cascades that are remembered as started."""
 INTERACTIVE, BULK = 2, 4
@@ -70,11 +73,18 @@ class Ringing(Protocol):
 
 
 class TemporalStarter:
-    """Starts cascades eagerly: the client is shared with the worker, so the first task skips a round trip."""
+    """Starts cascades eagerly: the client is shared with the worker, so the first task skips a round trip.
 
-    def __init__(self, client: Client, task_queue: str) -> None:
+    ``here`` hears of users and cascades whose first task has come to this process, so that it is in this process that
+    they are advanced first.
+    """
+
+    def __init__(
+        self, client: Client, task_queue: str, *, here: Callable[[UUID, UUID], None] = lambda _user, _cascade: None
+    ) -> None:
         self._client = client
         self._task_queue = task_queue
+        self._here = here
         self._started: OrderedDict[UUID, None] = OrderedDict()
 
     async def ring(self, doorbell: Ringing) -> None:
@@ -164,7 +174,7 @@ class TemporalStarter:
 
     async def _start(self, doorbell: Ringing) -> bool:
         try:
-            await self._client.start_workflow(
+            handle = await self._client.start_workflow(
                 CASCADE,
                 CascadeInput(user_id=str(doorbell.user_id), cascade_id=str(doorbell.cascade_id)),
                 id=cascade_workflow_id(doorbell.cascade_id),
@@ -190,6 +200,9 @@ class TemporalStarter:
             self._started[doorbell.cascade_id] = None
             if len(self._started) > STARTED_MAX:
                 self._started.popitem(last=False)
+        # The SDK says so to nobody else; if it says nothing, it is as if the task had gone elsewhere.
+        if doorbell.seq == FIRST and doorbell.interactive and getattr(handle, "__temporal_eagerly_started", False):
+            self._here(doorbell.user_id, doorbell.cascade_id)
         return True
 
     async def _signal(self, doorbell: Ringing) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,8 +13,11 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from activities import cascades
 from activities.cascades import AdvanceResult, CascadeActivities, CascadeRef
 from activities.errors import INTERNAL_DETAIL
+from domain.errors import Unavailable
+from domain.works import Claim
 from storage.database import Database
 from storage.schedule import PostgresSchedule
 from tests.storage.engine import Engine, schedule_of
@@ -161,3 +165,78 @@ async def test_what_a_slow_claim_has_found_is_begun_all_the_same(
     found: AdvanceResult = await environment.run(activities.advance, ref)
     assert (found.inline_runs, found.status) == (1, "completed")
     await engine.rest()
+
+
+# --- begun before it is asked for ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Counted:
+    """A schedule that counts how often an advance begins; the first ``fails`` times it does not answer."""
+
+    schedule: PostgresSchedule
+    fails: int = 0
+    begun: int = 0
+    planned: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.schedule, name)
+
+    async def plan_and_claim(self, *args: Any, **more: Any) -> Claim:
+        self.begun += 1
+        try:
+            if self.begun <= self.fails:
+                raise Unavailable("The database does not answer.")
+            return await self.schedule.plan_and_claim(*args, **more)
+        finally:
+            self.planned.set()
+
+
+async def expected(
+    engine: Engine, environment: ActivityEnvironment, *, fails: int = 0
+) -> tuple[Counted, AdvanceResult, UUID]:
+    """What an advance finds whose workflow was expected, once that has been planned."""
+    await engine.provider("one", "in-v1", "out-v1")
+    await engine.provider("two", "in-v1", "other-v1", execution="workflow")
+    await engine.rest()
+    await engine.create("in-v1")
+    cascade = await engine.latest()
+    schedule = Counted(schedule_of(engine.database, engine.contents), fails)
+    activities = CascadeActivities(schedule, window=100, batch=50, budget=timedelta(seconds=5))
+    activities.expect(engine.user.user_id, cascade)
+    await schedule.planned.wait()
+    ref = CascadeRef(user_id=str(engine.user.user_id), cascade_id=str(cascade))
+    found: AdvanceResult = await environment.run(activities.advance, ref)
+    await engine.check()
+    return schedule, found, cascade
+
+
+async def recorded(engine: Engine) -> list[str]:
+    rows = await engine.rows("select execution || ' ' || status as run from runs where user_id = $1 order by 1")
+    return [row["run"] for row in rows]
+
+
+async def test_an_expected_advance_goes_on_with_what_was_planned_meanwhile(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    schedule, found, _ = await expected(engine, environment)
+    assert (schedule.begun, found.inline_runs, len(found.runs), found.closed) == (1, 1, 1, False)
+    assert await recorded(engine) == ["inline settled", "workflow running"]
+
+
+async def test_an_expected_advance_that_could_not_begin_begins_when_it_is_asked(
+    engine: Engine, environment: ActivityEnvironment
+) -> None:
+    schedule, found, _ = await expected(engine, environment, fails=1)
+    assert (schedule.begun, found.inline_runs, len(found.runs)) == (2, 1, 1)
+
+
+async def test_an_advance_that_was_begun_too_long_ago_or_elsewhere_begins_anew(
+    engine: Engine, environment: ActivityEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cascades, "BEGUN_SECONDS_MAX", 0.0)
+    schedule, found, cascade = await expected(engine, environment)
+    assert (schedule.begun, found.inline_runs, len(found.runs)) == (2, 1, 1)
+    assert await recorded(engine) == ["inline settled", "workflow running"]
+    again = await advance(environment, engine, cascade)
+    assert (again.runs, again.inline_runs) == (found.runs, 0)
