@@ -20,7 +20,7 @@ begin
   return (select json_agg(s) from (
     select m.*, now() as started_at, d.provider_id as provider, p.version as provider_version,
       coalesce(i.on_conflict, p.on_conflict) as on_conflict, coalesce(i.settings, '{}') as settings, d.anchor_kind,
-      case d.anchor_kind when 'bucket' then k.name else '' end as anchor_title, studio_outputs_of(p_user, d.id) as outputs
+      case d.anchor_kind when 'bucket' then k.name else '' end as anchor_title, d.settled_at, studio_outputs_of(p_user, d.id) as outputs
     from studio_runs_of(p_user, p_derivations) m
     cross join lateral (select * from derivations where user_id = p_user and id = m.derivation_id offset 0) d
     cross join lateral (select on_conflict, version from providers where id = d.provider_id offset 0) p
@@ -30,7 +30,8 @@ begin
       where user_id = p_user and id = d.anchor_id and d.anchor_kind = 'bucket' offset 0) k on true) s);
 end $$;
 
--- Whether sketches still stand: nobody else has run, held or settled their derivations. One whose inputs have moved stands
+-- Whether sketches still stand: nobody else has run, held or settled their derivations, and be it without a run (settled_at),
+-- after which they were unsettled again: what is below has run meanwhile, and this run would be older by its id. One whose inputs have moved stands
 -- where everyone has waited for a minute (rule 6), so that steady edits keep nobody from ever settling; there is no other
 -- use in finishing what was free. current: they have not moved. A recorded run keeps its derivation from failing, a sketch
 -- does not: below it others have settled with what there was.
@@ -48,11 +49,14 @@ create or replace function studio_standing(p_user uuid, p_sketches jsonb) return
 begin
   return (select array_agg((x.id, x.derivation_id,
       coalesce(d.unsettled and d.run_id is null and d.hold is null and d.attempt = x.attempt - 1
+        -- From a worker of before there was settled_at: as it was then.
+        and (not e ? 'settled_at' or d.settled_at is not distinct from (e->>'settled_at')::timestamptz)
         and (n.current or not d.failing and d.dirty_since <= now() - studio_patience()), false),
       coalesce(n.current, false))::standing_sketch)
-    from jsonb_populate_recordset(null::sketched_run, p_sketches) x
+    from jsonb_array_elements(p_sketches) e
+    cross join lateral jsonb_populate_record(null::sketched_run, e) x
     left join lateral (select * from derivations where user_id = p_user and id = x.derivation_id offset 0) d on true
-    left join studio_want(p_user, array(select (e->>'derivation_id')::uuid from jsonb_array_elements(p_sketches) e)) w
+    left join studio_want(p_user, array(select (k->>'derivation_id')::uuid from jsonb_array_elements(p_sketches) k)) w
       on w.id = x.derivation_id
     cross join lateral (select d.pending_inputs = 0 and w.digest = x.used_digest
       and d.fresh_after is not distinct from x.fresh_after as current) n);
