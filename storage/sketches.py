@@ -15,7 +15,7 @@ Providers: TypeAlias = Mapping[tuple[UUID, int], Mapping[str, Any]]
 """By id and version."""
 _RECORDED = (
     "id", "derivation_id", "provider_id", "attempt", "execution", "definition_digest", "settings_digest", "used_digest",
-    "inputs", "label", "started_at", "fresh_after",
+    "inputs", "label", "started_at", "fresh_after", "settled_at",
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def sketches_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Sketch, ...]:
 
 
 def record_of(sketch: Sketch) -> dict[str, Any]:
-    """What the settlement of a sketch records."""
+    """What the settlement of a sketch records, and when its derivation had settled as it was sketched."""
     return {name: sketch.row[name] for name in _RECORDED}
 
 

@@ -94,7 +94,7 @@ drop function if exists studio_runs_of(uuid, uuid[]);
 create or replace function studio_runs_of(p_user uuid, p_ready uuid[]) returns table (
   id uuid, derivation_id uuid, provider_id text, attempt int, execution text, definition_digest text,
   settings_digest text, used_digest text, inputs jsonb, label text, fresh_after timestamptz, instance_id uuid,
-  provider uuid, provider_version int, on_conflict text, anchor_kind text, anchor_title text
+  provider uuid, provider_version int, on_conflict text, anchor_kind text, anchor_title text, settled_at timestamptz
 ) language plpgsql rows 1 as $$
 #variable_conflict use_column
 declare v_stale uuid[] := studio_stale_inputs(p_user, p_ready);
@@ -104,7 +104,7 @@ begin
       split_part(d.want_digest, ':', 2), q.digest, coalesce(q.inputs, '[]'),
       p.name || coalesce(' ''' || nullif(case d.anchor_kind when 'bucket' then k.name else a.title end, '') || '''', '')
         || coalesce(' v' || a.planned_version, ''), d.fresh_after, d.instance_id, d.provider_id, p.version, p.on_conflict,
-      d.anchor_kind, coalesce(k.name, '')
+      d.anchor_kind, coalesce(k.name, ''), d.settled_at
     from unnest(p_ready) x(id)
     cross join lateral (select * from derivations where user_id = p_user and id = x.id offset 0) d
     cross join lateral (select slug, name, version, on_conflict from providers where id = d.provider_id offset 0) p

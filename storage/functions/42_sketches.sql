@@ -21,17 +21,18 @@ begin
     select m.id, m.derivation_id, m.provider_id, m.attempt, m.execution, m.definition_digest, m.settings_digest,
       m.used_digest, m.inputs, m.label, m.fresh_after, now() as started_at, m.provider, m.provider_version,
       coalesce(i.on_conflict, m.on_conflict) as on_conflict, coalesce(i.settings, '{}') as settings, m.anchor_kind,
-      m.anchor_title, o.outputs
+      m.anchor_title, m.settled_at, o.outputs
     from studio_runs_of(p_user, p_derivations) m
     left join lateral (select on_conflict, settings from instances
       where user_id = p_user and id = m.instance_id offset 0) i on true
     cross join lateral studio_outputs_of(p_user, m.derivation_id) o(outputs)) s);
 end $$;
 
--- Whether sketches still stand: nobody else has run, held or settled their derivations. One whose inputs have moved stands
--- where everyone has waited for a minute (rule 6), so that steady edits keep nobody from ever settling; there is no other
--- use in finishing what was free. current: they have not moved. A recorded run keeps its derivation from failing, a sketch
--- does not: below it others have settled with what there was.
+-- Whether sketches still stand: nobody else has run, held or settled their derivations, and be it without a run (settled_at),
+-- after which they were unsettled again: what is below has run meanwhile, and this run would be older by its id. One whose
+-- inputs have moved stands where everyone has waited for a minute (rule 6), so that steady edits keep nobody from ever
+-- settling; there is no other use in finishing what was free. current: they have not moved. A recorded run keeps its
+-- derivation from failing, a sketch does not: below it others have settled with what there was.
 do $$ begin
   if to_regtype('sketched_run') is null then
     create type sketched_run as (id uuid, derivation_id uuid, provider_id text, attempt int, execution text,
@@ -46,10 +47,11 @@ create or replace function studio_standing(p_user uuid, p_sketches jsonb) return
 begin
   return (select array_agg((x.id, x.derivation_id,
       coalesce(d.unsettled and d.run_id is null and d.hold is null and d.attempt = x.attempt - 1
+        and d.settled_at is not distinct from x.settled_at
         and (n.current or not d.failing and d.dirty_since <= now() - studio_patience()), false),
       coalesce(n.current, false))::standing_sketch)
     from jsonb_to_recordset(p_sketches)
-      x(id uuid, derivation_id uuid, attempt int, used_digest text, fresh_after timestamptz)
+      x(id uuid, derivation_id uuid, attempt int, used_digest text, fresh_after timestamptz, settled_at timestamptz)
     left join lateral (select * from derivations where user_id = p_user and id = x.derivation_id offset 0) d on true
     cross join lateral studio_wanted(p_user, x.derivation_id, d.want_digest, d.reads_meta) w
     cross join lateral (select d.pending_inputs = 0 and w.digest = x.used_digest

@@ -14,6 +14,7 @@ from storage.contents import Contents
 from storage.database import Database
 from tests.conftest import Person, client_of
 from tests.storage.engine import Engine, schedule_of
+from tests.storage.schedule_lockstep import MakeDatabase, new_oracle, opened
 from tests.storage.shelf import shelf
 
 __all__ = ["shelf"]
@@ -40,3 +41,16 @@ def nats_urls(tmp_path_factory: pytest.TempPathFactory, outside: Mapping[str, st
     """NATS, started once for this process."""
     with Stack(tmp_path_factory.mktemp("nats"), services=("nats",), environ=outside) as running:
         yield dict(running.endpoints)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def oracle_database(make_database: MakeDatabase) -> str:
+    """A database that goes by the clock of scenarios."""
+    return await new_oracle(make_database)
+
+
+@pytest_asyncio.fixture
+async def oracle(oracle_database: str) -> AsyncIterator[Any]:
+    """A superuser's connection to it."""
+    async with opened(oracle_database) as found:
+        yield found

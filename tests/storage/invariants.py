@@ -16,6 +16,12 @@ async def check(connection: Any, user_id: UUID) -> None:
     assert not broken, broken
 
 
+async def check_history(connection: Any, user_id: UUID) -> None:
+    """Raise AssertionError unless everything holds that is about what has been made, whoever is awake."""
+    broken = await violations(connection, user_id, ALWAYS | HISTORY)
+    assert not broken, broken
+
+
 async def check_at_rest(connection: Any, user_id: UUID) -> None:
     """Raise AssertionError unless everything holds that holds when nothing is under way."""
     broken = await violations(connection, user_id, ALWAYS | HISTORY | AT_REST)

@@ -12,6 +12,7 @@ What is not compared, because it differs on purpose:
 - ``close_cascade``: SQL closes at the end of claim. What the model would answer there is compared with claim's answer;
 - how a closed cascade ended, beyond partial or not: in SQL the first end stays (a later one that takes over what failed
   does not make it complete), and a former owner is superseded only while it is open;
+- ``losses`` of what is asleep: whatever wakes it sets them back;
 - ``retired`` of the model for a derivation without any input to read (its producers made nothing): in SQL it is settled
   without a hold, and wakes by itself.
 """
@@ -56,7 +57,7 @@ select jsonb_build_object(
       'place', d.budget_place, 'needed', d.budget_needed,
       'failing', d.failing, 'provisional', d.provisional,
       'policy', d.on_parent_failure, 'definition', split_part(d.want_digest, ':', 1),
-      'level', d.level, 'losses', d.losses,
+      'level', d.level, 'losses', case when d.hold = 'inactive' then 0 else d.losses end,
       'due', extract(epoch from d.run_after - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'dirty', extract(epoch from d.dirty_since - '2026-01-01 00:00:00+00'::timestamptz)::float8,
       'unchanged', w.digest is not distinct from d.used_digest,
@@ -87,14 +88,14 @@ select jsonb_build_object(
     from bucket_blobs where user_id = $1))
 """
 
-_SETTLE_TYPES = (
+SETTLE_TYPES = (
     "uuid", "text", "int", "text", "text", "text", "text", "text", "text", "text", "bigint",
     "bigint", "bigint", "text", "bytea", "text", "text", "text", "text",
     "text", "bigint", "bigint", "text", "bytea", "text", "text", "text", "text",
 )  # fmt: skip
 _SETTLE = (  # the types are this module's own
     "select * from settle_runs($1, $2, '{}'::jsonb, null, "  # noqa: S608
-    + ", ".join(f"${number + 3}::{kind}[]" for number, kind in enumerate(_SETTLE_TYPES))
+    + ", ".join(f"${number + 3}::{kind}[]" for number, kind in enumerate(SETTLE_TYPES))
     + ")"
 )
 
@@ -112,6 +113,7 @@ class Player:
         self.runs: dict[UUID, UUID] = {}
         """From the model's run ids to those that claim made."""
         self.seconds = -1.0
+        self.moves = 0
         self.runs_per_user: int | None = None
         self.repeats = NO_BOUNDS
 
@@ -124,10 +126,10 @@ class Player:
             return await getattr(self, f"_{step.move}")(**args)
 
     async def at(self, seconds: float) -> None:
-        """Set the clock."""
-        if seconds != self.seconds:
-            self.seconds = seconds
-            await self.connection.execute("select set_config('oracle.seconds', $1, false)", str(seconds))
+        """Set the clock; no two transactions happen in the same microsecond."""
+        self.seconds, self.moves = seconds, self.moves + 1
+        told = f"{seconds + self.moves * 1e-6:.6f}"
+        await self.connection.execute("select set_config('oracle.seconds', $1, false)", told)
 
     # --- people ---------------------------------------------------------------------------------------------------
 
@@ -309,17 +311,23 @@ class Player:
     async def _settle(self, run_id: UUID, drafts: list[Any], now: float) -> Any:
         del now
         run = self.runs[run_id]
-        rows = await self.connection.fetch(
-            "select o.slot, o.machine_hash, b.cutoff_hash, b.version from runs r join derivation_outputs o"
-            " on o.user_id = r.user_id and o.derivation_id = r.derivation_id join blobs b on b.user_id = o.user_id"
-            " and b.id = o.blob_id where r.user_id = $1 and r.id = $2",
-            self.user, run,
-        )  # fmt: skip
-        slots = {row["slot"]: row for row in rows}
-        outputs = [_output(run, draft, slots[draft.slot]) for draft in drafts]
-        columns = [[row[number] for row in outputs] for number in range(len(_SETTLE_TYPES))]
+        derivation = await self.connection.fetchval(
+            "select derivation_id from runs where user_id = $1 and id = $2", self.user, run
+        )
+        slots = await self.slots(derivation)
+        outputs = [output_columns(run, draft, slots[draft.slot]) for draft in drafts]
+        columns = [[row[number] for row in outputs] for number in range(len(SETTLE_TYPES))]
         [answer] = await self.connection.fetch(_SETTLE, self.user, [run], *columns)
         return answer["status"]
+
+    async def slots(self, derivation_id: UUID) -> dict[str, Any]:
+        """The outputs of a derivation as they stand, by slot."""
+        rows = await self.connection.fetch(
+            "select o.slot, o.machine_hash, b.cutoff_hash, b.version from derivation_outputs o"
+            " join blobs b on b.user_id = o.user_id and b.id = o.blob_id where o.user_id = $1 and o.derivation_id = $2",
+            self.user, derivation_id,
+        )  # fmt: skip
+        return {row["slot"]: row for row in rows}
 
     async def _fail(self, run_id: UUID, code: str) -> str:
         answer = await self.connection.fetchval(
@@ -410,6 +418,9 @@ class Player:
     async def _close_cascade(self, cascade_id: UUID, seen_seq: int) -> None:
         """Claim has closed it already, or will: see the module's text."""
 
+    def name_sketches(self, found: Any, answer: Any, where: str) -> None:
+        """Note what a claim has sketched: nothing, as this player claims."""
+
     # --- looking --------------------------------------------------------------------------------------------------
 
     async def observed(self) -> dict[str, Any]:
@@ -417,7 +428,7 @@ class Player:
         return {name: rows or {} for name, rows in found.items()}
 
 
-def _output(run: UUID, draft: Any, row: Mapping[str, Any]) -> tuple[Any, ...]:
+def output_columns(run: UUID, draft: Any, row: Mapping[str, Any]) -> tuple[Any, ...]:
     """One draft as ``settle_runs`` takes it; ``none``, which does nothing, lets it look at the version all the same."""
     made, merged = draft.machine_hash, draft.merged_hash
     effect = "none" if made == row["machine_hash"] else "head" if merged == row["cutoff_hash"] else "change"

@@ -211,6 +211,10 @@ class SqlSchedule(Schedule):
     def claim(self, cascade_id: CascadeId, run_ids: Sequence[RunId], now: float, window: int) -> Claim:
         self.player.runs_per_user = self.runs_per_user
         found = self._do("claim", cascade_id=cascade_id, run_ids=list(run_ids), now=now, window=window)
+        return self.claimed(cascade_id, found, now)
+
+    def claimed(self, cascade_id: CascadeId, found: Mapping[str, Any], now: float) -> Claim:
+        """What a claim has answered, in the model's words."""
         (self.ended.add if found["closed"] else self.ended.discard)(cascade_id)
         runs = tuple(RunId(UUID(run)) for run in found["runs"])
         later = [d.run_after for d in self.owned(cascade_id) if d.run_after is not None and d.run_after > now]
@@ -313,8 +317,8 @@ class SqlSchedule(Schedule):
             execution=Execution(row["execution"]), supersede=Supersede(row["supersede"]), want_digest=row["want"],
             used_digest=row["want"] if row["unchanged"] else "another", unsettled=row["unsettled"],
             pending_inputs=row["pending"], hold=hold, run_id=_id(row["run"]), attempt=row["attempt"],
-            owner_cascade_id=_id(row["owner"]), run_after=row["due"], dirty_since=row["dirty"], force=row["force"],
-            fresh_after=row["fresh"],
+            owner_cascade_id=_id(row["owner"]), run_after=_time(row["due"]), dirty_since=_time(row["dirty"]),
+            force=row["force"], fresh_after=_time(row["fresh"]),
             budget_place=row["place"], budget_needed=row["needed"],
             on_parent_failure=OnParentFailure(row["policy"]), failing=row["failing"], provisional=provisional,
         )  # fmt: skip
@@ -338,6 +342,11 @@ class SqlSchedule(Schedule):
     def unchanged(self, derivation: Derivation) -> bool:
         """SQL's own answer: its *used* is one digest over everything."""
         return derivation.used_digest == derivation.want_digest
+
+
+def _time(seconds: float | None) -> float | None:
+    """A time of the scenario's, without the microseconds that tell transactions apart."""
+    return None if seconds is None else round(seconds, 3)
 
 
 def _id(text: str | None) -> Any:
@@ -381,6 +390,9 @@ def _cascade(row: dict[str, Any]) -> Cascade:
 
 class SqlWorld(World):
     """The world of the model around a ``SqlSchedule``."""
+
+    player: type[Player] = Player
+    schedule_of: type[SqlSchedule] = SqlSchedule
 
     def __init__(self, random: Random, schedule: SqlSchedule, *, disasters: bool = False) -> None:
         self.sql = schedule

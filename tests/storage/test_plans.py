@@ -19,11 +19,9 @@ from storage.plans import Bounds, Plans, node_of
 from tests.conftest import Person
 from tests.domain.cascade_people import Step
 from tests.domain.cascade_world import play
+from tests.storage.schedule_lockstep import new_user
 from tests.storage.schedule_player import DEPTH_MAX, NODES_MAX, Player
 from tests.storage.schedule_world import SqlSchedule, SqlWorld
-from tests.storage.test_schedule_oracle import connection, new_user, oracle_database
-
-__all__ = ["connection", "oracle_database"]
 
 SOAK_EXAMPLES = int(os.environ.get("STUDIO_SOAK_EXAMPLES", "0"))
 SOAK_SEED = int(os.environ.get("STUDIO_SOAK_SEED", "0"))
@@ -122,9 +120,9 @@ class PlannedWorld(SqlWorld):
         self.ran += len(ran)
 
 
-async def foresee(connection: Any, seed: int, *, steps: int = STEPS, rests: int = RESTS) -> PlannedWorld:
+async def foresee(oracle: Any, seed: int, *, steps: int = STEPS, rests: int = RESTS) -> PlannedWorld:
     """Play a world with several lone causes; returns it with its counts."""
-    schedule = Foresighted(Player(connection, await new_user(connection)), asyncio.get_running_loop())
+    schedule = Foresighted(Player(oracle, await new_user(oracle)), asyncio.get_running_loop())
 
     def played() -> PlannedWorld:
         world = PlannedWorld(Random(seed), schedule)
@@ -137,8 +135,8 @@ async def foresee(connection: Any, seed: int, *, steps: int = STEPS, rests: int 
         raise AssertionError(f"seed {seed}: {error}") from error
 
 
-async def test_what_is_certain_runs_and_what_runs_was_foreseen(connection: Any) -> None:
-    worlds = [await foresee(connection, seed) for seed in range(SEEDS)]
+async def test_what_is_certain_runs_and_what_runs_was_foreseen(oracle: Any) -> None:
+    worlds = [await foresee(oracle, seed) for seed in range(SEEDS)]
     assert sum(world.certain for world in worlds) > 0
     assert sum(world.possible for world in worlds) > 0
     assert sum(world.ran for world in worlds) > 0
@@ -146,9 +144,9 @@ async def test_what_is_certain_runs_and_what_runs_was_foreseen(connection: Any) 
 
 @pytest.mark.skipif(not SOAK_EXAMPLES, reason="a soak: set STUDIO_SOAK_EXAMPLES")
 @pytest.mark.timeout(0)
-async def test_plans_soak(connection: Any) -> None:
+async def test_plans_soak(oracle: Any) -> None:
     for seed in range(SOAK_SEED, SOAK_SEED + SOAK_EXAMPLES):
-        await foresee(connection, seed, steps=60, rests=6)
+        await foresee(oracle, seed, steps=60, rests=6)
 
 
 BOUNDS = Bounds(

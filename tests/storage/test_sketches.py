@@ -276,3 +276,26 @@ async def test_an_advance_that_found_nothing_to_sketch_is_not_taken_for_one_that
     await engine.finish(run)
     assert len((await begun(engine, cascade)).sketches) == 1
     await engine.rest()
+
+
+async def test_a_sketch_that_others_have_settled_past_without_a_run_does_not_come_back(engine: Engine) -> None:
+    """What ran in between read what there was: no run that is older by its id may say otherwise (invariant 8)."""
+    await engine.provider("one", "in-v1", "mid-v1")
+    await engine.provider("two", "in-v1", "mid-v1", text="$.data.text + '?'")
+    await engine.join("book", "mid-v1", "book-v1")
+    await engine.rest()
+    bucket = await engine.bucket()
+    blob, other = [await engine.create("in-v1", text, bucket_ids=[bucket]) for text in "ax"]
+    await engine.rest()
+    cascade = await engine.edit(blob, "b")
+    await engine.plan(cascade)
+    found = (await begun(engine, cascade)).sketches
+    assert len(found) == 2
+    await engine.edit(blob, "a")
+    await engine.edit(other, "y")
+    await engine.plan_all()
+    await engine.rest()  # there and back again: nothing of the first blob has run, the join has
+    await engine.plan(await engine.edit(blob, "b"))
+    verdicts, _ = await settle(engine, cascade, found[:1])
+    assert verdicts == ["superseded"]
+    await engine.rest()
