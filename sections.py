@@ -307,5 +307,5 @@ class RelayGroup(Group):
 
     poll_interval: Duration = timedelta(seconds=1)
     """Pause between looks when no notification arrives."""
-    batch: Count = 500
+    batch: Count = 200
     """Events, and doorbells, taken at a time."""
