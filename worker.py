@@ -155,7 +155,7 @@ async def running(settings: Settings) -> AsyncIterator[None]:
         bell = Bell(database)
         schedule = exposed(make_schedule(settings, database, contents, bell), "schedule", MOVES, reached)
         wholes = Wholes(schedule)
-        cascades = CascadeActivities(
+        advances = CascadeActivities(
             schedule,
             window=settings.cascades.window,
             batch=settings.cascades.inline_batch,
@@ -163,11 +163,11 @@ async def running(settings: Settings) -> AsyncIterator[None]:
             history_max=settings.cascades.history_max,
             wholes=wholes,
         )
-        starter = TemporalStarter(client, settings.workflow.task_queue, here=cascades.expect)
+        starter = TemporalStarter(client, settings.workflow.task_queue, here=advances.expect)
         worker = make_worker(
             client,
             settings,
-            cascades=cascades,
+            cascades=advances,
             runs=RunActivities(
                 schedule,
                 exposed(services, "service", CALLS, reached),

@@ -19,22 +19,16 @@ from domain.cascades import Claim, Closing, Schedule
 from domain.controls import Control
 from domain.derivations import (
     Anchor,
-    Blob,
     Budget,
-    Cascade,
-    CascadeStatus,
     Cause,
     Charge,
-    Delta,
     Derivation,
     Draft,
     Execution,
     Input,
     Instance,
-    Member,
     OnParentFailure,
     Output,
-    Pinned,
     Provisional,
     Run,
     Supersede,
@@ -58,6 +52,7 @@ from tests.domain.cascade_world import DRAIN_STEPS_MAX, Workflow, World
 from tests.domain.cascade_worlds import DecidingWorld, FrailWorld, LimitedWorld, PayingWorld
 from tests.storage import invariants
 from tests.storage.schedule_player import Player
+from tests.storage.schedule_rows import blob_of, cascade_of, delta_of, id_of, run_of, time_of
 
 _ROWS = """
 select jsonb_build_object(
@@ -284,14 +279,14 @@ class SqlSchedule(Schedule):
     # --- rows -----------------------------------------------------------------------------------------------------
 
     def _load(self, rows: dict[str, Any]) -> None:
-        self.blobs = {blob.id: blob for blob in map(_blob, rows["blobs"])}
-        self.deltas = [_delta(row) for row in rows["deltas"]]
-        self.runs = {run.id: run for run in map(_run, rows["runs"])}
+        self.blobs = {blob.id: blob for blob in map(blob_of, rows["blobs"])}
+        self.deltas = [delta_of(row) for row in rows["deltas"]]
+        self.runs = {run.id: run for run in map(run_of, rows["runs"])}
         made_away = {row["id"] for row in rows["blobs"] if row["deleted"] and row["made"]}
         self.derivations, self.inputs, self.outputs, self.producers, self.consumers = {}, {}, {}, {}, {}
         for row in rows["derivations"]:
             self._load_derivation(row, made_away)
-        cascades = {cascade.id: cascade for cascade in map(_cascade, rows["cascades"])}
+        cascades = {cascade.id: cascade for cascade in map(cascade_of, rows["cascades"])}
         self._load_money(rows)
         known = [found for found in self.cascades if found in cascades]
         self.cascades = {found: cascades[found] for found in [*known, *(set(cascades) - set(known))]}
@@ -316,9 +311,9 @@ class SqlSchedule(Schedule):
             id=found, provider_id=InstanceId(UUID(row["instance"])), anchor_id=UUID(row["anchor"]),
             execution=Execution(row["execution"]), supersede=Supersede(row["supersede"]), want_digest=row["want"],
             used_digest=row["want"] if row["unchanged"] else "another", unsettled=row["unsettled"],
-            pending_inputs=row["pending"], hold=hold, run_id=_id(row["run"]), attempt=row["attempt"],
-            owner_cascade_id=_id(row["owner"]), run_after=_time(row["due"]), dirty_since=_time(row["dirty"]),
-            force=row["force"], fresh_after=_time(row["fresh"]),
+            pending_inputs=row["pending"], hold=hold, run_id=id_of(row["run"]), attempt=row["attempt"],
+            owner_cascade_id=id_of(row["owner"]), run_after=time_of(row["due"]), dirty_since=time_of(row["dirty"]),
+            force=row["force"], fresh_after=time_of(row["fresh"]),
             budget_place=row["place"], budget_needed=row["needed"],
             on_parent_failure=OnParentFailure(row["policy"]), failing=row["failing"], provisional=provisional,
         )  # fmt: skip
@@ -335,54 +330,13 @@ class SqlSchedule(Schedule):
             blob = BlobId(UUID(blob_id))
             machine = None if blob_id in made_away else head
             self.outputs[found][slot] = Output(
-                derivation_id=found, slot=slot, blob_id=blob, machine_hash=machine, machine_run_id=_id(run)
+                derivation_id=found, slot=slot, blob_id=blob, machine_hash=machine, machine_run_id=id_of(run)
             )
             self.producers[blob] = found
 
     def unchanged(self, derivation: Derivation) -> bool:
         """SQL's own answer: its *used* is one digest over everything."""
         return derivation.used_digest == derivation.want_digest
-
-
-def _time(seconds: float | None) -> float | None:
-    """A time of the scenario's, without the microseconds that tell transactions apart."""
-    return None if seconds is None else round(seconds, 3)
-
-
-def _id(text: str | None) -> Any:
-    return None if text is None else UUID(text)
-
-
-def _blob(row: dict[str, Any]) -> Blob:
-    return Blob(
-        BlobId(UUID(row["id"])), row["schema"], row["version"], row["hash"], row["planned"], row["planned_hash"],
-        row["deleted"], {BucketId(UUID(b)): Member(position, _id(of)) for b, position, of in row["members"] or []},
-    )  # fmt: skip
-
-
-def _delta(row: list[Any]) -> Delta:
-    blob, old, new, content, operation, cascade, run, machine = row
-    return Delta(BlobId(UUID(blob)), old, new, content, operation == "delete", _id(cascade), _id(run), machine)
-
-
-def _run(row: dict[str, Any]) -> Run:
-    inputs = tuple(
-        Pinned(BlobId(UUID(i["blob_id"])), i["version"], i["hash"], i.get("stale", False)) for i in row["inputs"]
-    )
-    return Run(
-        id=RunId(UUID(row["id"])), derivation_id=DerivationId(UUID(row["derivation"])), attempt=row["attempt"],
-        cascade_id=CascadeId(UUID(row["cascade"])), inputs=inputs, used_digest=row["digest"],
-        status=RunStatus(row["status"]), resumed=row["resumed"], approved=row["approved"],
-    )  # fmt: skip
-
-
-def _cascade(row: dict[str, Any]) -> Cascade:
-    cause = {"process": Cause.REPROCESS}.get(row["cause"]) or Cause(row["cause"])
-    return Cascade(
-        id=CascadeId(UUID(row["id"])), cause=cause, roots=(_id(row["target"] or row["instance"] or row["id"]),),
-        planned_at=0.0 if row["planned"] else None, status=CascadeStatus(row["status"]),
-        superseded_by=_id(row["superseded_by"]), seq=row["seq"], sent_seq=row["sent"],
-    )  # fmt: skip
 
 
 # --- the world ----------------------------------------------------------------------------------------------------
