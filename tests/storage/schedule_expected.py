@@ -57,7 +57,7 @@ def _derivation(model: Schedule, found: Any) -> dict[str, Any]:
         "attempt": row.attempt, "owner": str(row.owner_cascade_id) if row.unsettled else None,
         "pending": row.pending_inputs, "force": row.force, "fresh": row.fresh_after,
         "place": row.budget_place, "needed": row.budget_needed,
-        "level": row.level, "losses": 0 if row.hold == Hold.INACTIVE else row.losses,
+        "losses": 0 if row.hold == Hold.INACTIVE else row.losses,
         "due": row.run_after, "dirty": row.dirty_since,
         "unchanged": model.unchanged(row), "failing": row.failing, "provisional": row.provisional,
         "policy": row.on_parent_failure, "definition": row.definition_digest,

@@ -29,6 +29,9 @@ _SETTLE_AND_CLAIM = (  # the types are the player's own
 class SketchingPlayer(Player):
     """Plays sketches as well: ``sketches`` has what PostgreSQL has answered, by the names of who plays."""
 
+    tick = 1e-6
+    """Whether a derivation has settled since it was sketched is told by the time."""
+
     def __init__(self, connection: Any, user_id: UUID) -> None:
         super().__init__(connection, user_id)
         self.sketches: dict[UUID, Any] = {}
