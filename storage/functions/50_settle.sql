@@ -9,8 +9,18 @@ create type settling_output as (
   run_id uuid, derivation_id uuid, slot text, blob_id uuid, expected int, effect text, changed boolean, patch text,
   inverse text, document_hash text, content_hash text, cutoff_hash text, meta_hash text, size bigint, location text,
   title text, preview text, tags text[], machine_hash text, base_hash text, conflicts text, delta_id uuid,
-  volatile text, schema_id text, body_moved boolean, meta_moved boolean, old_size bigint, deleted boolean, version int
+  volatile text, schema_id text, body_moved boolean, meta_moved boolean, old_size bigint, version int
 );
+
+-- What was to be made where a person has deleted an output is given up: it would count as made of inputs that it has never seen.
+-- Until the deletion is planned, which retires the derivation, or the output is back, it is tried once in a second.
+create or replace function studio_give_up(p_user uuid, p_derivations uuid[], p_caller uuid) returns void language plpgsql as $$
+begin
+  perform studio_drop_runs(p_user, p_derivations, p_caller);
+  update derivations set run_after = greatest(run_after, now() + interval '1 second')
+    where user_id = p_user and id = any(p_derivations);
+  perform studio_recount(p_user, p_derivations, p_caller);
+end $$;
 
 -- One row an output and effect: 'change' stores a delta, 'head' only moves the machine head (the human side won
 -- everywhere), 'offer' proposes the machine's side of a conflict, 'hold' does so and waits for a person.
@@ -32,7 +42,7 @@ create or replace function settle_runs(
 #variable_conflict use_column
 declare
   v_ok uuid[]; v_derivations uuid[]; v_blobs uuid[]; v_affected uuid[]; v_cured uuid[]; v_running uuid[];
-  v_bodies uuid[]; v_metas uuid[]; v_untracked uuid[]; v_without uuid[]; v_open uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_made int; v_changed int; v_offered int; v_told int; v_written int; v_before bigint;
+  v_deleted uuid[]; v_gone uuid[]; v_bodies uuid[]; v_metas uuid[]; v_untracked uuid[]; v_without uuid[]; v_open uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_made int; v_changed int; v_offered int; v_told int; v_written int; v_before bigint;
   v_bytes bigint;
   v_runs settling_run[] := '{}'; v_outputs settling_output[]; v_now timestamptz; v_moved uuid[]; v_effects jsonb;
 begin
@@ -46,7 +56,8 @@ begin
       union all select (e->>'derivation_id')::uuid from jsonb_array_elements(p_sketches) e) r
     cross join lateral (select blob_id from derivation_outputs
       where user_id = p_user and derivation_id = r.derivation_id offset 0) q;
-  perform from blobs where user_id = p_user and id = any(v_blobs) order by id for no key update;
+  select array_agg(b.id) filter (where b.deleted_at is not null) into v_deleted from (select id, deleted_at from blobs
+    where user_id = p_user and id = any(v_blobs) order by id for no key update) b;  -- a where would lock only those
   v_now := clock_timestamp();
   if p_runs <> '{}' then
     v_runs := array(select (x.id, r.derivation_id, case
@@ -63,12 +74,18 @@ begin
         else coalesce((select status from runs where user_id = p_user and id = s.run_id), 'superseded') end, true,
         s.current)::settling_run from unnest(studio_standing(p_user, p_sketches)) s);
   end if;
-  select array_agg((o.run_id, s.derivation_id, o.slot, q.blob_id, o.expected,
-      case when b.deleted_at is null then o.effect else 'head' end, o.effect = 'change' and b.deleted_at is null, o.patch,
+  if v_deleted is not null then
+    v_gone := array(select distinct o.derivation_id from unnest(v_runs) s join derivation_outputs o on o.user_id = p_user
+      and o.derivation_id = s.derivation_id and o.blob_id = any(v_deleted) where s.verdict = 'ok');
+    perform studio_give_up(p_user, v_gone, p_caller);
+    v_runs := array(select (s.run_id, s.derivation_id, case when s.derivation_id = any(v_gone) then 'superseded'
+      else s.verdict end, s.sketch, s.current)::settling_run from unnest(v_runs) s);
+  end if;
+  select array_agg((o.run_id, s.derivation_id, o.slot, q.blob_id, o.expected, o.effect, o.effect = 'change', o.patch,
       o.inverse, o.document_hash, o.content_hash, o.cutoff_hash, o.meta_hash, o.size, o.location, o.title, o.preview,
       array(select jsonb_array_elements_text(o.tags::jsonb)), o.machine_hash, o.base_hash, o.conflicts,
       studio_uuid7(), o.volatile, b.schema_id, b.planned_hash is distinct from o.cutoff_hash,
-      b.planned_meta_hash is distinct from o.meta_hash, b.size, b.deleted_at is not null, b.version)::settling_output)
+      b.planned_meta_hash is distinct from o.meta_hash, b.size, b.version)::settling_output)
     into v_outputs
     from unnest(p_out_run, p_out_slot, p_out_expected, p_effect, p_patch, p_inverse, p_document_hash, p_content_hash,
       p_cutoff_hash, p_meta_hash, p_size, p_location, p_title, p_preview, p_tags, p_machine_hash, p_base_hash,
@@ -77,7 +94,7 @@ begin
     join unnest(v_runs) s on s.run_id = o.run_id and s.verdict = 'ok'
     cross join lateral (select blob_id from derivation_outputs
       where user_id = p_user and derivation_id = s.derivation_id and slot = o.slot offset 0) q
-    cross join lateral (select schema_id, planned_hash, planned_meta_hash, size, deleted_at, version from blobs
+    cross join lateral (select schema_id, planned_hash, planned_meta_hash, size, version from blobs
       where user_id = p_user and id = q.blob_id offset 0) b;
   v_moved := array(select o.run_id from unnest(v_outputs) o where o.version <> o.expected);
   if v_moved <> '{}' then

@@ -14,6 +14,7 @@ from storage.deltas import SNAPSHOT_EVERY
 from tests.conftest import BASE
 from tests.storage.engine import Engine
 from tests.storage.test_schedule_plan import holds, joined
+from tests.storage.test_sketches import begun, settle
 
 
 async def test_deleting_the_source_retires_what_reads_it_and_keeps_the_outputs(engine: Engine) -> None:
@@ -267,3 +268,38 @@ async def test_a_provider_takes_what_is_made_from_it_no_longer(engine: Engine) -
     await engine.rest()
     [other] = [found for found in await engine.outputs("across") if found != first]
     assert (await joined(engine, "down"), await engine.text(other)) == ("b", "b!")
+
+
+@pytest.mark.parametrize("planned", [False, True])
+async def test_a_run_whose_output_a_person_deletes_meanwhile_is_given_up_and_done_again_once_it_is_back(
+    engine: Engine, *, planned: bool
+) -> None:
+    """Else the output would count as made of an input that it has never seen."""
+    await engine.provider("one", "in-v1", "mid-v1", execution="workflow")
+    blob = await engine.create("in-v1")
+    await engine.rest()
+    output = await engine.output("one")
+    cascade = await engine.edit(blob, "b")
+    run = await engine.take(cascade)
+    await engine.delete(output)
+    assert await engine.finish(run) == "superseded"
+    if planned:
+        await engine.rest()
+        assert await holds(engine) == {"one": "retired"}
+    assert await engine.restore(output)
+    await engine.rows("update derivations set run_after = now() where user_id = $1 and run_after is not null")
+    await engine.rest()
+    assert (await engine.text(output), await engine.runs("one")) == ("b!", ["settled", "superseded", "settled"])
+
+
+async def test_a_sketch_whose_output_a_person_deletes_meanwhile_is_given_up(engine: Engine) -> None:
+    await engine.provider("one", "in-v1", "mid-v1")
+    blob = await engine.create("in-v1")
+    await engine.rest()
+    output = await engine.output("one")
+    cascade = await engine.edit(blob, "b")
+    await engine.plan(cascade)
+    found = (await begun(engine, cascade)).sketches
+    await engine.delete(output)
+    verdicts, _ = await settle(engine, cascade, found)
+    assert (verdicts, await engine.runs("one")) == (["superseded"], ["settled"])
