@@ -189,7 +189,7 @@ class Settlement:
 class Prepared:
     """Settlements as the store writes them: what is large is stored, and what is left is one transaction."""
 
-    settlements: tuple[Settlement, ...] = ()
+    settlements: tuple[Settlement, ...]
     columns: Sequence[Sequence[Any]]
     """The outputs of all of them, a column for each property."""
     usages: Mapping[str, Any]

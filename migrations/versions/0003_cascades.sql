@@ -311,7 +311,7 @@ grant select, insert, update, delete on outbox to studio_app;
 grant select, update (first_seq), delete on outbox to studio_relay;
 drop policy events_relay_mark on events;
 alter table events drop column published_at;
--- Ids are made here, by the sequence nobody looks one up; whoever hears an event twice knows it by its id.
+-- Nobody looks an event up by its id, and ids are made here; whoever hears one twice knows it by that.
 alter table events drop constraint events_id_key;
 
 -- Room beside each row for its next version: an edit of a thousand blobs then writes no index.

@@ -42,7 +42,9 @@ create or replace function settle_runs(
 #variable_conflict use_column
 declare
   v_ok uuid[]; v_derivations uuid[]; v_blobs uuid[]; v_affected uuid[]; v_cured uuid[]; v_running uuid[];
-  v_deleted uuid[]; v_gone uuid[]; v_bodies uuid[]; v_metas uuid[]; v_untracked uuid[]; v_without uuid[]; v_open uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_made int; v_changed int; v_offered int; v_told int; v_written int; v_before bigint;
+  v_deleted uuid[]; v_gone uuid[]; v_bodies uuid[]; v_metas uuid[]; v_untracked uuid[]; v_without uuid[];
+  v_open uuid[]; v_closable uuid[]; v_held uuid[]; v_rings uuid[]; v_made int; v_changed int; v_offered int;
+  v_told int; v_written int; v_before bigint;
   v_bytes bigint;
   v_runs settling_run[] := '{}'; v_outputs settling_output[]; v_now timestamptz; v_moved uuid[]; v_effects jsonb;
 begin

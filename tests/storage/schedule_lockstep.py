@@ -85,6 +85,15 @@ class Lockstep(FrailWorld):
             kept = OnDelete.KEEP if instance.anchor == Anchor.BUCKET else instance.on_delete
             yield replace(instance, input_schemas=frozenset(reads), outputs=outputs, on_delete=kept)
 
+    def _membership(self) -> None:
+        """Each once: a position that changes no order is news to PostgreSQL only."""
+        found = [blob for blob in self._blobs() if not blob.buckets]
+        if found and self._small():
+            self.do(
+                "add_member", bucket_id=self.random.choice(self.buckets), blob_id=self.random.choice(found).id,
+                position=self.random.randrange(3), cascade_id=self.cascade_id(),
+            )  # fmt: skip
+
     def _delete(self) -> None:
         """Not in lockstep."""
 

@@ -167,15 +167,6 @@ class Sketching(SketchingWorld, Lockstep):
     def _remove_member(self) -> None:
         """Not in lockstep: a join without members is retired in the model, and wakes when its output is edited."""
 
-    def _membership(self) -> None:
-        """Each once: a position that changes no order is news to PostgreSQL only."""
-        found = [blob for blob in self._blobs() if not blob.buckets]
-        if found and self._small():
-            self.do(
-                "add_member", bucket_id=self.random.choice(self.buckets), blob_id=self.random.choice(found).id,
-                position=self.random.randrange(3), cascade_id=self.cascade_id(),
-            )  # fmt: skip
-
 
 class SketchingDeciding(Sketching, Deciding):
     """The same where people decide as much as they write."""

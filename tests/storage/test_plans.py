@@ -103,7 +103,8 @@ class PlannedWorld(SqlWorld):
         assert isinstance(schedule, Foresighted)
         before, schedule.asked, schedule.planned = set(schedule.runs), True, {}
         # Who waits for money is called up when somebody before it in the queue leaves: no plan is about that.
-        waited = {d.id for d in schedule.derivations.values() if d.hold == Hold.BUDGET}
+        waiting = [d.id for d in schedule.derivations.values() if d.hold == Hold.BUDGET]
+        waited = {*waiting, *schedule.descendants(waiting)}
         super().alone()
         started = {run.derivation_id for run in schedule.runs.values() if run.id not in before}
         if not schedule.asked:
