@@ -188,11 +188,17 @@ end $$;
 -- Its outputs stay as they are, and nothing waits for it. Who owned it may have waited for nothing else: rung.
 create or replace function studio_rest(p_user uuid, p_derivations uuid[], p_hold text) returns void
 language plpgsql as $$
-declare v_owners uuid[];
+declare v_owners uuid[]; v_waited_for uuid[];
 begin
-  select array_agg(distinct owner_cascade_id) into v_owners from derivations
+  select array_agg(distinct owner_cascade_id), array_agg(id) into v_owners, v_waited_for from derivations
     where user_id = p_user and id = any(p_derivations) and unsettled;
-  if v_owners is not null then perform studio_ring(p_user, v_owners); end if;
+  if v_owners is not null then
+    perform studio_ring(p_user, v_owners);
+    if current_setting('studio.plan_id', true) <> '' then  -- a plan tells what goes on because of it (studio_released)
+      perform set_config('studio.rested',
+        (nullif(current_setting('studio.rested', true), '')::uuid[] || v_waited_for)::text, true);
+    end if;
+  end if;
   perform studio_drop_runs(p_user, p_derivations);
   update derivations set hold = p_hold, hold_detail = null where user_id = p_user and id = any(p_derivations);
   perform studio_close(p_user, p_derivations);

@@ -106,6 +106,18 @@ create or replace function studio_rested(p_user uuid, p_cascades uuid[]) returns
     and hold in ('inactive', 'retired') and settled_at = now() offset 0) d
 $$;
 
+-- What goes on because of what fell asleep in this very transaction: it waited for nothing else. It is run by the
+-- cascades that it belongs to, older ones. And everything that waits for it.
+create or replace function studio_released(p_user uuid) returns setof uuid language plpgsql stable as $$
+declare v_rested uuid[] := nullif(current_setting('studio.rested', true), '')::uuid[]; v_free uuid[];
+begin
+  select array_agg(d.id) into v_free from unnest(studio_dependants(p_user, v_rested)) x(id)
+    cross join lateral (select id from derivations where user_id = p_user and id = x.id
+      and unsettled and pending_inputs = 0 and run_id is null and hold is null offset 0) d;
+  return query select d.id from unnest(studio_below(p_user, v_free)) x(id)
+    cross join lateral (select id from derivations where user_id = p_user and id = x.id and unsettled offset 0) d;
+end $$;
+
 -- Each derivation that the cascades touch, and a print of what it wants, what it has used, and what it has made.
 drop function if exists studio_prints(uuid, uuid[]);
 create or replace function studio_prints(p_user uuid, p_cascades uuid[])
@@ -115,6 +127,8 @@ returns table (id uuid, print text, run_after timestamptz) language sql stable a
       where d.user_id = p_user and d.owner_cascade_id = any(p_cascades) and d.unsettled
     union
     select r from studio_rested(p_user, p_cascades) r
+    union
+    select r from studio_released(p_user) r
   )
   select w.id, md5(concat_ws('|', d.want_digest, w.digest, coalesce(d.used_digest, '-'), coalesce(d.hold, '-'), d.force,
       d.unsettled, (select string_agg(concat_ws(' ', o.slot, b.version, o.machine_hash, b.deleted_at is null), ','
@@ -131,7 +145,13 @@ $$;
 create or replace function studio_cut_staged(p_user uuid, p_cascades uuid[]) returns void language plpgsql as $$
 declare v_cascade uuid; v_ready uuid[];
 begin
-  foreach v_cascade in array p_cascades loop
+  for v_cascade in
+    select c from unnest(p_cascades) c
+    union all
+    (select distinct d.owner_cascade_id from studio_released(p_user) r
+      join derivations d on d.user_id = p_user and d.id = r
+      where d.owner_cascade_id <> all(p_cascades))
+  loop
     -- As it will be when all of it is due: what is put off by debounce is cut off then. studio_prints has told when.
     update derivations set run_after = null
       where user_id = p_user and owner_cascade_id = v_cascade and unsettled and run_after is not null;

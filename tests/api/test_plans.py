@@ -256,6 +256,26 @@ async def test_a_redrive_and_an_upgrade_are_planned(engine: Engine, unwritten: A
     assert (upgrade["effect"], upgrade["nodes"]) == ("nothing", [])  # its own provider's outputs are all new
 
 
+async def test_pausing_what_failed_frees_what_waits_for_it(engine: Engine, unwritten: Any) -> None:
+    root = await chain(engine)
+    run = await engine.take(await engine.edit(root, "two"))
+    await engine.schedule.fail(engine.user.user_id, run.run_id, code="service_rejected", detail="No.", usage={})
+    await engine.rest()
+    off = {"provider_id": "first", "active": False}
+    assert outlooks(await planned(engine.http, **off)) == {"first": "rests", "second": "unchanged"}
+    await engine.edit(await engine.output("first"), "by hand")
+    await engine.rest()
+    before = await unwritten()
+    plan = await planned(engine.http, **off)
+    assert outlooks(plan) == {"first": "rests", "second": "certain"}
+    assert await unwritten() == before
+    ran = await engine.runs("second")
+    headers = {"studio-plan": plan["id"], "if-match": "*"}
+    await engine.ask("PUT", "/providers/first/instance", {"active": False}, **headers)
+    await engine.rest()
+    assert await engine.runs("second") == [*ran, "settled"]
+
+
 async def test_large_content_is_not_uploaded_for_a_plan(
     client: httpx2.AsyncClient, unwritten: Any, monkeypatch: pytest.MonkeyPatch, app: Any
 ) -> None:
