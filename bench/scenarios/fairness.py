@@ -27,7 +27,7 @@ ITEMS_MAX = 1000
 DONE_SECONDS_MAX = 300.0
 POLL_SECONDS = 0.1
 _OPEN = "select count(*) from cascades where user_id = $1 and status in ('pending', 'running')"
-_LEFT = "select count(*) from derivations where user_id = $1 and unsettled"
+_PLANNED = "select count(*) from derivations where user_id = $1"
 
 FIGURES = (
     Figure(
@@ -94,7 +94,7 @@ async def _queue(stage: Stage, person: Person, nodes: int) -> None:
                 request("POST", f"{PREFIX}/blobs/batch", orjson.dumps({"items": items}), person.headers), 200
             )
     async with asyncio.timeout(DONE_SECONDS_MAX):
-        while not (await stage.database.rows(person.user_id, _LEFT, person.user_id))[0]["count"]:  # noqa: ASYNC110
+        while not (await stage.database.rows(person.user_id, _PLANNED, person.user_id))[0]["count"]:  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
 
 
