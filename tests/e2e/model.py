@@ -11,24 +11,30 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 NAME = "parrot-1"
-THINKING_SECONDS = 1.0
+THINKING_SECONDS = 0.1
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    hard = ""
+    hard_seconds = 0.0
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that was killed in the middle of its call is what these tests are about."""
 
 
 class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
     def do_GET(self) -> None:
         self._send({"object": "list", "data": [{"id": NAME, "object": "model", "created": 1, "owned_by": "tests"}]})
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        time.sleep(THINKING_SECONDS)
-        text = answer(asked["messages"][-1]["content"], as_outline=asked.get("response_format") is not None)
+        question = asked["messages"][-1]["content"]
+        hard = bool(self.server.hard) and self.server.hard in question
+        time.sleep(self.server.hard_seconds if hard else THINKING_SECONDS)
+        text = answer(question, as_outline=asked.get("response_format") is not None)
         self._send(
             {
                 "id": "c",
@@ -64,9 +70,10 @@ def answer(question: str, *, as_outline: bool) -> str:
 
 
 @contextmanager
-def language_model() -> Iterator[str]:
-    """Serve it for the block; gives the base URL."""
+def language_model(hard: str = "", hard_seconds: float = 0.0) -> Iterator[str]:
+    """Serve it for the block; gives the base URL. Questions that speak of ``hard`` take longer to answer."""
     with _Server(("127.0.0.1", 0), _Handler) as server:
+        server.hard, server.hard_seconds = hard, hard_seconds
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
