@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
+from api.app import create_app
+from settings import load_settings
+from storage.database import Database
 from tests.cli.conftest import Studio
-from tests.conftest import Person
+from tests.conftest import BASE, Person, client_of, new_person
 
 VARIABLES = ("DATABASE_URL", "DATABASE_RELAY_URL", "S3_ENDPOINT", "S3_BUCKET", "S3_ACCESS_KEY", "S3_SECRET_KEY")
 
@@ -39,10 +43,32 @@ async def test_a_sound_user_ends_with_0(studio: Studio, user: Person) -> None:
     assert "user 1 of 1" in ended.err
 
 
-@pytest.mark.usefixtures("settings_in_environment")
-async def test_findings_end_with_1_and_are_named(studio: Studio, user: Person, admin: Any) -> None:
-    blob = await created(studio)
-    await admin.execute("update contents set body = 'x' where user_id = $1", user.user_id)
+async def damaged(environment: Mapping[str, str]) -> tuple[Person, str]:
+    """Somebody in this database, and a blob of theirs whose content is not what it was."""
+    application = create_app(load_settings(environment))
+    database = await Database.connect(environment["DATABASE_URL"])
+    try:
+        user = await new_person(database)
+        async with application.router.lifespan_context(application), client_of(application, user.headers) as http:
+            made = await http.post(f"{BASE}/blobs", json={"title": "Note", "content": "words " * 300})
+            assert made.status_code == 201, made.text
+    finally:
+        await database.close()
+    connection = await asyncpg.connect(environment["DATABASE_ADMIN_URL"])
+    try:
+        await connection.execute("update contents set body = 'x' where user_id = $1", user.user_id)
+    finally:
+        await connection.close()
+    return user, str(made.json()["id"])
+
+
+async def test_findings_end_with_1_and_are_named(
+    studio: Studio, make_database: Callable[..., Awaitable[Mapping[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = await make_database()  # everybody is verified: here they are few
+    for name in VARIABLES:
+        monkeypatch.setenv(name, environment[name])
+    user, blob = await damaged(environment)
     ended = await studio("admin", "verify", "--json")
     assert ended.status == 1
     assert ended.json["users"] > 1

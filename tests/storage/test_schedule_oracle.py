@@ -37,7 +37,11 @@ REPEATED = 2
 DECIDED = 3
 PAID = 3
 MUTANT_SEEDS = 12
-FOUND_BY = {"deactivation rings no owner": 14, "what waits for what waits for a failure is not failing": 17}
+FOUND_BY = {
+    "deactivation rings no owner": 14,
+    "what is unsettled again is not counted": 10,
+    "what waits for what waits for a failure is not failing": 17,
+}
 """The seed to begin with, so that a mutant is found at once; others are tried where scenarios have changed."""
 MUTANTS = {
     "deactivation rings no owner": (
