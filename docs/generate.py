@@ -12,6 +12,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
 
 from domain.errors import CATALOGUE
 from settings import VARIABLES, leaves, load_settings
@@ -52,12 +53,14 @@ def settings_page() -> str:
     """List every setting: key, type, default, variable, meaning."""
     lines = [SETTINGS_HEAD.rstrip()]
     section = ""
+    variables = {name: _generalised(keys) for name, keys in VARIABLES.items()}
     for key, group, field in leaves():
         if key.removesuffix(f".{field}") != section:
             section = key.removesuffix(f".{field}")
             lines += ["", f"## {section}", "", _sentence(group), ""]
             lines += ["| key | type | default | variable | meaning |", "|---|---|---|---|---|"]
-        lines.append(_setting_row(key, group, field))
+        named = [f"`{name}`" for name, keys in variables.items() if key in keys]
+        lines.append(_setting_row(key, group.model_fields[field], " ".join(named)))
     return "\n".join([*lines, ""])
 
 
@@ -80,11 +83,9 @@ def _sentence(group: type[BaseModel]) -> str:
     return (group.__doc__ or "").strip().replace("``", "`")
 
 
-def _setting_row(key: str, group: type[BaseModel], field: str) -> str:
-    info = group.model_fields[field]
-    variables = [f"`{name}`" for name, keys in VARIABLES.items() if key in _generalised(keys)]
+def _setting_row(key: str, info: FieldInfo, variables: str) -> str:
     default = "required" if info.is_required() else _value(info.default)
-    return f"| `{key}` | {_kind(info.annotation)} | {default} | {' '.join(variables)} | {info.description} |"
+    return f"| `{key}` | {_kind(info.annotation)} | {default} | {variables} | {info.description} |"
 
 
 def _generalised(keys: tuple[str, ...]) -> set[str]:
