@@ -106,6 +106,7 @@ def settings(database_urls: Mapping[str, str], engine_stack: Stack, text_service
             "STUDIO__SERVICES__PAID__PRICES__DEFAULT__COMPLETION": "2000000",
             "STUDIO__SERVICES__PAID__PROMPT_TOKENS_MAX": "10",
             "STUDIO__SERVICES__PAID__COMPLETION_TOKENS_MAX": "10",
+            "STUDIO__PROVIDERS__RETRY_POLICY__FIRST_PAUSE": "200ms",
             "STUDIO__RELAY__POLL_INTERVAL": "200ms",
         }
     )
