@@ -143,24 +143,27 @@ $$;
 -- Do what claim does before it claims: settle without a run (early cut-off), as far down as that is known before anything
 -- runs, and give what runs anyway its newest definition.
 create or replace function studio_cut_staged(p_user uuid, p_cascades uuid[]) returns void language plpgsql as $$
-declare v_cascade uuid; v_ready uuid[];
+declare
+  -- What goes on because something rests belongs to other cascades: what one of them settles may free what is another's.
+  v_all uuid[] := p_cascades || array(select distinct d.owner_cascade_id from studio_released(p_user) r
+    join derivations d on d.user_id = p_user and d.id = r where d.owner_cascade_id <> all(p_cascades));
+  v_cascade uuid; v_ready uuid[]; v_before int; v_cut int := 0;
 begin
-  for v_cascade in
-    select c from unnest(p_cascades) c
-    union all
-    (select distinct d.owner_cascade_id from studio_released(p_user) r
-      join derivations d on d.user_id = p_user and d.id = r
-      where d.owner_cascade_id <> all(p_cascades))
   loop
-    -- As it will be when all of it is due: what is put off by debounce is cut off then. studio_prints has told when.
-    update derivations set run_after = null
-      where user_id = p_user and owner_cascade_id = v_cascade and unsettled and run_after is not null;
-    perform studio_cut_off(p_user, v_cascade, 1000000, 1000000, '{}');  -- all of it, at once
-    select array_agg(d.id) into v_ready from derivations d
-      where d.user_id = p_user and d.owner_cascade_id = v_cascade and d.unsettled and d.pending_inputs = 0
-        and d.run_id is null and d.hold is null;
-    if v_ready is not null then perform studio_renew(p_user, v_ready); end if;
+    v_before := v_cut;
+    foreach v_cascade in array v_all loop
+      -- As it will be when all of it is due: what is put off by debounce is cut off then. studio_prints has told when.
+      update derivations set run_after = null
+        where user_id = p_user and owner_cascade_id = v_cascade and unsettled and run_after is not null;
+      select v_cut + c.cut into v_cut
+        from studio_cut_off(p_user, v_cascade, 1000000, 1000000, '{}') c;  -- all of it, at once
+    end loop;
+    exit when v_cut = v_before;
   end loop;
+  select array_agg(d.id) into v_ready from unnest(v_all) c(id)
+    cross join lateral (select id from derivations where user_id = p_user and owner_cascade_id = c.id
+      and unsettled and pending_inputs = 0 and run_id is null and hold is null offset 0) d;
+  if v_ready is not null then perform studio_renew(p_user, v_ready); end if;
 end $$;
 
 -- The outlook of derivations, once they are planned and cut off. waits: producers above that are unsettled; moved: an

@@ -276,6 +276,27 @@ async def test_pausing_what_failed_frees_what_waits_for_it(engine: Engine, unwri
     assert await engine.runs("second") == [*ran, "settled"]
 
 
+async def test_what_pausing_frees_is_cut_off_down_through_the_cascades_that_it_belongs_to(engine: Engine) -> None:
+    root = await chain(engine)
+    for above, below in ((2, 3), (3, 4), (4, 5)):
+        await engine.provider(f"below-{below}", f"pl-{'abcdef'[above]}-v1", f"pl-{'abcdef'[below]}-v1")
+    await engine.rest()
+    run = await engine.take(await engine.edit(root, "two"))
+    await engine.schedule.fail(engine.user.user_id, run.run_id, code="service_rejected", detail="No.", usage={})
+    await engine.rest()
+    for slug in ("second", "below-3", "below-4"):  # each takes along what is below it
+        output = await engine.output(slug)
+        before = await engine.text(output)
+        await engine.edit(output, "by hand")
+        await engine.rest()
+        await engine.edit(output, before)
+        await engine.rest()
+    plan = await planned(engine.http, provider_id="first", active=False)
+    assert outlooks(plan) == {
+        "first": "rests", "second": "unchanged", "below-3": "unchanged", "below-4": "unchanged", "below-5": "unchanged"
+    }  # fmt: skip
+
+
 async def test_large_content_is_not_uploaded_for_a_plan(
     client: httpx2.AsyncClient, unwritten: Any, monkeypatch: pytest.MonkeyPatch, app: Any
 ) -> None:

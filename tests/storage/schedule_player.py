@@ -39,8 +39,11 @@ create schema oracle;
 create function oracle.now() returns timestamptz language sql stable as
   $$ select '2026-01-01 00:00:00+00'::timestamptz + current_setting('oracle.seconds')::float8 * interval '1 second' $$;
 alter table cascades alter column created_at set default oracle.now(), alter column caused_at set default oracle.now();
+create sequence oracle.ids;
+create function oracle.studio_uuid7() returns uuid language sql as
+  $$ select (lpad(to_hex(nextval('oracle.ids')), 12, '0') || '70008000000000000000')::uuid $$;
 """
-"""Makes a database of the test's own obey ``oracle.seconds``."""
+"""Makes a database of the test's own obey ``oracle.seconds``; its ids come in their order, so that a seed says all."""
 SESSION = "set search_path = oracle, pg_catalog, public; set oracle.seconds = '0'"
 STRANGER = uuid5(UUID(int=0), "whose published providers these are")
 DEPTH_MAX, NODES_MAX = 64, 20_000
