@@ -158,7 +158,7 @@ begin
       select v_cut + c.cut into v_cut
         from studio_cut_off(p_user, v_cascade, 1000000, 1000000, '{}') c;  -- all of it, at once
     end loop;
-    exit when v_cut = v_before;
+    exit when v_cut = v_before or cardinality(v_all) = 1;
   end loop;
   select array_agg(d.id) into v_ready from unnest(v_all) c(id)
     cross join lateral (select id from derivations where user_id = p_user and owner_cascade_id = c.id
