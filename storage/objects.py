@@ -26,11 +26,10 @@ LISTED_MAX = 1_000
 """Objects that one call of ``list`` answers at most."""
 PIECE_BYTES = 2**20
 """Bytes that ``open`` yields at most at a time."""
-ATTEMPTS_MAX = 3
-"""Times that a request is sent before its server counts as away; the pauses between them add up to seconds."""
 
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 30
+_ATTEMPTS_MAX = 3
 _CONNECTIONS_MAX = 32
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}(?:/[A-Za-z0-9][A-Za-z0-9._:-]{0,254}){0,7}")
 _GONE = frozenset({"NoSuchKey", "404"})
@@ -135,18 +134,9 @@ def _in_our_words(key: str = "") -> Iterator[None]:
 class S3Objects:
     """Objects in one bucket of an S3 server. The client is made at first use; the bucket as well, if absent."""
 
-    def __init__(
-        self,
-        bucket: str,
-        *,
-        endpoint: str | None,
-        access_key: str | None,
-        secret_key: str | None,
-        attempts_max: int = ATTEMPTS_MAX,
-    ) -> None:
+    def __init__(self, bucket: str, *, endpoint: str | None, access_key: str | None, secret_key: str | None) -> None:
         self._bucket = bucket
         self._endpoint = endpoint
-        self._attempts_max = attempts_max
         self._session = aioboto3.Session(
             aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name="us-east-1"
         )
@@ -268,7 +258,7 @@ class S3Objects:
         config = Config(
             connect_timeout=_CONNECT_SECONDS,
             read_timeout=_READ_SECONDS,
-            retries={"max_attempts": self._attempts_max, "mode": "standard"},
+            retries={"max_attempts": _ATTEMPTS_MAX, "mode": "standard"},
             max_pool_connections=_CONNECTIONS_MAX,
             s3={"addressing_style": "path"},
             # Content is verified by hashes of our own; a checksum more would cost a pass over each part.

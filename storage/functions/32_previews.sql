@@ -118,7 +118,7 @@ begin
     cross join lateral (select id from derivations where user_id = p_user and id = x.id and unsettled offset 0) d;
 end $$;
 
--- Each derivation that the cascades touch, and a print of what it wants, what it has used, and what it has made.
+-- Each derivation that the cascades touch or let go on, and a print of what it wants, what it has used, and what it has made.
 drop function if exists studio_prints(uuid, uuid[]);
 create or replace function studio_prints(p_user uuid, p_cascades uuid[])
 returns table (id uuid, print text, run_after timestamptz) language sql stable as $$

@@ -30,6 +30,12 @@ async def engine(
         yield Engine(http, user, schedule, database, contents, admin, database_urls["DATABASE_ADMIN_URL"])
 
 
+@pytest.fixture
+def asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An S3 server that is not there is asked once: the pauses between three times are seconds."""
+    monkeypatch.setattr("storage.objects._ATTEMPTS_MAX", 1)
+
+
 @pytest.fixture(scope="session")
 def outside() -> Mapping[str, str]:
     """The environment without anything that would replace a server of the stack."""

@@ -43,7 +43,7 @@ create sequence oracle.ids;
 create function oracle.studio_uuid7() returns uuid language sql as
   $$ select (lpad(to_hex(nextval('oracle.ids')), 12, '0') || '70008000000000000000')::uuid $$;
 """
-"""Makes a database of the test's own obey ``oracle.seconds``; its ids come in their order, so that a seed says all."""
+"""Makes a database of the test's own obey ``oracle.seconds``; its ids come in their order, not by the clock."""
 SESSION = "set search_path = oracle, pg_catalog, public; set oracle.seconds = '0'"
 STRANGER = uuid5(UUID(int=0), "whose published providers these are")
 DEPTH_MAX, NODES_MAX = 64, 20_000

@@ -90,8 +90,9 @@ async def test_another_users_content_does_not_exist(contents: Contents, admin: A
         await contents.get(other.user_id, placed.hash)
 
 
+@pytest.mark.usefixtures("asked_once")
 async def test_a_store_that_does_not_answer_is_unavailable(database: Any, user: Any) -> None:
-    nowhere = S3Objects("bucket", endpoint="http://127.0.0.1:1", access_key="x", secret_key="y", attempts_max=1)
+    nowhere = S3Objects("bucket", endpoint="http://127.0.0.1:1", access_key="x", secret_key="y")
     store = Contents(database, nowhere, inline_max=1)
     try:
         with pytest.raises(Unavailable):

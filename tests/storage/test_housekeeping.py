@@ -236,9 +236,10 @@ async def test_large_content_is_verified_in_pieces(shelf: Shelf) -> None:
     assert caught.value.problem_code == "integrity"
 
 
+@pytest.mark.usefixtures("asked_once")
 async def test_an_object_store_that_is_away_is_no_damage(shelf: Shelf) -> None:
     await shelf.keep(LARGE)
-    nowhere = S3Objects("bucket", endpoint="http://127.0.0.1:1", access_key="x", secret_key="y", attempts_max=1)
+    nowhere = S3Objects("bucket", endpoint="http://127.0.0.1:1", access_key="x", secret_key="y")
     away = Housekeeping(
         shelf.database, Contents(shelf.database, nowhere, inline_max=INLINE_MAX), nowhere,
         rules=RULES, expire=nobody, forget=nobody,
